@@ -1,0 +1,124 @@
+"""reidassoc: every step of unsupervised visible-infrared person re-identification as a plug-in on one engine.
+
+The names below are imported when first used, so that ``reidassoc --help`` starts without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "reidassoc.types": (
+        "OUTLIER",
+        "SHARED",
+        "Association",
+        "Clustering",
+        "Clusters",
+        "Features",
+        "Modality",
+        "Pair",
+        "Records",
+        "Rule",
+        "SoftLabels",
+        "Targets",
+        "Trial",
+    ),
+    "reidassoc.scene": ("Scene",),
+    "reidassoc.batch": ("Batch", "View"),
+    "reidassoc.banks": ("Bank", "Banks"),
+    "reidassoc.interfaces": (
+        "Associator",
+        "Clusterer",
+        "Dataset",
+        "Network",
+        "NetworkOutput",
+        "Objective",
+        "Refiner",
+    ),
+    "reidassoc.recipe": ("Recipe", "load_recipe"),
+    "reidassoc.overrides": ("choose",),
+    "reidassoc.engine.associate": ("associate",),
+    "reidassoc.engine.train": ("run",),
+    "reidassoc.engine.evaluate": ("evaluate",),
+}
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+
+if TYPE_CHECKING:
+    from reidassoc import registry
+    from reidassoc.banks import Bank, Banks
+    from reidassoc.batch import Batch, View
+    from reidassoc.engine.associate import associate
+    from reidassoc.engine.evaluate import evaluate
+    from reidassoc.engine.train import run
+    from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, NetworkOutput, Objective, Refiner
+    from reidassoc.overrides import choose
+    from reidassoc.recipe import Recipe, load_recipe
+    from reidassoc.scene import Scene
+    from reidassoc.types import (
+        OUTLIER,
+        SHARED,
+        Association,
+        Clustering,
+        Clusters,
+        Features,
+        Modality,
+        Pair,
+        Records,
+        Rule,
+        SoftLabels,
+        Targets,
+        Trial,
+    )
+
+__all__ = [
+    "OUTLIER",
+    "SHARED",
+    "Association",
+    "Associator",
+    "Bank",
+    "Banks",
+    "Batch",
+    "Clusterer",
+    "Clustering",
+    "Clusters",
+    "Dataset",
+    "Features",
+    "Modality",
+    "Network",
+    "NetworkOutput",
+    "Objective",
+    "Pair",
+    "Recipe",
+    "Records",
+    "Refiner",
+    "Rule",
+    "Scene",
+    "SoftLabels",
+    "Targets",
+    "Trial",
+    "View",
+    "__version__",
+    "associate",
+    "choose",
+    "evaluate",
+    "load_recipe",
+    "registry",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "registry":
+        return importlib.import_module("reidassoc.registry")
+    if name not in _HOME:
+        raise AttributeError(f"module 'reidassoc' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,113 @@
+"""Banks: one unit vector per cluster, against which features are classified, fed by the batch after each step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reidassoc.errors import RecipeError
+from reidassoc.ops.banks import update_bank
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bank:
+    """What a plug-in declares about a bank that it trains against.
+
+    Args:
+        name: unique within a recipe.
+        space: the label space whose clusters are its rows.
+        role: ``specific`` (fed by the space's own modality), ``cross`` (by the other one), ``agnostic`` (by both),
+            ``joint`` or ``instance``; by this name refiners find it.
+        start: (K, D) what it starts an epoch from; rows are normalised.
+        fed_by: streams that feed it, in order; none for a frozen bank.
+        level: whether a row is a cluster or a single image.
+        part: number of the part whose features it holds; None = the global feature.
+        momentum: μ of the update.
+        temperature: τ by which logits are divided.
+    """
+
+    name: str
+    space: str
+    role: str
+    start: Tensor
+    fed_by: tuple[str, ...] = ()
+    level: Literal["cluster", "instance"] = "cluster"
+    part: int | None = None
+    momentum: float = 0.1
+    temperature: float = 0.05
+
+
+@dataclass
+class LiveBank:
+    """A bank during an epoch: its declaration and its vectors (K, D), which change by an explicit call only."""
+
+    bank: Bank
+    vectors: Tensor
+
+    def logits(self, feature: Tensor) -> Tensor:
+        """Return ⟨f, bank⟩ / τ as (B, K) for unit features (B, D)."""
+        return feature @ self.vectors.T / self.bank.temperature
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What one bank takes in after a step.
+
+    Args:
+        features: (M, D) unit rows, stream by stream in the bank's order.
+        labels: (M,) int64 rows of the bank.
+        rounds: (R, L) the host's plan, see ``ops.banks.plan_rounds``.
+    """
+
+    features: Tensor
+    labels: Tensor
+    rounds: Tensor
+
+
+@dataclass(frozen=True)
+class Banks:
+    """The banks of an epoch, by name.
+
+    Raises:
+        RecipeError: two plug-ins of a recipe declare a bank of the same name.
+    """
+
+    live: Mapping[str, LiveBank] = field(default_factory=dict)
+
+    @staticmethod
+    def rebuild(declared: Iterable[Bank]) -> Banks:
+        live: dict[str, LiveBank] = {}
+        for bank in declared:
+            if bank.name in live:
+                raise RecipeError(
+                    f"two parts of the recipe declare a bank '{bank.name}'; give one of them another name"
+                )
+            live[bank.name] = LiveBank(bank, F.normalize(bank.start.float(), dim=-1))
+        return Banks(live)
+
+    def __getitem__(self, name: str) -> LiveBank:
+        return self.live[name]
+
+    def __iter__(self) -> Iterator[LiveBank]:
+        return iter(self.live.values())
+
+    def select(self, *roles: str, space: str | None = None, part: int | None = None) -> list[LiveBank]:
+        """The banks with one of these roles (and of this space), in the order of declaration."""
+        return [
+            live
+            for live in self.live.values()
+            if live.bank.role in roles and live.bank.part == part and (space is None or live.bank.space == str(space))
+        ]
+
+    @torch.no_grad()
+    def update(self, feeds: Mapping[str, Feed], gate: Tensor | None = None) -> None:
+        """Feed each named bank. ``gate`` () bool on the device: where it is false, nothing changes."""
+        for name, feed in feeds.items():
+            live = self.live[name]
+            new = update_bank(live.vectors, feed.features, feed.labels, feed.rounds, live.bank.momentum)
+            live.vectors = new if gate is None else torch.where(gate, new, live.vectors)

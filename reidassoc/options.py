@@ -1,0 +1,113 @@
+"""A plug-in's options: what its dataclass fields say of their types, ranges and meaning, and their validation."""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from reidassoc.errors import PluginError, SpecError, nearest_name
+
+BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option as ``reidassoc show`` prints it."""
+
+    name: str
+    type: str
+    default: str
+    range: str
+    doc: str
+
+
+def options_of(cls: type) -> list[Option]:
+    """Describe a plug-in's options, in the order of its fields."""
+    hints = hints_of(cls)
+    return [describe(f.name, hints[f.name], f.default) for f in fields(cls) if f.init]  # type: ignore[arg-type]
+
+
+def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
+    """Make an instance after checking every option against its field's type and range.
+
+    Raises:
+        SpecError: an option is unknown (the nearest name is suggested), of a wrong type or out of range.
+        PluginError: the class is no dataclass.
+    """
+    hints = hints_of(cls)
+    known = [f.name for f in fields(cls) if f.init]  # type: ignore[arg-type]
+    values = {}
+    for key, value in options.items():
+        if key not in known:
+            listed = f"options: {', '.join(known)}" if known else "it has no options"
+            raise SpecError(f"{name}: no option '{key}'{nearest_name(key, known)}; {listed}")
+        values[key] = checked(value, hints[key], f"{name}: {key}")
+    missing = [
+        f.name
+        for f in fields(cls)  # type: ignore[arg-type]
+        if f.init and f.default is MISSING and f.default_factory is MISSING and f.name not in values
+    ]
+    if missing:
+        raise SpecError(f"{name}: option '{missing[0]}' is required, as in {name}({missing[0]}=…)")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise SpecError(f"{name}: {error}") from error
+
+
+def checked(value: Any, hint: Any, what: str) -> Any:
+    """Return ``value`` as the hinted type; no text turns into a number, no number into a truth value."""
+    try:
+        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        expected = first["msg"][0].lower() + first["msg"][1:]
+        raise SpecError(f"{what} must be {type_text(hint)}{range_text(hint)}, got {value!r} ({expected})") from None
+    except (TypeError, ValueError):
+        raise SpecError(f"{what} must be {type_text(hint)}{range_text(hint)}, got {value!r}") from None
+
+
+def hints_of(cls: type) -> dict[str, Any]:
+    if not is_dataclass(cls):
+        raise PluginError(f"{cls.__name__} must be a frozen, keyword-only dataclass: its fields are its options")
+    try:
+        return typing.get_type_hints(cls, include_extras=True)
+    except (NameError, TypeError, PydanticUserError) as error:
+        raise PluginError(f"{cls.__name__}: the types of its fields can't be resolved: {error}") from error
+
+
+def describe(name: str, hint: Any, default: Any) -> Option:
+    doc = next((info.description for info in infos(hint) if info.description), "")
+    text = "required" if default is MISSING else repr(default)
+    return Option(name, type_text(hint), text, range_text(hint).removeprefix(" "), doc)
+
+
+def infos(hint: Any) -> list[FieldInfo]:
+    return [item for item in getattr(hint, "__metadata__", ()) if isinstance(item, FieldInfo)]
+
+
+def type_text(hint: Any) -> str:
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return type_text(typing.get_args(hint)[0])
+    if origin is typing.Literal:
+        return " | ".join(repr(choice) for choice in typing.get_args(hint))
+    if origin is None:
+        return "none" if hint is type(None) else getattr(hint, "__name__", str(hint))
+    if str(origin) in {"typing.Union", "<class 'types.UnionType'>", "<class 'typing.Union'>"}:
+        return " | ".join(type_text(arg) for arg in typing.get_args(hint))
+    return str(hint).replace("typing.", "").replace("NoneType", "none")
+
+
+def range_text(hint: Any) -> str:
+    parts = []
+    for info in infos(hint):
+        for constraint in info.metadata:
+            parts += [f"{sign} {getattr(constraint, key)}" for key, sign in BOUNDS.items() if hasattr(constraint, key)]
+    return f" {' and '.join(parts)}" if parts else ""

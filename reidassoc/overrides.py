@@ -1,0 +1,158 @@
+"""How names on a command line become a recipe: the one that ships under a name, with parts exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reidassoc import registry
+from reidassoc.errors import RecipeError, nearest_name
+from reidassoc.recipe import Part, Recipe, load_recipe, parse_recipe, shipped_recipes
+from reidassoc.spec import Spec
+
+BASE = "mult"  # the recipe whose other parts a method without a recipe of its own is run with
+BASE_DATASET = "sysu_mm01"  # the settings for a dataset without a recipe of its own
+
+
+def choose(
+    *,
+    recipe: str | None = None,
+    dataset: str | None = None,
+    clusterer: str | None = None,
+    associator: str | None = None,
+    refiners: Sequence[str] = (),
+    objectives: Sequence[str] = (),
+    network: str | None = None,
+    changes: Sequence[tuple[str, Any]] = (),
+    root: str | None = None,
+    weights: str | None = None,
+    seed: int | None = None,
+    oracle: bool = False,
+) -> Recipe:
+    """Find the recipe that the names mean, and exchange in it what is named.
+
+    The recipe is the named one; else ``ASSOCIATOR/DATASET`` if that ships; else ``mult/DATASET``. A named associator,
+    refiners and objectives replace those of the stages that associate across modalities.
+
+    Raises:
+        ReidassocError: a name is unknown or a change doesn't fit.
+    """
+    wanted = Spec.parse(dataset) if dataset else None
+    cross = Spec.parse(associator) if associator else None
+    chosen = load_recipe(
+        recipe or default_recipe(cross.name if cross else BASE, wanted.name if wanted else "synthetic")
+    )
+    data = chosen.model_dump(mode="json")
+    if wanted is not None:
+        registry.find("datasets", wanted.name)
+        same = Spec.parse(data["dataset"]).name == wanted.name
+        options = {**Spec.parse(data["dataset"]).options, **wanted.options} if same else wanted.options
+        data["dataset"] = str(Spec(wanted.name, options))
+    if clusterer:
+        data["clusterer"] = clusterer
+    if network:
+        data["network"] = network
+    users = [stage for stage in data["stages"] if stage["associator"]]
+    if (associator or refiners or objectives) and not users:
+        raise RecipeError(
+            f"recipe {chosen.name}: no stage associates across modalities, so there is nothing to exchange"
+        )
+    for stage in users:
+        same = cross is not None and Spec.parse(stage["associator"]).name == cross.name
+        if cross is not None:
+            known = Spec.parse(stage["associator"]).options if same else shared_options(stage["associator"], cross)
+            stage["associator"] = str(Spec(cross.name, {**known, **cross.options}))
+        stage["refiners"] = list(refiners) or stage["refiners"]
+        stage["objectives"] = list(objectives) or stage["objectives"]
+    extra = [("dataset.root", root)] if root else []
+    extra += [("network.weights", weights)] if weights else []
+    extra += [("seed", seed)] if seed is not None else []
+    extra += [("oracle", True)] if oracle or (cross is not None and cross.name == "oracle" and oracle) else []
+    return override(parse_recipe(data, chosen.name), [*changes, *extra])
+
+
+def shared_options(text: str, cross: Spec) -> Mapping[str, Any]:
+    """Options of the recipe's associator that belong to the data, not the method: k1 and k2 of the affinity."""
+    known = {option for option in ("k1", "k2") if hasattr(registry.get("associators", cross.name), option)}
+    return {key: value for key, value in Spec.parse(text).options.items() if key in known}
+
+
+def default_recipe(method: str, dataset: str) -> str:
+    shipped = shipped_recipes()
+    for name in (f"{method}/{dataset}", f"{BASE}/{dataset}", f"{method}/{BASE_DATASET}"):
+        if name in shipped:
+            return name
+    registry.find("datasets", dataset)  # an unknown name ends here, with the nearest one
+    return f"{BASE}/{BASE_DATASET}"
+
+
+def override(recipe: Recipe, changes: Sequence[tuple[str, Any]]) -> Recipe:
+    """Apply ``--set path=value`` changes in order.
+
+    A path is ``clusterer.eps``, ``associator.alpha`` (every stage that has one), ``refiner.oclr.sharpening``,
+    ``objective.amirl.…``, ``network.depth``, ``dataset.size``, ``cross.epochs`` (a stage by its name, deeper with further
+    dots) or a key of the recipe such as ``seed``.
+    """
+    data = recipe.model_dump(mode="json")
+    for path, value in changes:
+        apply_change(data, path, value)
+    return parse_recipe(data, "recipe with --set")
+
+
+def apply_change(data: dict[str, Any], path: str, value: Any) -> None:
+    head, _, rest = path.partition(".")
+    stages = {stage["name"]: stage for stage in data["stages"]}
+    if head in {"clusterer", "network", "dataset"} and rest:
+        data[head] = changed(data[head], rest, value)
+    elif head == "associator" and rest:
+        users = [stage for stage in stages.values() if stage["associator"]]
+        if not users:
+            raise RecipeError(f"--set {path}: no stage of the recipe has an associator")
+        for stage in users:
+            stage["associator"] = changed(stage["associator"], rest, value)
+    elif head in {"refiner", "objective"} and rest:
+        name, _, option = rest.partition(".")
+        change_parts(stages, f"{head}s", name, option, value, path)
+    elif head in stages and rest:
+        change_key(stages[head], rest, value, path)
+    elif head in data and head != "stages":
+        change_key(data, path, value, path)
+    else:
+        known = ["clusterer", "associator", "refiner", "objective", "network", "dataset", *stages, *data]
+        raise RecipeError(
+            f"--set {path}: no '{head}' in the recipe{nearest_name(head, known)}; there are: {', '.join(known)}"
+        )
+
+
+def changed(text: str, option: str, value: Any) -> str:
+    return str(Spec.parse(text).with_options(**{option: value}))
+
+
+def change_parts(stages: Mapping[str, Any], kind: str, name: str, option: str, value: Any, path: str) -> None:
+    hit, seen = False, set()
+    for stage in stages.values():
+        parts = [Part.model_validate(Part.parse(part)) for part in stage[kind]]
+        seen |= {part.use.name for part in parts}
+        for number, part in enumerate(parts):
+            if part.use.name == name and option:
+                hit = True
+                part = Part(use=part.use, weight=value) if option == "weight" else part
+                use = part.use if option == "weight" else part.use.with_options(**{option: value})
+                stage[kind][number] = str(Part(use=use, weight=part.weight))
+    if not hit:
+        raise RecipeError(
+            f"--set {path}: expected {kind.removesuffix('s')}.NAME.OPTION with NAME one of: {', '.join(sorted(seen))}"
+        )
+
+
+def change_key(data: dict[str, Any], path: str, value: Any, whole: str) -> None:
+    *outer, last = path.split(".")
+    for key in outer:
+        if data.get(key) is None and key == "optimiser":
+            data[key] = {}
+        data = data.get(key)  # type: ignore[assignment]
+        if not isinstance(data, dict):
+            raise RecipeError(f"--set {whole}: '{key}' holds nothing to set '{last}' in")
+    if last not in data and "learning_rate" not in data and data:
+        raise RecipeError(f"--set {whole}: no key '{last}'{nearest_name(last, data)}; keys: {', '.join(data)}")
+    data[last] = value

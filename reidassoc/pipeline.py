@@ -1,0 +1,164 @@
+"""The line that data follows, from features to targets: cluster, associate, refine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from reidassoc import registry
+from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError
+from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Refiner
+from reidassoc.recipe import Recipe, Stage
+from reidassoc.scene import Scene
+from reidassoc.types import Association, Clustering, Features, Pair, Targets
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A refiner or objective and the weight of its losses."""
+
+    name: str
+    part: Any
+    weight: float
+
+
+@dataclass(frozen=True)
+class Method:
+    """The plug-ins of one stage."""
+
+    clusterer: Clusterer
+    associator: Associator | None
+    refiners: tuple[Weighted, ...]
+    objectives: tuple[Weighted, ...]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A recipe as objects: everything is looked up and checked, nothing has run."""
+
+    recipe: Recipe
+    dataset: Dataset
+    network: Network
+    methods: tuple[Method, ...]
+
+
+def compose(recipe: Recipe) -> Composed:
+    """Look every part of a recipe up and check that they fit together, before any work.
+
+    Raises:
+        ReidassocError: a part is unknown, an option is wrong, or a part needs what the others don't give.
+    """
+    clusterer = registry.build("clusterers", recipe.clusterer)
+    network = registry.build("networks", recipe.network)
+    dataset = registry.build("datasets", recipe.dataset)
+    methods = []
+    for stage in recipe.stages:
+        method = Method(
+            clusterer=clusterer,
+            associator=registry.build("associators", stage.associator) if stage.associator else None,
+            refiners=tuple(Weighted(p.use.name, registry.build("refiners", p.use), p.weight) for p in stage.refiners),
+            objectives=tuple(
+                Weighted(p.use.name, registry.build("objectives", p.use), p.weight) for p in stage.objectives
+            ),
+        )
+        refuse_misfits(recipe, stage, method, network)
+        methods.append(method)
+    return Composed(recipe, dataset, network, tuple(methods))
+
+
+def refuse_misfits(recipe: Recipe, stage: Stage, method: Method, network: Network) -> None:
+    """Raise RecipeError with the reason if a part of the stage needs what the stage doesn't give."""
+    parts = [method.associator] if method.associator else []
+    parts += [weighted.part for weighted in (*method.refiners, *method.objectives)]
+    given = gives(network) | {"affinity", "cameras", "augmented"}
+    if method.associator is not None:
+        given |= {"cross"}
+    for part in [method.clusterer, *parts]:
+        given |= gives(part)
+    if recipe.oracle:
+        given |= {"identity"}
+    for part in parts:
+        for need in sorted(needs(part) - given):
+            hint = {
+                "identity": "it sees true identities: say so with --oracle (oracle: true in the recipe)",
+                "cross": "the stage has no associator",
+            }.get(need, "no part of this stage gives it")
+            raise RecipeError(f"stage '{stage.name}': {name_of(part)} needs '{need}', but {hint}")
+    drawn = {weighted.part.sampling for weighted in method.objectives}
+    if len(drawn) > 1:
+        raise RecipeError(f"stage '{stage.name}': its objectives draw batches differently: {', '.join(sorted(drawn))}")
+
+
+def needs(part: object) -> frozenset[str]:
+    return getattr(part, "needs", frozenset())
+
+
+def gives(part: object) -> frozenset[str]:
+    return getattr(part, "gives", frozenset())
+
+
+def name_of(part: object) -> str:
+    return type(part).__name__.lower()
+
+
+def check_features(features: Pair[Features]) -> None:
+    """Refuse what no method can work on.
+
+    Raises:
+        DataError: NaN or infinite values, or two widths.
+    """
+    if features.visible.width != features.infrared.width:
+        raise DataError(f"visible features are {features.visible.width} wide, infrared ones {features.infrared.width}")
+    for modality, name in ((features.visible, "visible"), (features.infrared, "infrared")):
+        bad = (~torch.isfinite(modality.x)).any(1).nonzero().flatten()
+        if len(bad):
+            raise DataError(f"{len(bad)} {name} features hold NaN or infinite values; the first is row {int(bad[0])}")
+
+
+def cluster(
+    clusterer: Clusterer, features: Pair[Features], *, epoch: int = 0, seed: int = 0, previous: Clustering | None = None
+) -> Clustering:
+    """Run a clusterer on checked features."""
+    check_features(features)
+    return guarded("clusterer", clusterer, lambda: clusterer(features, epoch=epoch, seed=seed, previous=previous))
+
+
+def associate(associator: Associator, scene: Scene, identity: Pair[Tensor] | None = None) -> Association:
+    """Run an associator; true identities reach it only if it declares that it needs them, and they are given."""
+    if "identity" not in needs(associator):
+        return guarded("associator", associator, lambda: associator(scene))
+    if identity is None:
+        raise RecipeError(f"{name_of(associator)} needs true identities, and there are none")
+    return guarded("associator", associator, lambda: cast(Any, associator)(scene, identity=identity))
+
+
+def target(
+    method: Method, scene: Scene, *, identity: Pair[Tensor] | None = None, association: Association | None = None
+) -> Targets:
+    """Associate (unless an association is given) and refine: the targets of an epoch."""
+    if association is None and method.associator is not None:
+        association = associate(method.associator, scene, identity)
+    return refine(
+        [weighted.part for weighted in method.refiners], scene, Targets.compose(scene.clustering, association)
+    )
+
+
+def refine(refiners: Sequence[Refiner], scene: Scene, targets: Targets) -> Targets:
+    """Run the refiners in order."""
+    for refiner in refiners:
+        targets = guarded("refiner", refiner, lambda r=refiner, t=targets: r.refine(scene, t))  # type: ignore[misc]
+    return targets
+
+
+def guarded(kind: str, part: object, call: Callable[[], Any]) -> Any:
+    """Run a plug-in; say which one it was if it fails."""
+    try:
+        return call()
+    except (ReidassocError, MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        raise PluginError(f"{kind} {name_of(part)} failed: {type(error).__name__}: {error}") from error

@@ -1,0 +1,186 @@
+"""A recipe: every choice of a run, as text. It is composed once, checked as a whole, and only objects go further down.
+
+A recipe names a dataset, a network, a clusterer, and stages; a stage names an associator (or none), refiners and
+objectives, each with options and, where several losses are added, a weight: ``0.5 * gpcr(k=30)``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.metadata import entry_points
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+
+from reidassoc.errors import RecipeError, SpecError, nearest_name
+from reidassoc.spec import Spec
+
+RECIPE_GROUP = "reidassoc.recipes"
+
+
+def to_spec(value: Any) -> Spec:
+    return value if isinstance(value, Spec) else Spec.parse(str(value))
+
+
+SpecText = Annotated[Any, BeforeValidator(to_spec), PlainSerializer(str)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Part(Model):
+    """A refiner or an objective with the weight of its losses; as text ``0.5 * gpcr(k=30)``."""
+
+    use: SpecText
+    weight: float = Field(1.0, ge=0)
+
+    @staticmethod
+    def parse(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        weighted = re.fullmatch(r"\s*([0-9.eE+-]+)\s*\*\s*(.+)", value)
+        return {"use": weighted[2], "weight": float(weighted[1])} if weighted else {"use": value}
+
+    def __str__(self) -> str:
+        return str(self.use) if self.weight == 1.0 else f"{self.weight:g} * {self.use}"
+
+
+PartText = Annotated[Part, BeforeValidator(Part.parse), PlainSerializer(str)]
+
+
+class Optimiser(Model):
+    """How weights are updated. Milestones count epochs of the whole run; warm-up counts steps of the stage."""
+
+    name: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = Field(3.5e-4, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    milestones: tuple[int, ...] = ()
+    gamma: float = Field(0.1, gt=0, le=1)
+    warmup_steps: int = Field(0, ge=0)
+
+
+class Augmentation(Model):
+    """Training augmentation, in the order in which it is applied; each number is a probability unless it says otherwise."""
+
+    pad: int = Field(10, ge=0, description="pixels added on each side before the random crop")
+    flip: float = Field(0.5, ge=0, le=1)
+    jitter: float = Field(0.0, ge=0, le=1, description="strength of brightness, contrast, saturation, hue changes")
+    jitter_visible: bool = Field(True, description="whether the plain visible stream is jittered too")
+    intensity: float = Field(0.0, ge=0, le=1, description="random intensity transform on a rectangle")
+    erase: float = Field(0.5, ge=0, le=1, description="random erasing")
+
+
+class Stage(Model):
+    """Epochs that train in one way."""
+
+    name: str
+    epochs: int = Field(ge=1)
+    iterations: int = Field(ge=1, description="steps per epoch")
+    identities: int = Field(ge=1, description="P, pseudo-identities per modality in a batch")
+    images: int = Field(ge=1, description="K, images per pseudo-identity")
+    associator: SpecText | None = None
+    refiners: tuple[PartText, ...] = ()
+    objectives: tuple[PartText, ...] = Field(min_length=1)
+    relabel: Literal["every_epoch", "once"] = "every_epoch"
+    optimiser: Optimiser | None = Field(None, description="none: the last stage's optimiser goes on")
+    augmentation: Augmentation = Augmentation()
+
+
+class Recipe(Model):
+    """Everything that decides a run's result, but the machine."""
+
+    name: str
+    reference: str = ""
+    dataset: SpecText
+    network: SpecText
+    clusterer: SpecText
+    size: tuple[int, int] = Field(description="image height and width in pixels")
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    seed: int = Field(0, ge=0)
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    oracle: bool = Field(False, description="true identities may be given to the associator; flagged in every result")
+    batch_norm_gpus: int = Field(1, ge=1, description="GPU count that the published numbers belong to")
+    evaluate_every: int = Field(1, ge=0, description="epochs between evaluations; 0 = after the last one only")
+    extract_batch: int = Field(256, ge=1)
+
+    @property
+    def epochs(self) -> int:
+        return sum(stage.epochs for stage in self.stages)
+
+    def stage_at(self, epoch: int) -> tuple[Stage, int]:
+        """The stage of an epoch, and the epoch's number within it."""
+        for stage in self.stages:
+            if epoch < stage.epochs:
+                return stage, epoch
+            epoch -= stage.epochs
+        raise IndexError("epoch beyond the last stage")
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+    @property
+    def digest(self) -> str:
+        """A short hash of all that decides the result."""
+        return sha256(self.to_yaml().encode()).hexdigest()[:16]
+
+
+def parse_recipe(data: Any, where: str) -> Recipe:
+    """Check a mapping as read from YAML; RecipeError names the first fault."""
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"{where}: expected a mapping with the keys {', '.join(Recipe.model_fields)}")
+    try:
+        return Recipe.model_validate(dict(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = {name for model in (Recipe, Stage, Optimiser, Augmentation) for name in model.model_fields}
+            raise RecipeError(f"{where}: no key '{place}'{nearest_name(str(first['loc'][-1]), known)}") from None
+        raise RecipeError(f"{where}: {place}: {first['msg']}") from None
+    except SpecError as error:
+        raise RecipeError(f"{where}: {error}") from None
+
+
+def load_recipe(name: str) -> Recipe:
+    """Load a recipe that ships under a name such as ``mult/synthetic``, or from a YAML file.
+
+    Raises:
+        RecipeError: there is none, or it does not hold what a recipe must.
+    """
+    path = Path(name).expanduser()
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise RecipeError(f"no recipe file {path}; shipped recipes: {', '.join(shipped_recipes())}")
+        text = path.read_text(encoding="utf-8", errors="replace")
+    else:
+        shipped = shipped_recipes()
+        if name not in shipped:
+            listed = ", ".join(shipped)
+            raise RecipeError(
+                f"no recipe '{name}'{nearest_name(name, shipped)}; shipped: {listed}; or name a .yaml file"
+            )
+        text = shipped[name].read_text(encoding="utf-8")
+    try:
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RecipeError(f"{name} is no YAML: {str(error).splitlines()[0]}") from None
+    return parse_recipe(data, name)
+
+
+def shipped_recipes() -> dict[str, Traversable]:
+    """All recipes that installed packages ship, as ``method/dataset``."""
+    found: dict[str, Traversable] = {}
+    for point in sorted(entry_points(group=RECIPE_GROUP), key=lambda point: point.name, reverse=True):
+        for folder in files(point.value).iterdir():
+            if folder.is_dir():
+                for file in folder.iterdir():
+                    if file.name.endswith(".yaml"):
+                        found[f"{folder.name}/{file.name.removesuffix('.yaml')}"] = file
+    return dict(sorted(found.items()))

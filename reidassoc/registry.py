@@ -1,0 +1,151 @@
+"""Where plug-ins are found: entry points, single files, and ``add``. The built-in ones come the same way as a stranger's.
+
+>>> from reidassoc import registry
+>>> registry.build("clusterers", "dbscan(eps=0.5)").eps
+0.5
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from reidassoc.errors import PluginError, nearest_name
+from reidassoc.interfaces import KINDS
+from reidassoc.options import construct
+from reidassoc.spec import Spec
+
+GROUP = "reidassoc."
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name: the class, or the reason why it could not be loaded."""
+
+    kind: str
+    name: str
+    origin: str
+    cls: type | None
+    problem: str = ""
+
+    @property
+    def claim(self) -> str:
+        """The first line of the docstring."""
+        return (inspect.getdoc(self.cls) or "").split("\n")[0] if self.cls else ""
+
+    @property
+    def paper(self) -> str:
+        return str(getattr(self.cls, "paper", "")) if self.cls else ""
+
+
+_added: dict[tuple[str, str], Entry] = {}
+
+
+def kind_of(text: str) -> str:
+    """Return the kind that ``text`` names, in singular or plural."""
+    for kind in KINDS:
+        if text in {kind, kind.removesuffix("s")}:
+            return kind
+    raise PluginError(f"no kind of plug-in '{text}'{nearest_name(text, KINDS)}; kinds: {', '.join(KINDS)}")
+
+
+def add(name: str, cls: type) -> None:
+    """Register a class under a name, for this process. Its kind is that of the interface that it subclasses."""
+    kind = getattr(cls, "kind", None)
+    if kind not in KINDS:
+        raise PluginError(f"{cls.__name__} is no plug-in: subclass one of Clusterer, Associator, Refiner, …")
+    if not name.isidentifier():
+        raise PluginError(f"a plug-in's name must be a Python identifier, got '{name}'")
+    _added[kind, name] = Entry(kind, name, "added", cls)
+
+
+def load_file(text: str) -> list[Entry]:
+    """Register the plug-ins of a file: ``path/to/file.py``, or one of them: ``file.py:Class``. This runs its code.
+
+    A class is registered under its ``name`` attribute, or its own name in snake_case.
+    """
+    path_text, _, wanted = text.partition(".py:")
+    path = Path(path_text + ".py" if wanted else text).expanduser()
+    if not path.is_file():
+        raise PluginError(f"no plug-in file {path}; expected a Python file, as in --plugin my_idea.py")
+    module_name = f"reidassoc_file_{path.stem}_{abs(hash(path.resolve()))}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is no Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise PluginError(f"{path} could not be loaded: {type(error).__name__}: {error}") from error
+    found = []
+    for cls in vars(module).values():
+        if inspect.isclass(cls) and cls.__module__ == module_name and getattr(cls, "kind", None) in KINDS:
+            if wanted and cls.__name__ != wanted:
+                continue
+            name = getattr(cls, "name", None) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+            found.append(Entry(str(cls.kind), str(name), str(path), cls))  # type: ignore[attr-defined]
+    if not found:
+        what = f"no plug-in class {wanted}" if wanted else "no plug-in class"
+        raise PluginError(f"{path} holds {what}; a plug-in subclasses Clusterer, Associator, Refiner, …")
+    _added.update({(entry.kind, entry.name): entry for entry in found})
+    return found
+
+
+def names(kind: str) -> list[str]:
+    """The names registered for a kind, sorted; nothing is imported."""
+    points = {point.name for point in entry_points(group=GROUP + kind)}
+    return sorted(points | {name for added, name in _added if added == kind})
+
+
+def entries(kind: str) -> Iterator[Entry]:
+    """Every plug-in of a kind; one that fails to load is yielded with its problem."""
+    for name in names(kind):
+        yield find(kind, name)
+
+
+def find(kind: str, name: str) -> Entry:
+    """Look a name up; added ones come before entry points.
+
+    Raises:
+        PluginError: nothing bears the name; the nearest one is suggested.
+    """
+    if (kind, name) in _added:
+        return _added[kind, name]
+    points = sorted(entry_points(group=GROUP + kind, name=name), key=lambda point: point.value)
+    if not points:
+        known = names(kind)
+        raise PluginError(f"no {kind.removesuffix('s')} '{name}'{nearest_name(name, known)}; known: {', '.join(known)}")
+    return load_point(kind, points[0])
+
+
+def load_point(kind: str, point: EntryPoint) -> Entry:
+    origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+    try:
+        cls = point.load()
+    except Exception as error:  # a stranger's package may fail in any way; it breaks only itself
+        return Entry(kind, point.name, origin, None, f"{type(error).__name__}: {error}")
+    if not inspect.isclass(cls) or getattr(cls, "kind", None) != kind:
+        return Entry(kind, point.name, origin, None, f"{point.value} is no {kind.removesuffix('s')}")
+    return Entry(kind, point.name, origin, cls)
+
+
+def get(kind: str, name: str) -> type:
+    """Return the class behind a name; PluginError if there is none, or if it can't be loaded."""
+    entry = find(kind_of(kind), name)
+    if entry.cls is None:
+        raise PluginError(f"{kind.removesuffix('s')} '{name}' ({entry.origin}) can't be loaded: {entry.problem}")
+    return entry.cls
+
+
+def build(kind: str, spec: Spec | str) -> Any:
+    """Make the plug-in that a spec describes, every option checked against its field."""
+    spec = Spec.parse(spec) if isinstance(spec, str) else spec
+    return construct(get(kind, spec.name), spec.options, spec.name)

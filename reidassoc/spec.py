@@ -1,0 +1,68 @@
+"""The text form of a configured plug-in: ``dbscan(eps=0.6)``. Literals only; nothing is ever evaluated."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from reidassoc.errors import SpecError
+
+FORM = "expected a name, such as dbscan, or a name with options, such as dbscan(eps=0.6)"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A plug-in's name and the options that differ from its defaults.
+
+    >>> str(Spec.parse('dbscan( eps = .6 )'))
+    'dbscan(eps=0.6)'
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def parse(text: str) -> Spec:
+        """Read the text form; a bare word as a value is a string.
+
+        Raises:
+            SpecError: the text is no name or call, or a value is no literal.
+        """
+        try:
+            node = ast.parse(text.strip(), mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            raise SpecError(f"can't read '{text}': {FORM}") from None
+        if isinstance(node, ast.Name):
+            return Spec(node.id)
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            raise SpecError(f"can't read '{text}': {FORM}")
+        if node.args or any(keyword.arg is None for keyword in node.keywords):
+            raise SpecError(f"can't read '{text}': options need names, as in {node.func.id}(option=value)")
+        return Spec(node.func.id, {str(k.arg): literal(k.value, text) for k in node.keywords})
+
+    def with_options(self, **options: Any) -> Spec:
+        return Spec(self.name, {**self.options, **options})
+
+    def __str__(self) -> str:
+        if not self.options:
+            return self.name
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
+
+
+def literal(node: ast.expr, text: str) -> Any:
+    if isinstance(node, ast.Name):
+        return {"true": True, "false": False, "none": None, "null": None}.get(node.id, node.id)
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise SpecError(f"can't read '{text}': values are literals such as 0.6, true, 'text' or (1, 2)") from None
+
+
+def parse_value(text: str) -> Any:
+    """Read the value of ``--set path=value``: a literal, or else the text itself."""
+    try:
+        return literal(ast.parse(text.strip(), mode="eval").body, text)
+    except (SpecError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return text

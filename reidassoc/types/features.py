@@ -1,0 +1,67 @@
+"""The features of one modality's images: everything that a method may know about an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+UNKNOWN_CAMERA = -1
+
+
+@dataclass(frozen=True)
+class Features:
+    """Unit features of N images of one modality. Identities have no place here, on purpose.
+
+    Args:
+        x: (N, D) float32, unit rows.
+        index: (N,) int64, row of the image in its dataset; ``arange(N)`` if not given.
+        camera: (N,) int64, −1 where unknown; all unknown if not given.
+        extra: further tensors with N rows, such as ``parts`` (N, P, D).
+
+    Raises:
+        ValueError: a shape or dtype differs from the above.
+    """
+
+    x: Tensor
+    index: Tensor = None  # type: ignore[assignment]  # filled in below, so that readers never meet None
+    camera: Tensor = None  # type: ignore[assignment]
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    _memo: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.x.ndim != 2 or self.x.dtype != torch.float32:
+            raise ValueError(f"features must be (N, D) float32, got {tuple(self.x.shape)} {self.x.dtype}")
+        n, device = len(self.x), self.x.device
+        if self.index is None:
+            object.__setattr__(self, "index", torch.arange(n, device=device))
+        if self.camera is None:
+            object.__setattr__(self, "camera", torch.full((n,), UNKNOWN_CAMERA, dtype=torch.int64, device=device))
+        for name, column in {"index": self.index, "camera": self.camera}.items():
+            if column.shape != (n,) or column.dtype != torch.int64:
+                raise ValueError(f"{name} must be ({n},) int64, got {tuple(column.shape)} {column.dtype}")
+        for name, tensor in self.extra.items():
+            if len(tensor) != n:
+                raise ValueError(f"extra[{name!r}] must have {n} rows, got {len(tensor)}")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def width(self) -> int:
+        return self.x.shape[1]
+
+    def memo(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what ``make`` made for ``key`` the first time: for dear things that depend on these features alone."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]  # type: ignore[no-any-return]
+
+    def take(self, rows: Tensor) -> Features:
+        """The features of some rows; ``index`` still names the images."""
+        extra = {name: tensor[rows] for name, tensor in self.extra.items()}
+        return Features(self.x[rows], self.index[rows], self.camera[rows], extra)

@@ -1,0 +1,135 @@
+"""Labels: hard ones from a clusterer, soft ones from everything after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from reidassoc.types.modality import Pair
+
+OUTLIER = -1  # the label of a sample that belongs to no cluster, or about which there is no opinion
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """One partition of N samples into K clusters and outliers.
+
+    Args:
+        labels: (N,) int64 in [−1, K); −1 = outlier.
+        centroids: (K, D) float32, mean of the members' unit features, *not* re-normalised.
+    """
+
+    labels: Tensor
+    centroids: Tensor
+
+    def __post_init__(self) -> None:
+        if self.labels.ndim != 1 or self.labels.dtype != torch.int64:
+            raise ValueError(f"labels must be (N,) int64, got {tuple(self.labels.shape)} {self.labels.dtype}")
+        if self.centroids.ndim != 2:
+            raise ValueError(f"centroids must be (K, D), got {tuple(self.centroids.shape)}")
+
+    @property
+    def count(self) -> int:
+        """K, the number of clusters."""
+        return len(self.centroids)
+
+    @property
+    def clustered(self) -> Tensor:
+        """(n,) int64: the rows that belong to a cluster."""
+        return (self.labels != OUTLIER).nonzero().flatten()
+
+    def validate(self) -> None:
+        """Read the values (which stalls a GPU) and raise ValueError where they break the contract."""
+        low, high = (int(self.labels.min()), int(self.labels.max())) if len(self.labels) else (OUTLIER, OUTLIER)
+        if low < OUTLIER or high >= self.count:
+            raise ValueError(f"labels must lie in [-1, {self.count}), got {low} to {high}")
+        if not bool(torch.isfinite(self.centroids).all()):
+            raise ValueError("centroids hold NaN or infinite values")
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """What a clusterer returns: a partition per modality; it may add one of both together, and further named ones.
+
+    Args:
+        own: each modality's own clusters; its label space bears the modality's name.
+        shared: clusters of the union, space ``"shared"``: labels per modality, the same K, and each modality's centroids.
+        extra: further partitions by name (multi-scale clustering, say).
+    """
+
+    own: Pair[Clusters]
+    shared: Pair[Clusters] | None = None
+    extra: Mapping[str, Pair[Clusters]] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        """Whether each modality has at least one cluster."""
+        return all(clusters.count > 0 for clusters in self.own)
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """A distribution over K clusters for each of N samples.
+
+    Args:
+        prob: (N, K) float32, rows sum to 1, or to 0 where there is no opinion.
+        weight: (N,) float32 ≥ 0, how much a sample counts in a loss; all 1 if not given.
+    """
+
+    prob: Tensor
+    weight: Tensor = None  # type: ignore[assignment]  # filled in below
+
+    def __post_init__(self) -> None:
+        if self.prob.ndim != 2 or not self.prob.dtype.is_floating_point:
+            raise ValueError(f"prob must be (N, K) floating point, got {tuple(self.prob.shape)} {self.prob.dtype}")
+        if self.weight is None:
+            object.__setattr__(self, "weight", self.prob.new_ones(len(self.prob)))
+        if self.weight.shape != (len(self.prob),):
+            raise ValueError(f"weight must be ({len(self.prob)},), got {tuple(self.weight.shape)}")
+
+    @staticmethod
+    def one_hot(labels: Tensor, count: int, weight: Tensor | None = None) -> SoftLabels:
+        """Certain labels: ``labels`` (N,) int64 in [−1, count); a row of −1 has no opinion."""
+        prob = torch.zeros(len(labels), count + 1, device=labels.device)
+        prob[torch.arange(len(labels), device=labels.device), torch.where(labels < 0, count, labels)] = 1.0
+        return SoftLabels(prob[:, :count].contiguous(), weight)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.prob)
+
+    @property
+    def count(self) -> int:
+        """K, the number of clusters of the space."""
+        return self.prob.shape[1]
+
+    @property
+    def opinion(self) -> Tensor:
+        """(N,) bool: rows that say something, with a positive weight."""
+        return (self.prob.sum(1) > 0) & (self.weight > 0)
+
+    @property
+    def hard(self) -> Tensor:
+        """(N,) int64: the most probable cluster (the first one of equals), −1 where there is no opinion."""
+        if self.count == 0:
+            return torch.full((len(self),), OUTLIER, dtype=torch.int64, device=self.prob.device)
+        return torch.where(self.opinion, self.prob.argmax(1), OUTLIER)
+
+    def take(self, rows: Tensor) -> SoftLabels:
+        return SoftLabels(self.prob[rows], self.weight[rows])
+
+    def validate(self) -> None:
+        """Read the values (which stalls a GPU) and raise ValueError where they break the contract."""
+        if not bool(torch.isfinite(self.prob).all()) or bool((self.prob < 0).any()):
+            raise ValueError("prob holds NaN, infinite or negative values")
+        total = self.prob.sum(1)
+        wrong = ((total - 1).abs() > 1e-3) & (total != 0)
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0])
+            raise ValueError(
+                f"rows of prob must sum to 1 (or 0 = no opinion); row {row} sums to {float(total[row]):.4f}"
+            )
+        if not bool(torch.isfinite(self.weight).all()) or bool((self.weight < 0).any()):
+            raise ValueError("weight holds NaN, infinite or negative values")
