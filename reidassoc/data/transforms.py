@@ -1,0 +1,177 @@
+"""Training augmentation, batched on the device. What is random is drawn first, on the host, for the whole batch.
+
+So the same seed gives the same pictures on CPU and CUDA. Source: the settings of the published methods, and for the
+channel exchange Ye et al., Channel Augmented Joint Learning, ICCV 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reidassoc.recipe import Augmentation
+
+MEAN = (0.485, 0.456, 0.406)  # ImageNet's
+DEVIATION = (0.229, 0.224, 0.225)
+ERASED = (0.4914, 0.4822, 0.4465)  # written after normalisation, as the published code does
+ERASE_AREA = (0.02, 0.4)
+ERASE_ASPECT = (0.3, 1 / 0.3)
+ERASE_TRIES = 20
+GREY = (0.299, 0.587, 0.114)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Turn uint8 (B, 3, H, W) into float32 with ImageNet's mean and deviation removed."""
+    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
+    deviation = torch.tensor(DEVIATION, device=images.device).view(1, 3, 1, 1)
+    return (images.float() / 255.0 - mean) / deviation
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random choices for B images of one stream; every tensor has B rows.
+
+    Args:
+        shift: (B, 2) int64 crop offset, 0 to 2 · pad.
+        mirror: (B,) bool.
+        channel: (B,) int64: 0, 1, 2 = that channel copied to all; 3 = grey; −1 = as it is.
+        colour: (B, 4) float32 factors of brightness, contrast, saturation, and the hue's shift in turns; None = as it is.
+        lit: (B, 4) int64 rectangle (top, left, height, width) of the intensity transform; height 0 = none.
+        gain: (B, 3) float32 factor per channel within it.
+        erased: (B, 4) int64 rectangle; height 0 = none.
+    """
+
+    shift: Tensor
+    mirror: Tensor
+    channel: Tensor
+    colour: Tensor | None
+    lit: Tensor
+    gain: Tensor
+    erased: Tensor
+
+    def to(self, device: torch.device) -> Draw:
+        tensors = (getattr(self, name) for name in self.__dataclass_fields__)
+        return Draw(*(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in tensors))  # type: ignore[arg-type]
+
+
+def draw(settings: Augmentation, stream: str, count: int, size: tuple[int, int], generator: torch.Generator) -> Draw:
+    """Draw the choices for one stream of a batch, on the host."""
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator)
+
+    shift = torch.randint(0, 2 * settings.pad + 1, (count, 2), generator=generator)
+    mirror = uniform(count) < settings.flip
+    choice = torch.randint(0, 4, (count,), generator=generator)
+    if stream == "augmented":
+        channel = choice % 3
+    elif stream == "infrared":  # R, G, B with equal chance; in the fourth case grey with probability one half
+        channel = torch.where((choice == 3) & (uniform(count) < 0.5), -1, choice)
+    else:
+        channel = torch.full((count,), -1)
+    strength = settings.jitter if stream != "visible" or settings.jitter_visible else 0.0
+    colour = strength * (2 * uniform(count, 4) - 1) + torch.tensor([1.0, 1.0, 1.0, 0.0])
+    lit = rectangles(count, size, settings.intensity, generator)
+    gain = beta_half(uniform(count, 3))
+    gain = gain / gain.amax(1, keepdim=True)
+    erased = rectangles(count, size, settings.erase, generator)
+    return Draw(shift, mirror, channel, colour if strength else None, lit, gain, erased)
+
+
+def beta_half(uniform: Tensor) -> Tensor:
+    """Turn uniform numbers into Beta(½, ½) ones: its distribution function is 2/π · arcsin √x."""
+    return torch.sin(uniform * math.pi / 2).square().clamp_min(1e-4)
+
+
+def rectangles(count: int, size: tuple[int, int], chance: float, generator: torch.Generator) -> Tensor:
+    """Draw (count, 4) random rectangles (top, left, height, width); height 0 where none is wanted or none fitted."""
+    height, width = size
+    area = (
+        height
+        * width
+        * (ERASE_AREA[0] + (ERASE_AREA[1] - ERASE_AREA[0]) * torch.rand(count, ERASE_TRIES, generator=generator))
+    )
+    aspect = ERASE_ASPECT[0] + (ERASE_ASPECT[1] - ERASE_ASPECT[0]) * torch.rand(count, ERASE_TRIES, generator=generator)
+    high, wide = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
+    fits = (high < height) & (wide < width)
+    first = fits.int().argmax(1, keepdim=True)
+    high, wide = high.gather(1, first)[:, 0], wide.gather(1, first)[:, 0]
+    wanted = (torch.rand(count, generator=generator) < chance) & fits.any(1)
+    high, wide = torch.where(wanted, high, 0), torch.where(wanted, wide, 0)
+    place = torch.rand(count, 2, generator=generator)
+    top = (place[:, 0] * (height - high + 1)).long()
+    left = (place[:, 1] * (width - wide + 1)).long()
+    return torch.stack([top, left, high, wide], 1)
+
+
+def augment(images: Tensor, chosen: Draw, pad: int) -> Tensor:
+    """Apply the choices to uint8 images (B, 3, H, W); return normalised float32 of the same shape.
+
+    Order: pad and crop, mirror, colours, intensity transform, normalise, erase, exchange of channels.
+    """
+    x = mirrored(cropped(images.float() / 255.0, chosen.shift, pad), chosen.mirror)
+    x = x if chosen.colour is None else jittered(x, chosen.colour)
+    x = torch.where(inside(chosen.lit, x), x * chosen.gain[:, :, None, None], x)
+    mean, deviation, fill = (torch.tensor(c, device=x.device).view(1, 3, 1, 1) for c in (MEAN, DEVIATION, ERASED))
+    x = torch.where(inside(chosen.erased, x), fill, (x - mean) / deviation)
+    return exchanged(x, chosen.channel)
+
+
+def cropped(x: Tensor, shift: Tensor, pad: int) -> Tensor:
+    """Cut (H, W) windows out of the images padded with zeros."""
+    if pad == 0:
+        return x
+    batch, _, height, width = x.shape
+    padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
+    rows = shift[:, 0, None] + torch.arange(height, device=x.device)
+    columns = shift[:, 1, None] + torch.arange(width, device=x.device)
+    image = torch.arange(batch, device=x.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def mirrored(x: Tensor, mirror: Tensor) -> Tensor:
+    return torch.where(mirror[:, None, None, None], x.flip(3), x)
+
+
+def exchanged(x: Tensor, channel: Tensor) -> Tensor:
+    """Copy one channel to all three, or make the image grey."""
+    batch = torch.arange(len(x), device=x.device)
+    copied = x[batch, channel.clamp(0, 2)][:, None]
+    grey = (x * torch.tensor(GREY, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    single = torch.where((channel == 3)[:, None, None, None], grey, copied)
+    return torch.where((channel < 0)[:, None, None, None], x, single.expand_as(x))
+
+
+def jittered(x: Tensor, colour: Tensor) -> Tensor:
+    """Change brightness, contrast, saturation and hue, each image by its own factors."""
+    weights = torch.tensor(GREY, device=x.device).view(1, 3, 1, 1)
+    brightness, contrast, saturation = (colour[:, column, None, None, None] for column in range(3))
+    x = (x * brightness).clamp(0, 1)
+    middle = (x * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    x = (middle + contrast * (x - middle)).clamp(0, 1)
+    grey = (x * weights).sum(1, keepdim=True)
+    x = (grey + saturation * (x - grey)).clamp(0, 1)
+    return hue_rotated(x, colour[:, 3])
+
+
+def hue_rotated(x: Tensor, turns: Tensor) -> Tensor:
+    """Rotate the colours about the grey axis in YIQ space by a fraction of a turn; the luminance stays."""
+    to_yiq = x.new_tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+    cosine, sine = torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)
+    turn = torch.zeros(len(x), 3, 3, device=x.device)
+    turn[:, 0, 0] = 1
+    turn[:, 1, 1], turn[:, 1, 2], turn[:, 2, 1], turn[:, 2, 2] = cosine, -sine, sine, cosine
+    matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return torch.einsum("bij,bjhw->bihw", matrix, x).clamp(0, 1)
+
+
+def inside(rectangle: Tensor, x: Tensor) -> Tensor:
+    """(B, 1, H, W) bool: pixels within each image's rectangle."""
+    top, left, high, wide = (rectangle[:, column, None] for column in range(4))
+    rows, columns = torch.arange(x.shape[2], device=x.device), torch.arange(x.shape[3], device=x.device)
+    vertical = (rows >= top) & (rows < top + high)
+    horizontal = (columns >= left) & (columns < left + wide)
+    return (vertical[:, :, None] & horizontal[:, None, :])[:, None]

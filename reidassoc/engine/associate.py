@@ -1,0 +1,109 @@
+"""Labels for anybody's features: cluster and associate once, without training."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from reidassoc import registry
+from reidassoc.data.arrays import unit_features
+from reidassoc.engine.device import open_device
+from reidassoc.errors import DataError
+from reidassoc.evaluation.labels import label_quality
+from reidassoc.interfaces import Associator, Clusterer
+from reidassoc.pipeline import associate as run_associator
+from reidassoc.pipeline import cluster
+from reidassoc.scene import Scene
+from reidassoc.types import Features, Modality, Pair, Targets
+
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Associated:
+    """Hard labels of every sample in both label spaces, and what they cost.
+
+    Args:
+        own: (N,) int64 per modality, in its own clusters; −1 = none.
+        cross: (N,) int64 per modality, in the other modality's clusters; −1 = none.
+        clusters: K per modality.
+        seconds: of clustering and of association.
+        peak_bytes: the process's peak memory so far.
+        quality: label quality by space, if identities were given.
+    """
+
+    own: Pair[Labels]
+    cross: Pair[Labels]
+    clusters: Pair[int]
+    seconds: Mapping[str, float]
+    peak_bytes: int
+    quality: Mapping[str, float] = field(default_factory=dict)
+
+
+def associate(
+    associator: str | Associator,
+    visible: Features | Tensor | npt.NDArray[np.generic],
+    infrared: Features | Tensor | npt.NDArray[np.generic],
+    *,
+    clusterer: str | Clusterer = "dbscan",
+    identity: Pair[Tensor] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Associated:
+    """Cluster and associate features from any model.
+
+    Args:
+        associator: a spec such as ``"mult(alpha=0.3)"``, or an object.
+        visible: (N_v, D) floating point; rows are normalised here.
+        infrared: (N_r, D), likewise.
+        clusterer: likewise a spec or an object.
+        identity: true identities, for scoring (and for an associator that needs them).
+
+    Raises:
+        ReidassocError: a spec or the features are wrong.
+
+    Example:
+        >>> import torch, reidassoc as ra
+        >>> x = torch.eye(4).repeat_interleave(8, 0) + 0.01 * torch.randn(32, 4, generator=torch.manual_seed(0))
+        >>> labels = ra.associate("nearest", x, x, clusterer="dbscan(k1=8)")
+        >>> labels.clusters
+        Pair(visible=4, infrared=4)
+    """
+    fabric = open_device(device)
+    method = registry.build("associators", associator) if isinstance(associator, str) else associator
+    grouping = registry.build("clusterers", clusterer) if isinstance(clusterer, str) else clusterer
+    features = Pair(on_device(visible, "visible", fabric.device), on_device(infrared, "infrared", fabric.device))
+    started = time.perf_counter()
+    clustering = cluster(grouping, features, seed=seed)
+    clustered = time.perf_counter()
+    known = identity.map(lambda true: true.to(fabric.device)) if identity is not None else None
+    if known is not None and any(len(known[m]) != len(features[m]) for m in Modality):
+        raise DataError("identities must be one for each feature row")
+    targets = Targets.compose(clustering, run_associator(method, Scene(0, seed, features, clustering), known))
+    ended = time.perf_counter()
+
+    def hard(modality: Modality, space: Modality) -> Labels:
+        if not targets.has(modality, space):
+            return np.full(len(features[modality]), -1, dtype=np.int64)
+        return targets.of(modality, space).hard.cpu().numpy()
+
+    return Associated(
+        own=Pair.build(lambda m: hard(m, m)),
+        cross=Pair.build(lambda m: hard(m, m.other)),
+        clusters=clustering.own.map(lambda clusters: clusters.count),
+        seconds={"cluster": clustered - started, "associate": ended - clustered},
+        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        quality=label_quality(targets, identity) if identity is not None else {},
+    )
+
+
+def on_device(features: Features | Tensor | npt.NDArray[np.generic], name: str, device: torch.device) -> Features:
+    made = features if isinstance(features, Features) else unit_features(features, name)
+    return Features(made.x.to(device), made.index.to(device), made.camera.to(device))

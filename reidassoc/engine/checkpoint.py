@@ -1,0 +1,135 @@
+"""Checkpoints at epoch ends: network, optimiser, targets. Read with ``weights_only``; nothing in them is code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reidassoc.engine.folder import RunFolder
+from reidassoc.errors import CheckpointError
+from reidassoc.types import Modality, SoftLabels, Targets
+
+FORMAT = 1
+
+
+@dataclass
+class State:
+    """What survives from one epoch to the next.
+
+    Args:
+        epoch: the next one to train.
+        stage_step: steps since the optimiser was made.
+        targets: of the last epoch, if there was one.
+        counts: faults so far, by name (fall-backs, skipped epochs).
+    """
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    epoch: int = 0
+    optimiser_step: int = 0
+    targets: Targets | None = None
+    counts: dict[str, int] | None = None
+
+
+def save(folder: RunFolder, state: State, digest: str) -> Path:
+    """Write the checkpoint that ``state.epoch`` starts from; keep the newest few."""
+    name = f"checkpoints/epoch_{state.epoch:03d}.pt"
+    with folder.replacing(name) as temporary:
+        try:
+            torch.save(packed(state, digest), temporary)
+        except RuntimeError as error:  # how torch's writer says that the disk is full
+            raise OSError(28, str(error)) from error
+    folder.prune()
+    return folder.path / name
+
+
+def packed(state: State, digest: str) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "recipe": digest,
+        "epoch": state.epoch,
+        "optimiser_step": state.optimiser_step,
+        "network": state.network.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "targets": pack_targets(state.targets),
+        "counts": dict(state.counts or {}),
+    }
+
+
+def pack_targets(targets: Targets | None) -> dict[str, Any] | None:
+    if targets is None:
+        return None
+    table = {f"{modality}|{space}": (labels.prob, labels.weight) for (modality, space), labels in targets.table.items()}
+    return {"table": table, "prototypes": dict(targets.prototypes)}
+
+
+def unpack_targets(data: dict[str, Any] | None) -> Targets | None:
+    if data is None:
+        return None
+    table: dict[tuple[Modality, str], SoftLabels] = {}
+    for key, (prob, weight) in data["table"].items():
+        modality, _, space = key.partition("|")
+        table[Modality(modality), space] = SoftLabels(prob, weight)
+    prototypes: dict[str, Tensor] = data["prototypes"]
+    return Targets(table, prototypes)
+
+
+def read(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read one checkpoint; CheckpointError if it is corrupt or none of ours."""
+    try:
+        data = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many kinds for a spoilt file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} can't be read as a checkpoint: {reason[:200]}") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no checkpoint of this version of reidassoc (format {FORMAT} expected)")
+    return data
+
+
+def newest(folder: RunFolder, device: torch.device) -> dict[str, Any]:
+    """Read the newest checkpoint of a run that is whole.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    problems = []
+    for path in folder.checkpoints():
+        try:
+            return read(path, device)
+        except CheckpointError as error:
+            problems.append(str(error))
+    raise CheckpointError(problems[0] if problems else f"{folder.path} holds no checkpoint; start the run anew")
+
+
+def restore(state: State, data: dict[str, Any], digest: str) -> None:
+    """Load a checkpoint into a run's network and optimiser.
+
+    Raises:
+        CheckpointError: it was written under another recipe, or its tensors don't fit.
+    """
+    if data["recipe"] != digest:
+        raise CheckpointError(
+            "the checkpoint was written under another recipe; resume with the run folder's own recipe.yaml"
+        )
+    try:
+        state.network.load_state_dict(data["network"])
+        state.optimiser.load_state_dict(data["optimiser"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"the checkpoint does not fit the recipe's network: {str(error).splitlines()[0]}"
+        ) from None
+    state.epoch, state.optimiser_step = data["epoch"], data["optimiser_step"]
+    state.targets = unpack_targets(data["targets"])
+    state.counts = dict(data["counts"])
+
+
+def load_network(network: nn.Module, data: dict[str, Any]) -> None:
+    """Load a checkpoint's weights alone; CheckpointError if they don't fit."""
+    try:
+        network.load_state_dict(data["network"])
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError(f"the checkpoint does not fit the network: {str(error).splitlines()[0]}") from None

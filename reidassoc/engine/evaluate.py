@@ -1,0 +1,111 @@
+"""Every protocol of a dataset from one network: each test image is embedded once, with its mirror image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from reidassoc import registry
+from reidassoc.data.store import ImageStore
+from reidassoc.engine import checkpoint
+from reidassoc.engine.device import open_device
+from reidassoc.engine.extract import extract
+from reidassoc.engine.folder import RunFolder
+from reidassoc.errors import DataError, RecipeError
+from reidassoc.evaluation.retrieval import Retrieval, retrieve
+from reidassoc.interfaces import Dataset
+from reidassoc.recipe import Recipe
+from reidassoc.spec import Spec
+from reidassoc.types import Pair, Trial
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A dataset's test images and trials, ready for one network after another."""
+
+    stores: Pair[ImageStore]
+    identity: Pair[Tensor]
+    trials: tuple[Trial, ...]
+    batch: int
+
+    def __call__(self, network: nn.Module, fabric: Fabric) -> Retrieval:
+        features = extract(network, self.stores, fabric, batch=self.batch, mirror=True)
+        return retrieve(
+            features.map(lambda f: f.x.cpu()),
+            identity=self.identity,
+            camera=self.stores.map(lambda store: store.records.camera),
+            trials=self.trials,
+        )
+
+
+def prepare_evaluation(dataset: Dataset, recipe: Recipe) -> Evaluation | None:
+    """Load the test images; None if the dataset has no trials. An image that can't be read is refused."""
+    trials = tuple(dataset.trials())
+    if not trials:
+        return None
+    records = dataset.test()
+    identity = records.map(dataset.identity)
+    if identity.visible is None or identity.infrared is None:
+        raise DataError("the dataset's test images have no identities; retrieval can't be scored without them")
+    stores = records.map(lambda images: ImageStore(images, size=recipe.size, strict=True))
+    return Evaluation(stores, Pair(identity.visible, identity.infrared), trials, recipe.extract_batch)
+
+
+def evaluate(
+    run: str | Path, *, dataset: str | None = None, root: str | None = None, device: str = "auto"
+) -> dict[str, Any]:
+    """Evaluate the newest checkpoint of a run under every protocol of its dataset, or of another one.
+
+    Args:
+        run: a run folder.
+        dataset: spec of the dataset to test on; the run's own if not given.
+        root: where it lies, if it is kept on disk.
+        device: as for ``run``.
+
+    Returns:
+        ``{"epoch": …, "dataset": …, "protocols": {protocol: {metric: {"mean", "std"}}}, "notes": […]}``, in percent.
+
+    Raises:
+        ReidassocError: the run, its checkpoint or the dataset can't be used; a RegDB split other than the trained one.
+    """
+    folder = RunFolder.open(Path(run))
+    recipe = folder.recipe
+    spec = Spec.parse(dataset) if dataset else recipe.dataset
+    if root is not None:
+        spec = spec.with_options(root=root)
+    elif dataset and spec.name == recipe.dataset.name:
+        spec = Spec(spec.name, {**recipe.dataset.options, **spec.options})
+    tested, trained = registry.build("datasets", spec), registry.build("datasets", recipe.dataset)
+    refuse_leak(tested, trained)
+    fabric = open_device(device, recipe.precision)
+    evaluation = prepare_evaluation(tested, recipe)
+    if evaluation is None:
+        raise DataError(f"{spec} has no trials: it lists no query or gallery images")
+    network = registry.build("networks", untrained(recipe.network)).build(size=recipe.size).to(fabric.device)
+    data = checkpoint.newest(folder, fabric.device)
+    checkpoint.load_network(network, data)
+    result = evaluation(network, fabric)
+    return {
+        "epoch": data["epoch"] - 1,
+        "dataset": str(spec),
+        "protocols": result.summary,
+        "notes": list(result.notes),
+    }
+
+
+def untrained(spec: Spec) -> Spec:
+    """The network without its initial weights, where it has any: a checkpoint replaces them."""
+    return spec.with_options(weights="none") if hasattr(registry.get("networks", spec.name), "weights") else spec
+
+
+def refuse_leak(tested: Dataset, trained: Dataset) -> None:
+    """Raise RecipeError if the test identities were trained on: another split of the same dataset."""
+    if type(tested) is type(trained) and getattr(tested, "split", None) != getattr(trained, "split", None):
+        raise RecipeError(
+            f"the run trained on split {getattr(trained, 'split', '?')}; "
+            f"split {getattr(tested, 'split', '?')} tests identities that it has seen"
+        )

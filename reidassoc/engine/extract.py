@@ -1,0 +1,46 @@
+"""Features of all images of some records, in evaluation mode."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from reidassoc.data.store import ImageStore
+from reidassoc.data.transforms import normalise
+from reidassoc.types import Features, Modality, Pair
+
+
+@torch.no_grad()
+def extract(
+    network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, *, batch: int, mirror: bool = False
+) -> Pair[Features]:
+    """Return unit features of every readable image; ``index`` names its row in the store.
+
+    Args:
+        mirror: average each image's unit feature with that of its mirror image (evaluation does; clustering doesn't).
+    """
+    network.eval()
+    features = Pair.build(lambda modality: features_of(network, stores[modality], modality, fabric, batch, mirror))
+    network.train()
+    return features
+
+
+def features_of(
+    network: nn.Module, store: ImageStore, modality: Modality, fabric: Fabric, batch: int, mirror: bool
+) -> Features:
+    chunks = []
+    for rows in store.good.split(batch):
+        images = normalise(store.read(rows).to(fabric.device, non_blocking=True))
+        unit = unit_features(network, images, modality, fabric)
+        if mirror:
+            unit = F.normalize(unit + unit_features(network, images.flip(3), modality, fabric), dim=1)
+        chunks.append(unit)
+    return Features(torch.cat(chunks), store.good.to(fabric.device), store.records.camera[store.good].to(fabric.device))
+
+
+def unit_features(network: nn.Module, images: Tensor, modality: Modality, fabric: Fabric) -> Tensor:
+    with fabric.autocast():
+        output = network({str(modality): images})[str(modality)]
+    return F.normalize(output.z.float(), dim=1)

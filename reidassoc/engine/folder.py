@@ -1,0 +1,130 @@
+"""The run folder: everything that a row of a table can be traced to. Every file in it appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reidassoc.errors import CheckpointError, DataError
+from reidassoc.recipe import Recipe, load_recipe
+from reidassoc.types import Targets
+
+KEPT = 2  # checkpoints: the newest may be the one that a crash spoils
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @staticmethod
+    def create(path: Path, recipe: Recipe) -> RunFolder:
+        """Make a new run folder.
+
+        Raises:
+            DataError: the folder holds something already, or can't be written.
+        """
+        folder = RunFolder(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise DataError(f"{path} exists already; choose another --out, or continue that run with --resume {path}")
+        try:
+            for sub in ("checkpoints", "labels"):
+                (path / sub).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"can't make the run folder {path}: {error.strerror}; choose another --out") from None
+        folder.write_text("recipe.yaml", recipe.to_yaml())
+        return folder
+
+    @staticmethod
+    def open(path: Path) -> RunFolder:
+        """Open a run folder made earlier; CheckpointError if it is none."""
+        if not (path / "recipe.yaml").is_file():
+            raise CheckpointError(f"{path} is no run folder: it has no recipe.yaml; expected one made by reidassoc run")
+        return RunFolder(path)
+
+    @property
+    def recipe(self) -> Recipe:
+        return load_recipe(str(self.path / "recipe.yaml"))
+
+    def write_text(self, name: str, text: str) -> None:
+        with self.replacing(name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """Yield a temporary path that takes the place of ``name`` once it is written whole."""
+        final = self.path / name
+        with said(final):
+            handle, text = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.")
+            os.close(handle)
+            temporary = Path(text)
+            try:
+                yield temporary
+                with open(temporary, "rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(temporary, final)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add one epoch's row to metrics.jsonl."""
+        with said(self.path / "metrics.jsonl"), open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows written so far; a last line that a crash cut off is left out."""
+        path = self.path / "metrics.jsonl"
+        rows: list[dict[str, Any]] = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def forget_from(self, epoch: int) -> None:
+        """Drop the rows of an epoch that is to be repeated, and of all later ones."""
+        rows = [row for row in self.metrics if row["epoch"] < epoch]
+        self.write_text("metrics.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    def write_labels(self, epoch: int, targets: Targets) -> None:
+        """Keep the hard labels of an epoch, named as ``associate`` names them."""
+        columns = {}
+        for (modality, space), labels in targets.table.items():
+            kind = {str(modality): "own", str(modality.other): "cross"}.get(space, space)
+            columns[f"{kind}_{modality}"] = labels.hard.cpu().numpy()
+        with self.replacing(f"labels/epoch_{epoch:03d}.npz") as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **columns)
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints, newest first."""
+        return sorted((self.path / "checkpoints").glob("epoch_*.pt"), reverse=True)
+
+    def prune(self, kept: int = KEPT) -> None:
+        for old in self.checkpoints()[kept:]:
+            old.unlink(missing_ok=True)
+
+
+@contextmanager
+def said(path: Path) -> Iterator[None]:
+    """Turn a failure to write into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DataError(f"no disk space left for {path}; free some and go on with --resume") from None
+        raise DataError(f"can't write {path}: {error.strerror or error}") from None

@@ -1,0 +1,73 @@
+"""The label stage of an epoch: features, clusters, scene, targets, and what to do when clusters are missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from reidassoc.ops.prototypes import centroids
+from reidassoc.pipeline import Method, cluster, target
+from reidassoc.recipe import Stage
+from reidassoc.scene import Scene
+from reidassoc.types import Clustering, Clusters, Features, Modality, Pair, Targets
+
+KEPT_LABELS = "epochs with the last epoch's labels"
+RELAXED = "epochs with a relaxed clusterer"
+SKIPPED = "epochs without training"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An epoch's scene and targets."""
+
+    scene: Scene
+    targets: Targets
+
+
+def label(
+    method: Method,
+    stage: Stage,
+    features: Pair[Features],
+    *,
+    epoch: int,
+    first_of_stage: bool,
+    seed: int,
+    previous: Targets | None,
+    counts: Counter[str],
+    identity: Pair[Tensor] | None = None,
+) -> Labelled | None:
+    """Return the epoch's scene and targets, or None if there is nothing to train on.
+
+    With ``relabel: once`` the labels of the stage's first epoch are kept. Where the clustering leaves a modality without a
+    cluster: the last epoch's labels are kept if there are any; else the clusterer is relaxed once; else the epoch is
+    skipped. Each case is counted.
+    """
+    kept = clustering_of(previous, features) if previous is not None else None
+    if stage.relabel == "once" and not first_of_stage and previous is not None and kept is not None:
+        return Labelled(Scene(epoch, seed, features, kept, previous), previous)
+    clustering = cluster(method.clusterer, features, epoch=epoch, seed=seed, previous=kept)
+    if not clustering.usable and previous is not None and kept is not None and kept.usable:
+        counts[KEPT_LABELS] += 1
+        scene = Scene(epoch, seed, features, kept, previous)
+        return Labelled(scene, target(method, scene, identity=identity))
+    if not clustering.usable and (relaxed := method.clusterer.relaxed()) is not None:
+        counts[RELAXED] += 1
+        clustering = cluster(relaxed, features, epoch=epoch, seed=seed, previous=None)
+    if not clustering.usable:
+        counts[SKIPPED] += 1
+        return None
+    scene = Scene(epoch, seed, features, clustering, previous)
+    return Labelled(scene, target(method, scene, identity=identity))
+
+
+def clustering_of(targets: Targets, features: Pair[Features]) -> Clustering:
+    """The clusters that the own labels of some targets make, with the centroids of today's features."""
+
+    def clusters(modality: Modality) -> Clusters:
+        labels = targets.of(modality, modality)
+        hard = labels.hard.to(features[modality].x.device)
+        return Clusters(hard, centroids(features[modality].x, hard, labels.count))
+
+    return Clustering(Pair.build(clusters))

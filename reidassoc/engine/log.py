@@ -1,0 +1,100 @@
+"""Progress as a person reads it: bars on a terminal, one line per epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from reidassoc.engine.result import Result
+
+
+class Log(Protocol):
+    """Who wants to know how a run goes on."""
+
+    def epoch(self, number: int, total: int, stage: str, steps: int) -> None: ...
+    def step(self, number: int, losses: Mapping[str, float], *, images: int) -> None: ...
+    def report(self, row: Mapping[str, Any]) -> None: ...
+    def once(self, text: str) -> None: ...
+    def finish(self, result: Result) -> None: ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def epoch(self, number: int, total: int, stage: str, steps: int) -> None: ...
+    def step(self, number: int, losses: Mapping[str, float], *, images: int) -> None: ...
+    def report(self, row: Mapping[str, Any]) -> None: ...
+    def once(self, text: str) -> None: ...
+    def finish(self, result: Result) -> None: ...
+
+
+class Terminal:
+    """Shows bars with losses, images per second and the time left; copies every line to ``copy``, if given."""
+
+    def __init__(self, copy: TextIO | None = None) -> None:
+        self.console = Console(file=sys.stderr, highlight=False)
+        self.copy = copy
+        self.said: set[str] = set()
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.run_task = self.bars.add_task("epochs", total=None, note="")
+        self.step_task = self.bars.add_task("steps", total=None, note="")
+        self.started = time.perf_counter()
+
+    def epoch(self, number: int, total: int, stage: str, steps: int) -> None:
+        self.bars.start()
+        self.bars.update(self.run_task, total=total, completed=number, note=f"stage {stage}")
+        self.bars.reset(self.step_task, total=steps, note="features and labels …")
+        self.started = 0.0
+
+    def step(self, number: int, losses: Mapping[str, float], *, images: int) -> None:
+        now = time.perf_counter()
+        if not self.started:
+            rate, self.started, self.first = "", now, number
+        else:
+            done = number - self.first
+            rate = f"{done * images / max(now - self.started, 1e-9):.0f} images/s  "
+        self.bars.update(self.step_task, completed=number, note=f"{rate}loss {losses['loss']:.3f}")
+
+    def report(self, row: Mapping[str, Any]) -> None:
+        parts = [f"epoch {row['epoch']:>3}  {row['stage']:<6}"]
+        parts.append(f"loss {row['losses']['loss']:.3f}" if row["losses"] else "no training")
+        if "clusters" in row:
+            parts.append(f"clusters {row['clusters']['visible']}/{row['clusters']['infrared']}")
+        if cross := [v for k, v in row.get("labels", {}).items() if k.endswith("precision_cross")]:
+            parts.append(f"cross precision {100 * sum(cross) / len(cross):.1f} %")
+        if "retrieval" in row:
+            protocol, metrics = next(iter(row["retrieval"].items()))
+            parts.append(f"{protocol}: Rank-1 {metrics['rank1']['mean']:.1f}  mAP {metrics['mAP']['mean']:.1f}")
+        parts.append(f"{sum(row['seconds'].values()):.1f} s")
+        self.line("  ".join(parts))
+
+    def once(self, text: str) -> None:
+        if text not in self.said:
+            self.said.add(text)
+            self.line(text)
+
+    def line(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+        if self.copy is not None:
+            self.copy.write(text + "\n")
+            self.copy.flush()
+
+    def finish(self, result: Result) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.bars.stop()

@@ -1,0 +1,37 @@
+"""Optimisers and their learning-rate schedule, both read off the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from reidassoc.recipe import Optimiser
+
+
+def build_optimiser(parameters: Iterable[nn.Parameter], settings: Optimiser) -> torch.optim.Optimizer:
+    """Return the optimiser over the parameters that can be trained."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            trained, settings.learning_rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
+        )
+    return torch.optim.Adam(trained, settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def learning_rate(settings: Optimiser, epoch: int, step: int) -> float:
+    """The rate of a step: divided at each milestone passed, and warmed up linearly.
+
+    Args:
+        epoch: of the run.
+        step: steps since the optimiser was made.
+    """
+    passed = sum(epoch >= milestone for milestone in settings.milestones)
+    warm = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    return settings.learning_rate * settings.gamma**passed * warm
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate

@@ -1,0 +1,88 @@
+"""What a run ends with. The last epoch is the result; the best one on the test set is an oracle, and kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reidassoc.engine.folder import RunFolder
+from reidassoc.pipeline import Composed
+
+
+@dataclass(frozen=True)
+class Result:
+    """The content of ``result.json``, and where it lies."""
+
+    folder: Path
+    data: Mapping[str, Any]
+
+    @property
+    def protocols(self) -> Mapping[str, Any]:
+        """``{protocol: {"rank1": {"mean", "std"}, …, "mAP", "mINP"}}`` of the last epoch, in percent."""
+        return self.data["protocols"]  # type: ignore[no-any-return]
+
+    @property
+    def labels(self) -> Mapping[str, float]:
+        """Label quality of the last epoch; empty if the training identities are unknown."""
+        return self.data["labels"]  # type: ignore[no-any-return]
+
+
+def summarise(
+    folder: RunFolder,
+    composed: Composed,
+    *,
+    environment: Mapping[str, Any],
+    counts: Mapping[str, int],
+    seconds: float,
+) -> Result:
+    """Read the run's metrics and make its result."""
+    recipe = composed.recipe
+    rows = folder.metrics
+    scored = [row for row in rows if "retrieval" in row]
+    labelled = [row for row in rows if "labels" in row]
+    protocols = scored[-1]["retrieval"] if scored else {}
+    best = {}
+    for protocol in protocols:
+        top = max(scored, key=lambda row: row["retrieval"][protocol]["mAP"]["mean"])
+        best[protocol] = {"epoch": top["epoch"], **top["retrieval"][protocol]}
+    data = {
+        "recipe": recipe.name,
+        "digest": recipe.digest,
+        "method": {
+            "clusterer": str(recipe.clusterer),
+            "associator": next((str(s.associator) for s in reversed(recipe.stages) if s.associator), None),
+            "refiners": [str(part) for part in recipe.stages[-1].refiners],
+            "objectives": [str(part) for part in recipe.stages[-1].objectives],
+            "network": str(recipe.network),
+        },
+        "dataset": {"spec": str(recipe.dataset), "fingerprint": composed.dataset.fingerprint()},
+        "seed": recipe.seed,
+        "epochs": len(rows),
+        "flags": flags(composed),
+        "protocols": protocols,
+        "best_epoch_oracle": best,
+        "labels": labelled[-1]["labels"] if labelled else {},
+        "clusters": rows[-1].get("clusters", {}) if rows else {},
+        "counts": dict(counts),
+        "seconds": {
+            "this_session": round(seconds, 1),
+            "all_epochs": round(sum(sum(r["seconds"].values()) for r in rows), 1),
+        },
+        "environment": dict(environment),
+    }
+    return Result(folder.path, data)
+
+
+def flags(composed: Composed) -> list[str]:
+    """What a reader must know before comparing the figures."""
+    recipe = composed.recipe
+    found = ["uses true identities"] if any(uses_identity(method.associator) for method in composed.methods) else []
+    if recipe.batch_norm_gpus > 1:
+        found.append(f"published with {recipe.batch_norm_gpus} GPUs; batch-norm statistics here are of one device")
+    return found
+
+
+def uses_identity(part: object) -> bool:
+    return "identity" in getattr(part, "needs", ())

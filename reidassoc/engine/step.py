@@ -1,0 +1,87 @@
+"""One training step: augment, forward, losses, backward, optimiser, banks. It never waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from reidassoc.banks import Banks, Feed
+from reidassoc.batch import STREAMS, Batch, View
+from reidassoc.data.loader import HostBatch
+from reidassoc.data.transforms import augment
+from reidassoc.errors import PluginError
+from reidassoc.pipeline import Method
+from reidassoc.scene import Scene
+from reidassoc.types import Targets
+
+
+@dataclass(frozen=True)
+class Step:
+    """What stays the same over the steps of an epoch.
+
+    Args:
+        hard: labels by (modality, space) on the device, for feeding the banks.
+    """
+
+    fabric: Fabric
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    method: Method
+    scene: Scene
+    targets: Targets
+    banks: Banks
+    pad: int
+
+    def __call__(self, host: HostBatch) -> dict[str, Tensor]:
+        """Train on one batch; return every loss term, detached, on the device, and ``loss``, their weighted sum."""
+        device = self.fabric.device
+        images = {
+            stream: augment(
+                host.images[modality].to(device, non_blocking=True), host.draws[stream].to(device), self.pad
+            )
+            for stream, modality in STREAMS.items()
+        }
+        with self.fabric.autocast():
+            outputs = self.network(images)
+        views = {}
+        for stream, output in outputs.items():
+            rows = torch.from_numpy(host.rows[STREAMS[stream]]).to(device, non_blocking=True)
+            parts = {pair: part.float() for pair, part in output.parts.items()}
+            views[stream] = View(stream, rows, output.z.float(), output.map, parts)
+        batch = Batch(views, self.scene.epoch, self.scene, self.targets)
+
+        terms = self.losses(batch)
+        loss = torch.stack(list(terms.values())).sum()
+        finite = torch.isfinite(loss)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.optimiser.step()
+        self.banks.update(self.feeds(batch, host.rounds), gate=finite)
+        return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """All loss terms with their weights, named ``part/term``."""
+        terms: dict[str, Tensor] = {}
+        for weighted in self.method.objectives:
+            terms |= {f"{weighted.name}/{k}": weighted.weight * v for k, v in weighted.part(batch, self.banks).items()}
+        for weighted in self.method.refiners:
+            found = weighted.part.losses(batch, self.banks)
+            terms |= {f"{weighted.name}/{k}": weighted.weight * v for k, v in found.items()}
+        if not terms:
+            raise PluginError("the recipe's objectives returned no loss; an objective maps a batch to named loss terms")
+        return terms
+
+    def feeds(self, batch: Batch, rounds: Mapping[str, Tensor]) -> dict[str, Feed]:
+        """What each fed bank takes in: its streams' features and hard labels, in its order."""
+        feeds = {}
+        for name, plan in rounds.items():
+            bank = self.banks[name].bank
+            fed = [batch[stream] for stream in bank.fed_by]
+            labels = torch.cat([batch.labels(view, bank.space).hard for view in fed])
+            features = torch.cat([view.feature.detach() for view in fed])
+            feeds[name] = Feed(features, labels, plan.to(batch[bank.fed_by[0]].rows.device, non_blocking=True))
+        return feeds

@@ -1,0 +1,36 @@
+"""Losses over rows with weights: every one is Σ w·ℓ / Σ w over the rows that have an opinion."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from reidassoc.types import SoftLabels
+
+
+def soft_cross_entropy(logits: Tensor, labels: SoftLabels) -> Tensor:
+    """Return −Σ w·y·log softmax(logits) / Σ w, over the rows with an opinion; 0 without gradient if there is none.
+
+    Args:
+        logits: (B, K), already divided by the temperature.
+        labels: B rows over the same K clusters.
+    """
+    return mean_over_opinions(-(labels.prob * F.log_softmax(logits, dim=1)).sum(1), labels)
+
+
+def mean_over_opinions(loss: Tensor, labels: SoftLabels) -> Tensor:
+    """Average a per-row loss (B,) with the labels' weights, over the rows with an opinion."""
+    weight = labels.weight * labels.opinion
+    return (weight * loss).sum() / weight.sum().clamp_min(1e-12)
+
+
+def cross_prediction(logits: Tensor, target: Tensor, *, sharpening: float = 0.2) -> Tensor:
+    """Return S(p | q), the cross-entropy (B,) of softmax(p) against softmax(q / sharpening).
+
+    Gradients flow into both; detach ``target`` to stop its own. Source: MULT, IJCV 2024, the online refinement.
+
+    Args:
+        logits: p (B, K), already divided by the temperature.
+        target: q (B, K), likewise.
+    """
+    return -(F.softmax(target / sharpening, dim=1) * F.log_softmax(logits, dim=1)).sum(1)
