@@ -1,0 +1,146 @@
+"""Finding one's way in a downloaded dataset: folder names differ in case and separators, and a wrong root must say so clearly."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from reidassoc.data.images import SUFFIXES
+from reidassoc.errors import DataError
+
+LISTED_AT_MOST = 8  # names that an error message shows of a folder
+
+
+def plain(name: str) -> str:
+    """A name without case and separators: ``Test-Vis`` and ``test_vis`` are the same."""
+    return re.sub(r"[\s_\-]", "", name).lower()
+
+
+def find(folder: Path, name: str) -> Path | None:
+    """Return the entry of ``folder`` that bears a name, by its exact spelling first; None if there is none."""
+    exact = folder / name
+    if exact.exists():
+        return exact
+    try:
+        entries = sorted(os.listdir(folder))
+    except OSError:
+        return None
+    return next((folder / entry for entry in entries if plain(entry) == plain(name)), None)
+
+
+def opened(root: Path, layout: str, needed: Sequence[str], expected: str) -> Path:
+    """Return the root, checked: it must be a folder that holds every entry of ``needed``.
+
+    Raises:
+        DataError: it does not; the message says what was looked for, what was found, and what the layout holds.
+    """
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{root} {what}; expected the root of {layout}, which holds {', '.join(needed)} ({expected})")
+    missing = [name for name in needed if find(root, name) is None]
+    if missing:
+        inside = [e for e in folders_in(root) if all(find(root / e, name) is not None for name in needed)]
+        hint = f"; did you mean {root / inside[0]}?" if inside else ""
+        raise DataError(
+            f"{root} is no {layout}: no {', '.join(missing)} in it, found {contents(root)}; expected {expected}{hint}"
+        )
+    return root
+
+
+def contents(folder: Path) -> str:
+    """What is in a folder, in a few words."""
+    names = sorted(name + ("/" if (folder / name).is_dir() else "") for name in os.listdir(folder))
+    if not names:
+        return "an empty folder"
+    more = f" and {len(names) - LISTED_AT_MOST} more" if len(names) > LISTED_AT_MOST else ""
+    return ", ".join(names[:LISTED_AT_MOST]) + more
+
+
+def folders_in(folder: Path) -> list[str]:
+    """Names of the visible sub-folders, sorted."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def images_in(folder: Path) -> list[str]:
+    """Names of the image files in a folder, sorted; hidden files don't count."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith("."))
+
+
+def persons(root: Path, folder: Path) -> dict[int, list[str]]:
+    """Images by identity in ``folder/{identity}/``, as sorted paths relative to the root; other folders are passed over."""
+    found: dict[int, list[str]] = {}
+    for name in folders_in(folder):
+        if name.isdecimal() and (files := images_in(folder / name)):
+            found[int(name)] = [(folder / name / file).relative_to(root).as_posix() for file in files]
+    return found
+
+
+def cameras(root: Path, folder: Path, numbers: Sequence[int]) -> dict[int, dict[int, list[str]]]:
+    """Images by camera and identity in ``folder/cam{n}/{identity}/``; a camera without a folder is absent."""
+    found = {number: find(folder, f"cam{number}") for number in numbers}
+    return {number: persons(root, path) for number, path in found.items() if path is not None and path.is_dir()}
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a text file that are not blank.
+
+    Raises:
+        DataError: the file is missing or no text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; found {contents(path.parent)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: can't be read as text: {error}") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def identities_of(path: Path) -> list[int]:
+    """Sorted identities from a file of comma-separated numbers.
+
+    Raises:
+        DataError: an entry is no number, or there is none.
+    """
+    words = re.split(r"[,\s]+", ",".join(lines_of(path)).strip(", \t"))
+    wrong = [word for word in words if not word.isdecimal()]
+    if wrong:
+        raise DataError(f"{path}: expected comma-separated identity numbers, found '{wrong[0]}'")
+    return sorted({int(word) for word in words})
+
+
+def labelled_paths(path: Path) -> list[tuple[str, int]]:
+    """``(relative path, label)`` from lines ``relative/path label``.
+
+    Raises:
+        DataError: a line has another form, a path leaves the root or is listed twice, or there is no line.
+    """
+    found: dict[str, int] = {}
+    for number, line in enumerate(lines_of(path), start=1):
+        name, _, label = line.rpartition(" ")
+        if not name or not label.lstrip("-").isdecimal():
+            raise DataError(f"{path}, line {number}: expected 'relative/path label', found '{line}'")
+        name = inside(name.strip(), f"{path}, line {number}")
+        if name in found:
+            raise DataError(f"{path}, line {number}: {name} is listed twice")
+        found[name] = int(label)
+    if not found:
+        raise DataError(f"{path}: no images are listed; expected lines 'relative/path label'")
+    return list(found.items())
+
+
+def inside(name: str, where: str) -> str:
+    """Return a relative path with forward slashes.
+
+    Raises:
+        DataError: it is absolute, empty or climbs out of the root.
+    """
+    parts = PureWindowsPath(name).parts if "\\" in name else PurePosixPath(name).parts
+    absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or PureWindowsPath(name).root
+    if not parts or absolute or ".." in parts or "\0" in name:
+        raise DataError(f"{where}: the path '{name}' must be relative and stay inside the dataset's root")
+    return PurePosixPath(*parts).as_posix()

@@ -1,0 +1,155 @@
+"""Where pixels come from: image files, recognised by their content, and arrays in memory or mapped from disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from reidassoc.errors import DataError
+
+FORMATS = ("PNG", "JPEG", "BMP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+MAX_PIXELS = 40_000_000  # a pedestrian crop has some 50 000; beyond this it is a mistake or an attack
+MARKED = 64  # images of an array that its mark reads
+MISSING_SIZE = -1  # stands for the size of a file that is not there
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def read_image(path: Path) -> Pixels:
+    """Decode a PNG, JPEG or BMP file, whatever its suffix, to (H, W, 3) uint8 RGB.
+
+    EXIF orientation is ignored, as the published loaders do.
+
+    Raises:
+        DataError: the file is missing, of another format, corrupt, absurdly large or not of 8 bits per channel.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise DataError(
+                    f"{path}: {width} × {height} pixels is more than {MAX_PIXELS // 1_000_000} million; crop it"
+                )
+            if image.mode.startswith(("I", "F")):
+                raise DataError(
+                    f"{path}: more than 8 bits per channel; convert it to 8 bits, with a scale of your choice"
+                )
+            return np.array(image.convert("RGB"))
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not an image; expected the content of a {', '.join(FORMATS)} file") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{path}: more than {MAX_PIXELS // 1_000_000} million pixels; crop it") from None
+    except Exception as error:  # a decoder may fail in any way on corrupt bytes
+        raise DataError(f"{path}: corrupt image ({error})") from error
+
+
+class FileImages:
+    """Images in files below a root.
+
+    Args:
+        root: folder that the names are relative to.
+        names: relative paths, one per image.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        self.root = root
+        self.names = tuple(names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def load(self, row: int) -> Pixels:
+        return read_image(self.root / self.names[row])
+
+    def mark(self) -> str:
+        """Hash of the file sizes, the same for every copy of the data: part of a dataset's fingerprint."""
+        return hashlib.sha256(repr([size for size, _ in self._states()]).encode()).hexdigest()
+
+    def fingerprint(self) -> str:
+        """Hash of the root and of every file's name, size and time of change; nothing is decoded."""
+        digest = hashlib.sha256(str(self.root.resolve()).encode())
+        for name, (size, changed) in zip(self.names, self._states(), strict=True):
+            digest.update(f"\n{name}\t{size}\t{changed}".encode())
+        return digest.hexdigest()
+
+    def _states(self) -> list[tuple[int, int]]:
+        states = []
+        for name in self.names:
+            try:
+                state = (self.root / name).stat()
+                states.append((state.st_size, state.st_mtime_ns))
+            except OSError:
+                states.append((MISSING_SIZE, 0))
+        return states
+
+
+class ArrayImages:
+    """Images in one array or a list of them; a memory-mapped array is not read before it is needed.
+
+    Args:
+        arrays: N images (H, W, 3) uint8 RGB: a list, or one (N, H, W, 3) array.
+        key: what stands for the content in the fingerprint; a hash of all pixels if not given.
+
+    Raises:
+        DataError: an image is not (H, W, 3) uint8.
+    """
+
+    def __init__(self, arrays: Sequence[Pixels] | Pixels, *, key: str | None = None) -> None:
+        checked = arrays[:1] if isinstance(arrays, np.ndarray) else arrays
+        for row, image in enumerate(checked):
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+                raise DataError(f"array image {row} must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
+        self.arrays = arrays
+        self.key = key
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def load(self, row: int) -> Pixels:
+        return np.asarray(self.arrays[row])
+
+    def mark(self) -> str:
+        """Hash of the number of images and of some of them, the same for every copy: part of a dataset's fingerprint."""
+        digest = hashlib.sha256(str(len(self)).encode())
+        for row in np.linspace(0, max(len(self) - 1, 0), min(len(self), MARKED)).astype(int):
+            digest.update(np.ascontiguousarray(self.load(row)).data)
+        return digest.hexdigest()
+
+    def fingerprint(self) -> str:
+        """Hash of the key if one was given, else of every image's shape and pixels."""
+        if self.key is not None:
+            return hashlib.sha256(self.key.encode()).hexdigest()
+        digest = hashlib.sha256()
+        for row in range(len(self)):
+            image = self.load(row)
+            digest.update(f"{image.shape}".encode())
+            digest.update(np.ascontiguousarray(image).data)
+        return digest.hexdigest()
+
+
+def map_array(path: Path) -> Pixels:
+    """Map an ``.npy`` file of images (N, H, W, 3) uint8 without reading it.
+
+    Raises:
+        DataError: the file is no such array.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: can't be read as an array: {error}") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8:
+        found = f"{array.shape} {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise DataError(f"{path}: expected images (N, H, W, 3) uint8, found {found}")
+    return array

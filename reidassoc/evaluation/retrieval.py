@@ -1,0 +1,160 @@
+"""Retrieval results of every protocol from one pass of features: each test image is embedded once, whatever the trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reidassoc.evaluation.ranking import Ranking, rank
+from reidassoc.types import Modality, Pair, Trial
+
+QUERY_CHUNK = 2048  # queries whose similarities to the whole gallery are held at once
+REPORTED_RANKS = (1, 5, 10, 20)
+
+Summary = dict[str, dict[str, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial's ranking and what it was: ``metrics`` holds percentages."""
+
+    protocol: str
+    number: int
+    query_modality: Modality
+    ranking: Ranking
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """``rank1``, ``rank5``, ``rank10``, ``rank20``, ``mAP`` and ``mINP`` in percent."""
+        cmc = self.ranking.cmc
+        values = {f"rank{r}": 100 * float(cmc[r - 1]) for r in REPORTED_RANKS}
+        values["mAP"] = 100 * self.ranking.mean_average_precision
+        values["mINP"] = 100 * self.ranking.mean_inverse_penalty
+        return values
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """The results of all trials, in the order of the trials."""
+
+    trials: tuple[TrialResult, ...]
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Names of the protocols, in the order of their first trial."""
+        return tuple(dict.fromkeys(result.protocol for result in self.trials))
+
+    def of(self, protocol: str) -> tuple[TrialResult, ...]:
+        return tuple(result for result in self.trials if result.protocol == protocol)
+
+    @property
+    def summary(self) -> Summary:
+        """Percent: ``{protocol: {metric: {"mean": …, "std": …}}}``; the sample deviation over trials, 0 for a single one."""
+        return {protocol: summarise([result.metrics for result in self.of(protocol)]) for protocol in self.protocols}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the numbers must know: queries that no gallery image answers."""
+        found = []
+        for protocol in self.protocols:
+            results = self.of(protocol)
+            left_out = max(result.ranking.left_out for result in results)
+            if left_out:
+                total = len(results[0].ranking)
+                found.append(
+                    f"{protocol}: up to {left_out} of {total} queries have no relevant gallery image, left out"
+                )
+        return tuple(found)
+
+
+def summarise(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean and sample standard deviation (divisor n − 1; 0 for n = 1) of each metric."""
+    summary = {}
+    for name in metrics[0]:
+        values = [entry[name] for entry in metrics]
+        mean = math.fsum(values) / len(values)
+        spread = math.fsum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)
+        summary[name] = {"mean": mean, "std": math.sqrt(spread)}
+    return summary
+
+
+def retrieve(
+    features: Pair[Tensor], *, identity: Pair[Tensor], camera: Pair[Tensor], trials: Sequence[Trial]
+) -> Retrieval:
+    """Rank every trial's gallery for its queries by cosine.
+
+    The distance is 1 − cosine; the rows are normalised again here, so that features of any length give the cosine
+    order.
+
+    Args:
+        features: (N, D) per modality, rows in the order of ``dataset.test()``.
+        identity: (N,) int64 per modality.
+        camera: (N,) int64 per modality.
+        trials: the dataset's trials; their rows index the above.
+
+    Returns:
+        One result per trial, in the order given.
+
+    Raises:
+        ValueError: lengths differ.
+        DataError: a feature is not finite.
+
+    Example:
+        >>> from reidassoc.types import Rule
+        >>> eye, ids = torch.eye(2), torch.arange(2)
+        >>> columns = {"query": ids, "gallery": ids, "query_modality": Modality.VISIBLE}
+        >>> trial = Trial(protocol="whole gallery", number=0, rule=Rule(), **columns)
+        >>> result = retrieve(Pair(eye, eye), identity=Pair(ids, ids), camera=Pair(ids, ids), trials=[trial])
+        >>> result.summary["whole gallery"]["rank1"]
+        {'mean': 100.0, 'std': 0.0}
+    """
+    for modality in Modality:
+        lengths = {len(features[modality]), len(identity[modality]), len(camera[modality])}
+        if len(lengths) != 1:
+            raise ValueError(f"{modality}: features, identity and camera differ in length: {sorted(lengths)}")
+    unit = features.map(lambda x: torch.nn.functional.normalize(x.float(), dim=1))
+    parts: dict[int, list[Ranking]] = {number: [] for number in range(len(trials))}
+    for modality in Modality:
+        wanted = [number for number, trial in enumerate(trials) if trial.query_modality == modality]
+        for start in range(0, len(unit[modality]) if wanted else 0, QUERY_CHUNK):
+            stop = min(start + QUERY_CHUNK, len(unit[modality]))
+            similarity = unit[modality][start:stop] @ unit[modality.other].T
+            distance = 1 - similarity
+            for number in wanted:
+                parts[number].append(rank_trial(distance, trials[number], start, identity, camera))
+    results = []
+    for number, trial in enumerate(trials):
+        ranking = in_query_order(parts[number], trial)
+        results.append(TrialResult(trial.protocol, trial.number, trial.query_modality, ranking))
+    return Retrieval(tuple(results))
+
+
+def rank_trial(distance: Tensor, trial: Trial, start: int, identity: Pair[Tensor], camera: Pair[Tensor]) -> Ranking:
+    """Rank those queries of a trial that lie in rows ``start`` … of the distance chunk."""
+    here = (trial.query >= start) & (trial.query < start + len(distance))
+    query, gallery, side = trial.query[here], trial.gallery, trial.query_modality
+    rows = (query - start).to(distance.device)
+    whole = len(rows) == len(distance) and bool((rows.diff() == 1).all())
+    chosen = distance if whole else distance[rows]
+    return rank(
+        chosen[:, gallery.to(distance.device)],
+        query_identity=identity[side].cpu()[query],
+        gallery_identity=identity[side.other].cpu()[gallery],
+        query_camera=camera[side].cpu()[query],
+        gallery_camera=camera[side.other].cpu()[gallery],
+        rule=trial.rule,
+    )
+
+
+def in_query_order(parts: list[Ranking], trial: Trial) -> Ranking:
+    """Undo the chunking: the joined parts are ordered by chunk, then by place in the trial's query list."""
+    if not parts:
+        empty = torch.zeros(0, dtype=torch.float64)
+        return Ranking(torch.zeros(0, dtype=torch.int64), empty, empty)
+    joined = Ranking.join(parts)
+    place = (trial.query // QUERY_CHUNK).argsort(stable=True).argsort()
+    return Ranking(joined.first[place], joined.average_precision[place], joined.inverse_penalty[place])

@@ -1,0 +1,134 @@
+"""``reidassoc data synth`` and ``reidassoc data check``, and the report behind the second."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from toy_dataset import Odd, Toy
+
+from reidassoc.cli.data import LAYOUTS, SIZES, data
+from reidassoc.data.check import check, layout_of
+from reidassoc.data.export import export
+from reidassoc.errors import DataError, ReidassocError
+from reidassoc_plugins.datasets.llcm import Llcm
+from reidassoc_plugins.datasets.manifest import Manifest
+from reidassoc_plugins.datasets.pedestrians import SIZES as WORLD_SIZES
+from reidassoc_plugins.datasets.regdb import Regdb
+from reidassoc_plugins.datasets.sysu_mm01 import SysuMm01
+
+CLASSES = {"llcm": Llcm, "manifest": Manifest, "regdb": Regdb, "sysu_mm01": SysuMm01}
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny tree made by the command."""
+    out = tmp_path_factory.mktemp("cli") / "tree"
+    result = CliRunner().invoke(data, ["synth", str(out), "--size", "tiny", "--seed", "1"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert result.output == f"352 images in {out}; next: reidassoc data check {out}\n"
+    return out
+
+
+def test_check_reports_the_layout_counts_and_fingerprint(synthetic: Path) -> None:
+    result = CliRunner().invoke(data, ["check", str(synthetic)], catch_exceptions=False)
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert "layout: sysu_mm01" in lines
+    assert f"fingerprint: {SysuMm01(root=synthetic).fingerprint()}" in lines
+    assert "images: 352" in lines
+    assert "  train visible, camera 1: 32 images of 16 identities" in lines
+    assert "protocol: all-search single-shot: 10 trials, 48 queries, gallery 24" in lines
+    assert "note: train: 128 visible images, 22130 fewer than the published 22258" in lines
+    assert "every image can be read" in lines
+    assert "352 of 352 images" in result.stderr
+
+
+def test_check_names_every_bad_image_and_fails(tmp_path: Path) -> None:
+    export(Toy(), tmp_path / "tree", layout="regdb")
+    (tmp_path / "tree/Visible/1/v_00001.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    (tmp_path / "tree/Thermal/9/t_00002.png").unlink()
+    result = CliRunner().invoke(data, ["check", str(tmp_path / "tree")])
+    assert isinstance(result.exception, ReidassocError)
+    assert "2 of " in str(result.exception)
+    bad = [line for line in result.output.splitlines() if line.startswith("bad: ")]
+    assert len(bad) == 2
+    assert "v_00001.png: " in bad[0]
+    assert "t_00002.png: no such file" in bad[1]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_recognised(tmp_path: Path, layout: str) -> None:
+    export(Toy(), tmp_path / "tree", layout=layout)
+    assert layout_of(tmp_path / "tree", CLASSES) == layout
+    report = check(CLASSES[layout](root=tmp_path / "tree"), layout=layout)  # type: ignore[abstract]
+    memory = Toy()
+    assert report.images == sum(len(records) for records in (*memory.train(), *memory.test()))
+    assert report.bad == ()
+    assert report.protocols
+    assert {count.identities for count in report.cameras} <= {5, 6}  # one camera never saw one person
+
+
+def test_what_is_no_dataset_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing does not exist; expected the root of a dataset: llcm, manifest"):
+        layout_of(tmp_path / "nothing", CLASSES)
+    (tmp_path / "holiday.txt").write_text("")
+    with pytest.raises(DataError, match=r"none of the known layouts .*; found holiday\.txt; expected exp/ with cam1"):
+        layout_of(tmp_path, CLASSES)
+    with pytest.raises(DataError, match="found a file"):
+        layout_of(tmp_path / "holiday.txt", CLASSES)
+    result = CliRunner().invoke(data, ["check", str(tmp_path)])
+    assert isinstance(result.exception, DataError)
+
+
+def test_a_split_that_can_not_be_read_is_a_note_and_two_are_an_error(tmp_path: Path) -> None:
+    export(Toy(), tmp_path / "tree", layout="llcm")
+    (tmp_path / "tree/idx/train_vis.txt").write_text("rubbish\n")
+    report = check(Llcm(root=tmp_path / "tree"), layout="llcm")
+    assert {count.split for count in report.cameras} == {"test"}
+    assert any("train_vis.txt, line 1" in note for note in report.notes)
+    (tmp_path / "tree/idx/test_id.txt").unlink()
+    with pytest.raises(DataError, match=r"train_vis\.txt, line 1"):
+        check(Llcm(root=tmp_path / "tree"), layout="llcm")
+    (tmp_path / "manifest.csv").write_text("path,modality,identity,camera,split\n")
+    with pytest.raises(DataError, match="no visible image is listed as train"):
+        check(Manifest(root=tmp_path), layout="manifest")
+
+
+def test_a_dataset_without_images_is_an_error() -> None:
+    with pytest.raises(DataError, match="odd: no images are listed"):
+        check(Odd(cameras=0), layout="odd")
+
+
+def test_trials_that_can_not_be_made_are_a_note(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("path,modality,identity,camera,split\na.png,visible,1,,query\n")
+    report = check(Manifest(root=tmp_path), layout="manifest")
+    assert report.protocols == ()
+    assert any("nothing to evaluate" in note for note in report.notes)
+    assert report.lines()[3] == "  test visible, camera unknown: 1 images of 1 identities"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["synth", "--help"], ["check", "--help"]])
+def test_help_shows_an_example(arguments: list[str]) -> None:
+    result = CliRunner().invoke(data, arguments)
+    assert result.exit_code == 0
+    assert "Example:\n    reidassoc data " in result.output
+
+
+def test_help_does_not_import_torch() -> None:
+    code = (
+        "import sys, contextlib\nfrom reidassoc.cli.data import data\n"
+        "with contextlib.suppress(SystemExit): data(['synth', '--help'])\n"
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_the_choices_are_those_of_the_library(tmp_path: Path) -> None:
+    assert set(SIZES) == set(WORLD_SIZES)
+    wrong = CliRunner().invoke(data, ["synth", str(tmp_path / "x"), "--layout", "market"])
+    assert wrong.exit_code == 2
+    assert "'market' is not one of 'sysu_mm01', 'regdb', 'llcm', 'manifest'" in wrong.output

@@ -1,0 +1,134 @@
+"""Image files and arrays as sources of pixels."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reidassoc.data import images
+from reidassoc.data.images import ArrayImages, FileImages, map_array, read_image
+from reidassoc.errors import DataError
+
+NOISE = np.random.default_rng(0).integers(0, 256, (9, 5, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("written", ["PNG", "BMP", "JPEG"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
+def test_the_content_counts_not_the_suffix(tmp_path: Path, written: str, suffix: str) -> None:
+    path = tmp_path / f"picture{suffix}"
+    Image.fromarray(NOISE).save(path, format=written)
+    got = read_image(path)
+    assert (got.shape, got.dtype) == (NOISE.shape, np.uint8)
+    if written != "JPEG":
+        assert np.array_equal(got, NOISE)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "LA"])
+def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
+    Image.fromarray(NOISE).convert(mode).save(tmp_path / "x.png")
+    got = read_image(tmp_path / "x.png")
+    assert got.shape == NOISE.shape
+    if mode == "L":
+        assert np.array_equal(got[..., 0], got[..., 2])
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [10_000, 60_000])
+def test_absurd_sizes_are_refused_before_decoding(tmp_path: Path, side: int) -> None:
+    (tmp_path / "bomb.png").write_bytes(png_header(side, side))
+    with pytest.raises(DataError, match=r"bomb\.png: .*more than 40 million"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_what_is_wrong_is_said_with_the_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.png: no such file"):
+        read_image(tmp_path / "gone.png")
+    with pytest.raises(DataError, match="Is a directory"):
+        read_image(tmp_path)
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(DataError, match=r"text\.jpg: not an image; expected the content of a PNG, JPEG, BMP file"):
+        read_image(tmp_path / "text.jpg")
+    Image.fromarray(NOISE).save(tmp_path / "animation.png", format="GIF")
+    with pytest.raises(DataError, match="not an image"):
+        read_image(tmp_path / "animation.png")
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match=r"deep\.png: more than 8 bits per channel"):
+        read_image(tmp_path / "deep.png")
+
+
+@pytest.mark.parametrize("written", ["PNG", "BMP", "JPEG"])
+def test_a_truncated_file_is_corrupt(tmp_path: Path, written: str) -> None:
+    big = np.random.default_rng(1).integers(0, 256, (64, 32, 3), dtype=np.uint8)
+    path = tmp_path / "cut.img"
+    Image.fromarray(big).save(path, format=written)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"cut\.img: corrupt image"):
+        read_image(path)
+
+
+def test_files_below_a_root(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("a/1.png", "a/2.png"):
+        Image.fromarray(NOISE).save(tmp_path / name)
+    source = FileImages(tmp_path, ["a/2.png", "a/1.png"])
+    assert len(source) == 2
+    assert np.array_equal(source.load(1), NOISE)
+    before, mark = source.fingerprint(), source.mark()
+    assert FileImages(tmp_path, ["a/2.png", "a/1.png"]).fingerprint() == before
+    os.utime(tmp_path / "a/1.png", ns=(1, 1))
+    assert source.fingerprint() != before
+    assert source.mark() == mark  # a copy of the data differs in its times only
+    (tmp_path / "a/1.png").unlink()
+    assert source.mark() != mark
+    with pytest.raises(DataError, match=r"1\.png: no such file"):
+        source.load(1)
+
+
+def test_arrays(tmp_path: Path) -> None:
+    many = np.stack([NOISE, NOISE[::-1]])
+    source = ArrayImages(many)
+    assert len(source) == 2
+    assert np.array_equal(source.load(1), NOISE[::-1])
+    assert source.fingerprint() == ArrayImages([NOISE, NOISE[::-1].copy()]).fingerprint()
+    changed = many.copy()
+    changed[1, 0, 0, 0] ^= 1
+    assert ArrayImages(changed).fingerprint() != source.fingerprint()
+    assert ArrayImages(changed).mark() != source.mark()
+    assert ArrayImages(many, key="k").fingerprint() == ArrayImages(changed, key="k").fingerprint()
+    assert ArrayImages(many[:0]).mark() != source.mark()
+    with pytest.raises(DataError, match=r"array image 1 must be \(H, W, 3\) uint8 RGB, got \(9, 5\) uint8"):
+        ArrayImages([NOISE, NOISE[..., 0]])
+
+
+def test_mapped_arrays(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.stack([NOISE]))
+    assert isinstance(map_array(tmp_path / "x.npy"), np.memmap)
+    np.save(tmp_path / "flat.npy", NOISE)
+    with pytest.raises(DataError, match=r"flat\.npy: expected images \(N, H, W, 3\) uint8, found \(9, 5, 3\) uint8"):
+        map_array(tmp_path / "flat.npy")
+    np.save(tmp_path / "pickled.npy", np.array([object()]), allow_pickle=True)
+    with pytest.raises(DataError, match=r"pickled\.npy: can't be read as an array"):
+        map_array(tmp_path / "pickled.npy")
+    np.savez(tmp_path / "several.npz", a=NOISE)
+    with pytest.raises(DataError, match=r"several\.npz: expected images .* found NpzFile"):
+        map_array(tmp_path / "several.npz")
+
+
+def test_every_suffix_is_one_of_a_format() -> None:
+    assert {suffix.strip(".").replace("jpg", "jpeg").upper() for suffix in images.SUFFIXES} == set(images.FORMATS)
