@@ -21,6 +21,7 @@ LAYERS = (  # each may import itself and what stands before it
     ("engine",),
     ("bench", "report"),
     ("cli",),
+    ("__main__",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 PUBLIC = {"ops", "types", "interfaces", "errors", "weights", "data.images"}

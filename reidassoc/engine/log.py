@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol, TextIO
+from pathlib import Path
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,6 +17,7 @@ from reidassoc.engine.result import Result
 class Log(Protocol):
     """Who wants to know how a run goes on."""
 
+    def start(self, folder: Path) -> None: ...
     def epoch(self, number: int, total: int, stage: str, steps: int) -> None: ...
     def step(self, number: int, losses: Mapping[str, float], *, images: int) -> None: ...
     def report(self, row: Mapping[str, Any]) -> None: ...
@@ -26,6 +28,7 @@ class Log(Protocol):
 class Silent:
     """Tells nobody."""
 
+    def start(self, folder: Path) -> None: ...
     def epoch(self, number: int, total: int, stage: str, steps: int) -> None: ...
     def step(self, number: int, losses: Mapping[str, float], *, images: int) -> None: ...
     def report(self, row: Mapping[str, Any]) -> None: ...
@@ -34,11 +37,11 @@ class Silent:
 
 
 class Terminal:
-    """Shows bars with losses, images per second and the time left; copies every line to ``copy``, if given."""
+    """Shows bars with losses, images per second and the time left; copies every line to ``log.txt`` of the run folder."""
 
-    def __init__(self, copy: TextIO | None = None) -> None:
+    def __init__(self) -> None:
         self.console = Console(file=sys.stderr, highlight=False)
-        self.copy = copy
+        self.folder: Path | None = None
         self.said: set[str] = set()
         self.bars = Progress(
             TextColumn("{task.description}"),
@@ -52,7 +55,11 @@ class Terminal:
         )
         self.run_task = self.bars.add_task("epochs", total=None, note="")
         self.step_task = self.bars.add_task("steps", total=None, note="")
-        self.started = time.perf_counter()
+        self.first = 0
+        self.started = 0.0
+
+    def start(self, folder: Path) -> None:
+        self.folder = folder
 
     def epoch(self, number: int, total: int, stage: str, steps: int) -> None:
         self.bars.start()
@@ -62,11 +69,10 @@ class Terminal:
 
     def step(self, number: int, losses: Mapping[str, float], *, images: int) -> None:
         now = time.perf_counter()
-        if not self.started:
-            rate, self.started, self.first = "", now, number
+        if self.started:
+            rate = f"{(number - self.first) * images / max(now - self.started, 1e-9):.0f} images/s  "
         else:
-            done = number - self.first
-            rate = f"{done * images / max(now - self.started, 1e-9):.0f} images/s  "
+            rate, self.started, self.first = "", now, number  # what came before warmed up
         self.bars.update(self.step_task, completed=number, note=f"{rate}loss {losses['loss']:.3f}")
 
     def report(self, row: Mapping[str, Any]) -> None:
@@ -89,9 +95,9 @@ class Terminal:
 
     def line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
-        if self.copy is not None:
-            self.copy.write(text + "\n")
-            self.copy.flush()
+        if self.folder is not None:
+            with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
+                file.write(text + "\n")
 
     def finish(self, result: Result) -> None:
         self.close()

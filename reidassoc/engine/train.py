@@ -200,6 +200,7 @@ def run(
     composed = compose(recipe)
     fabric = open_device(device, recipe.precision)
     folder = opened_folder(out, recipe, resume)
+    log.start(folder.path)
     under_way = prepare(composed, fabric, folder, log, resume)
     started = time.perf_counter()
     under_way.epochs()

@@ -1,0 +1,61 @@
+"""The command line. A command translates: parse, one library call, print. Heavy imports are inside the commands, since
+``--help`` must not import torch.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from reidassoc import __version__
+from reidassoc.cli.associate import associate
+from reidassoc.cli.data import data
+from reidassoc.cli.evaluate import evaluate
+from reidassoc.cli.listing import list_plugins, show
+from reidassoc.cli.run import run
+from reidassoc.errors import ReidassocError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="reidassoc")
+def cli() -> None:
+    """Unsupervised visible-infrared person re-identification, with every step as a plug-in.
+
+    \b
+    Example:
+      reidassoc run --associator mult
+    """
+
+
+for command in (run, evaluate, list_plugins, show, associate, data):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; an error of ours ends in one line and exit code 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort as stopped:
+        if str(stopped):
+            click.echo(f"\n{stopped}", err=True)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(BAD_INPUT)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except ReidassocError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except MemoryError:
+        click.echo("Error: out of memory; take fewer or narrower features, or a smaller batch", err=True)
+        sys.exit(BAD_INPUT)

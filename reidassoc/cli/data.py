@@ -1,0 +1,76 @@
+"""``reidassoc data``: make the synthetic pedestrians as files, and look a downloaded dataset over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+LAYOUTS = ("sysu_mm01", "regdb", "llcm", "manifest")
+SIZES = ("tiny", "default", "sysu")
+
+
+@click.group()
+def data() -> None:
+    """Make and check datasets.
+
+    \b
+    Example:
+      reidassoc data synth pedestrians --layout sysu_mm01
+      reidassoc data check pedestrians
+    """
+
+
+@data.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--layout", type=click.Choice(LAYOUTS), default="sysu_mm01", show_default=True, help="Whose tree to make."
+)
+@click.option(
+    "--size", type=click.Choice(SIZES), default="default", show_default=True, help="How many people and images."
+)
+@click.option("--jpeg", is_flag=True, help="Write lossy JPEG instead of PNG.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Everything follows from it.")
+def synth(out: Path, layout: str, size: str, jpeg: bool, seed: int) -> None:
+    """Write synthetic visible-infrared pedestrians as files in OUT.
+
+    \b
+    Example:
+      reidassoc data synth pedestrians --layout regdb --size tiny
+    """
+    # Imported late, here and below: help must not import torch.
+    from reidassoc import registry
+    from reidassoc.data.export import export
+    from reidassoc.spec import Spec
+
+    dataset = registry.build("datasets", Spec("synthetic", {"size": size, "seed": seed}))
+    count = export(dataset, out, layout=layout, jpeg=jpeg)
+    click.echo(f"{count} images in {out}; next: reidassoc data check {out}")
+
+
+@data.command()
+@click.argument("root", type=click.Path(path_type=Path))
+def check(root: Path) -> None:
+    """Find the layout of ROOT, count its images per camera, and decode every one.
+
+    Ends with exit code 2 if an image is missing or corrupt.
+
+    \b
+    Example:
+      reidassoc data check /data/SYSU-MM01
+    """
+    from reidassoc import registry
+    from reidassoc.data import check as checking
+    from reidassoc.errors import DataError
+    from reidassoc.spec import Spec
+
+    known = {entry.name: entry.cls for entry in registry.entries("datasets") if hasattr(entry.cls, "recognises")}
+    layout = checking.layout_of(root, {name: cls for name, cls in known.items() if cls is not None})
+    dataset = registry.build("datasets", Spec(layout, {"root": str(root)}))
+    report = checking.check(
+        dataset, layout=layout, progress=lambda done, total: click.echo(f"{done} of {total} images", err=True)
+    )
+    for line in report.lines():
+        click.echo(line)
+    if report.bad:
+        raise DataError(f"{len(report.bad)} of {report.images} images in {root} can't be read; they are listed above")

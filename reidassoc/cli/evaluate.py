@@ -1,0 +1,30 @@
+"""``reidassoc evaluate``: every protocol from a run's newest checkpoint."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path())
+@click.option("--dataset", metavar="SPEC", help="Test on another dataset than the run's own.")
+@click.option("--data", "root", metavar="ROOT", help="Folder of a dataset that is kept on disk.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def evaluate(run: str, dataset: str | None, root: str | None, device: str, as_json: bool) -> None:
+    """Evaluate RUN's newest checkpoint under every protocol of its dataset: mean ± std over the trials.
+
+    \b
+    Example:
+      reidassoc evaluate runs/mult-synthetic-1
+    """
+    import json
+
+    from reidassoc.cli.tables import protocol_table
+    from reidassoc.engine.evaluate import evaluate as score
+
+    found = score(run, dataset=dataset, root=root, device=device)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        protocol_table(found["protocols"], f"{run}, epoch {found['epoch']}, on {found['dataset']}", found["notes"])

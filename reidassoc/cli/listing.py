@@ -1,0 +1,100 @@
+"""``reidassoc list`` and ``reidassoc show``: what plug-ins there are, and what each takes."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("list")
+@click.argument("kind", required=False)
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
+)
+def list_plugins(kind: str | None, plugins: tuple[str, ...]) -> None:
+    """List plug-ins: name, claim, origin, paper. One that fails to load is shown with its reason.
+
+    \b
+    Examples:
+      reidassoc list
+      reidassoc list associators
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from reidassoc import registry
+    from reidassoc.interfaces import KINDS
+    from reidassoc.recipe import shipped_recipes
+
+    for file in plugins:
+        registry.load_file(file)
+    console = Console(highlight=False)
+    for each in [registry.kind_of(kind)] if kind else KINDS:
+        table = Table(title=each, title_justify="left", title_style="bold", show_lines=False)
+        table.add_column("name", no_wrap=True)
+        table.add_column("what it does")
+        table.add_column("paper")
+        table.add_column("origin")
+        for entry in registry.entries(each):
+            claim = f"[red]can't be loaded:[/] {_plain(entry.problem)}" if entry.problem else _plain(entry.claim)
+            table.add_row(entry.name, claim, _plain(entry.paper), _plain(entry.origin))
+        console.print(table)
+    if kind is None:
+        console.print("recipes: " + ", ".join(shipped_recipes()), markup=False)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="[KIND] NAME")
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
+)
+def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
+    """Show a plug-in's options with types, defaults and ranges, and its documentation; without KIND, all of that NAME.
+
+    \b
+    Examples:
+      reidassoc show mult
+      reidassoc show clusterer dbscan
+    """
+    import inspect
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from reidassoc import registry
+    from reidassoc.errors import PluginError, nearest_name
+    from reidassoc.interfaces import KINDS
+    from reidassoc.options import options_of
+
+    for file in plugins:
+        registry.load_file(file)
+    if len(names) > 2:
+        raise click.UsageError("expected NAME or KIND NAME, as in: reidassoc show associator mult")
+    name = names[-1]
+    kinds = (
+        [registry.kind_of(names[0])] if len(names) == 2 else [kind for kind in KINDS if name in registry.names(kind)]
+    )
+    if not kinds:
+        known = sorted({known for kind in KINDS for known in registry.names(kind)})
+        raise PluginError(f"no plug-in '{name}'{nearest_name(name, known)}; see reidassoc list")
+    console = Console(highlight=False)
+    for kind in kinds:
+        cls, entry = registry.get(kind, name), registry.find(kind, name)
+        console.print(f"[bold]{kind.removesuffix('s')} {name}[/]  ({_plain(entry.origin)})")
+        console.print(inspect.getdoc(cls) or "", markup=False)
+        if entry.paper:
+            console.print(f"\nPaper: {entry.paper}", markup=False)
+        if needed := sorted(getattr(cls, "needs", ())):
+            console.print(f"Needs: {', '.join(needed)}")
+        table = Table("option", "type", "default", "range", "meaning", title_justify="left")
+        for option in options_of(cls):
+            row = (option.name, option.type, option.default, option.range, option.doc)
+            table.add_row(*map(_plain, row))
+        if table.row_count:
+            console.print(table)
+        console.print()
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

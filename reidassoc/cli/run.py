@@ -1,0 +1,99 @@
+"""``reidassoc run``: train by a recipe, with parts exchanged."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+
+class Interrupted(click.exceptions.Abort):
+    """Ctrl-C, with what to do next."""
+
+
+@click.command()
+@click.option("--associator", metavar="SPEC", help="How clusters are associated across modalities.  [default: mult]")
+@click.option("--clusterer", metavar="SPEC", help="How images are clustered, e.g. 'dbscan(eps=0.5)'.")
+@click.option("--refiner", "refiners", multiple=True, metavar="SPEC", help="How labels are refined; may be repeated.")
+@click.option("--objective", "objectives", multiple=True, metavar="SPEC", help="What is optimised; may be repeated.")
+@click.option("--network", metavar="SPEC", help="The network, e.g. 'two_stream(depth=18)'.")
+@click.option("--dataset", metavar="SPEC", help="The dataset, e.g. 'synthetic(size=\"tiny\")'.  [default: synthetic]")
+@click.option("--data", "root", metavar="ROOT", help="Folder of a dataset that is kept on disk.")
+@click.option("--recipe", metavar="NAME|FILE", help="A shipped recipe, as mult/sysu_mm01, or a YAML file.")
+@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="One change, e.g. associator.alpha=0.3.")
+@click.option("--weights", metavar="NAME|FILE", help="Initial weights of the network: imagenet, none, or a file.")
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
+)
+@click.option("--oracle", is_flag=True, help="Let the associator see true identities; flagged in every result.")
+@click.option("--seed", type=click.IntRange(min=0), help="Everything random follows from it.  [default: 0]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--out", metavar="DIR", type=click.Path(), help="The run folder.  [default: runs/RECIPE-NUMBER]")
+@click.option("--resume", metavar="DIR", type=click.Path(), help="Go on with an interrupted run.")
+def run(
+    associator: str | None,
+    clusterer: str | None,
+    refiners: tuple[str, ...],
+    objectives: tuple[str, ...],
+    network: str | None,
+    dataset: str | None,
+    root: str | None,
+    recipe: str | None,
+    changes: tuple[str, ...],
+    weights: str | None,
+    plugins: tuple[str, ...],
+    oracle: bool,
+    seed: int | None,
+    device: str,
+    out: str | None,
+    resume: str | None,
+) -> None:
+    """Train: cluster, associate, refine and learn, epoch by epoch; evaluate; print a table.
+
+    \b
+    Examples:
+      reidassoc run --associator mult
+      reidassoc run --associator 'mult(alpha=0.3)' --dataset sysu_mm01 --data /data/SYSU-MM01
+      reidassoc run --resume runs/mult-synthetic-1
+    """
+    from reidassoc import registry
+    from reidassoc.cli.tables import result_table
+    from reidassoc.engine.folder import RunFolder
+    from reidassoc.engine.log import Terminal
+    from reidassoc.engine.train import run as train
+    from reidassoc.errors import RecipeError
+    from reidassoc.overrides import choose
+    from reidassoc.spec import parse_value
+
+    for file in plugins:
+        registry.load_file(file)
+    chosen = {
+        "associator": associator, "clusterer": clusterer, "refiners": refiners, "objectives": objectives, "network": network,
+        "dataset": dataset, "root": root, "recipe": recipe, "weights": weights, "seed": seed, "oracle": oracle,
+    }  # fmt: skip
+    if resume:
+        given = [name for name, value in {**chosen, "set": changes, "out": out}.items() if value]
+        if given:
+            raise RecipeError(f"--resume goes on with the folder's own recipe; leave out: {', '.join(given)}")
+        what, where = RunFolder.open(Path(resume)).recipe, resume
+    else:
+        pairs = []
+        for change in changes:
+            path, equals, value = change.partition("=")
+            if not equals:
+                raise RecipeError(f"--set {change}: expected PATH=VALUE, as in --set associator.alpha=0.3")
+            pairs.append((path.strip(), parse_value(value)))
+        what, where = choose(**chosen, changes=pairs), out  # type: ignore[arg-type]
+    log = Terminal()
+    try:
+        result = train(what, out=where, device=device, resume=bool(resume), log=log)
+    except KeyboardInterrupt:
+        log.close()
+        if log.folder is None:
+            raise
+        message = f"Stopped. The last whole epoch is saved; go on with: reidassoc run --resume {log.folder}"
+        raise Interrupted(message) from None
+    finally:
+        log.close()
+    result_table(result, width=None if os.isatty(1) else 110)

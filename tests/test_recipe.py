@@ -1,0 +1,149 @@
+"""Recipes: composed whole before any work; wrong ones end in one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reidassoc.errors import PluginError, RecipeError, SpecError
+from reidassoc.overrides import choose
+from reidassoc.pipeline import compose
+from reidassoc.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return load_recipe("mult/synthetic")
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_composes(name: str, tmp_path: Path) -> None:
+    chosen = load_recipe(name)
+    assert chosen.name == name
+    composed = compose(choose(recipe=name, root=str(tmp_path)) if "root" in _options(chosen) else chosen)
+    assert len(composed.methods) == len(chosen.stages)
+
+
+def _options(recipe: Recipe) -> set[str]:
+    from reidassoc import registry
+    from reidassoc.options import options_of
+
+    return {option.name for option in options_of(registry.get("datasets", recipe.dataset.name))}
+
+
+def test_a_recipe_reads_back_from_its_own_text(recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml())
+    again = load_recipe(str(path))
+    assert again == recipe
+    assert again.digest == recipe.digest
+    assert choose(recipe=str(path), seed=1).digest != recipe.digest
+
+
+def test_names_on_the_command_line_replace_parts() -> None:
+    chosen = choose(
+        associator="nearest", refiners=["mix(beta=0.5)"], clusterer="dbscan(eps=0.4)", dataset="synthetic(size='tiny')", seed=7
+    )
+    intra, cross = chosen.stages
+    assert intra.associator is None
+    assert str(cross.associator) == "nearest"
+    assert [str(part) for part in cross.refiners] == ["mix(beta=0.5)"]
+    assert [str(part) for part in cross.objectives] == ["amirl"]
+    assert str(chosen.clusterer) == "dbscan(eps=0.4)"
+    assert str(chosen.dataset) == "synthetic(size='tiny')"
+    assert chosen.seed == 7
+
+
+def test_options_that_belong_to_the_data_stay() -> None:
+    cross = choose(associator="mult(alpha=0.3)").stages[1]
+    assert cross.associator.options["alpha"] == 0.3
+    assert cross.associator.options["k1"] == 8
+
+
+def test_changes_by_path() -> None:
+    chosen = choose(
+        changes=[
+            ("associator.alpha", 0.4), ("clusterer.eps", 0.5), ("refiner.oclr.sharpening", 0.3), ("refiner.oclr.weight", 0.5),
+            ("cross.epochs", 3), ("cross.augmentation.pad", 4), ("intra.optimiser.learning_rate", 1e-3), ("evaluate_every", 0),
+            ("dataset.size", "tiny"),
+        ]
+    )  # fmt: skip
+    intra, cross = chosen.stages
+    assert cross.associator.options["alpha"] == 0.4
+    assert chosen.clusterer.options["eps"] == 0.5
+    assert str(cross.refiners[1]) == "0.5 * oclr(sharpening=0.3)"
+    assert (cross.epochs, cross.augmentation.pad, intra.optimiser.learning_rate) == (3, 4, 1e-3)
+    assert (chosen.evaluate_every, chosen.dataset.options["size"]) == (0, "tiny")
+    assert chosen.epochs == intra.epochs + 3
+    assert chosen.stage_at(intra.epochs + 1) == (cross, 1)
+    with pytest.raises(IndexError):
+        chosen.stage_at(chosen.epochs)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("asociator.alpha", "no 'asociator' in the recipe; did you mean 'associator'"),
+        ("cross.epoch", "no key 'epoch'; did you mean 'epochs'"),
+        ("refiner.gpcrr.k", "expected refiner.NAME.OPTION with NAME one of: mix, oclr"),
+        ("cross.name.deep", "'name' holds nothing to set 'deep' in"),
+        ("seed", "seed: Input should be a valid integer"),
+    ],
+)
+def test_a_wrong_change_is_named(path: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        choose(changes=[(path, "x")])
+
+
+def test_a_wrong_option_stops_before_any_work() -> None:
+    with pytest.raises(SpecError, match="dbscan: no option 'epss'; did you mean 'eps'"):
+        compose(choose(changes=[("clusterer.epss", 0.3)]))
+    with pytest.raises(SpecError, match="mult: alpha must be float"):
+        compose(choose(changes=[("associator.alpha", "much")]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stagse": []}, "no key 'stagse'; did you mean 'stages'"),
+        ({"stages": []}, "stages: Tuple should have at least 1 item"),
+        ({"clusterer": "dbscan(0.6)"}, "options need names"),
+        ({"size": [64]}, "size"),
+    ],
+)
+def test_a_wrong_recipe_is_named(recipe: Recipe, change: dict[str, object], message: str) -> None:
+    data = {**yaml.safe_load(recipe.to_yaml()), **change}
+    with pytest.raises((RecipeError, SpecError), match=message):
+        parse_recipe(data, "mine.yaml")
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no recipe file"):
+        load_recipe(str(tmp_path / "none.yaml"))
+    with pytest.raises(RecipeError, match="no recipe 'malt/synthetic'; did you mean 'mult/synthetic'"):
+        load_recipe("malt/synthetic")
+    for number, text in enumerate(["[1, 2", "- a\n- b\n", "!!python/object/apply:os.system ['true']", "\x00"]):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text)
+        with pytest.raises(RecipeError, match="is no YAML|expected a mapping"):
+            load_recipe(str(path))
+
+
+def test_parts_that_do_not_fit_are_refused_with_the_reason(recipe: Recipe) -> None:
+    with pytest.raises(RecipeError, match="oracle needs 'identity', but it sees true identities: say so with --oracle"):
+        compose(choose(associator="oracle"))
+    compose(choose(associator="oracle", oracle=True))
+    alone = recipe.model_dump(mode="json")
+    alone["stages"][1]["associator"] = None
+    with pytest.raises(RecipeError, match="stage 'cross': amirl needs 'cross', but the stage has no associator"):
+        compose(parse_recipe(alone, "mine"))
+    mixed = recipe.model_dump(mode="json")
+    mixed["stages"][1]["objectives"] = ["amirl", "dcl"]
+    with pytest.raises(RecipeError, match="its objectives draw batches differently: own, paired"):
+        compose(parse_recipe(mixed, "mine"))
+    with pytest.raises(RecipeError, match="no stage associates across modalities"):
+        choose(recipe="base/synthetic", associator="mult")
+    with pytest.raises(PluginError, match="no dataset 'sysu'; did you mean 'sysu_mm01'"):
+        choose(dataset="sysu")

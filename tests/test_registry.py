@@ -1,0 +1,119 @@
+"""Plug-ins are found by entry point, by file and by ``add``; a broken one breaks only itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from reidassoc import Associator, Scene, registry
+from reidassoc.errors import PluginError, SpecError
+from reidassoc.interfaces import KINDS
+from reidassoc.types import Association
+
+FILE = '''
+from dataclasses import dataclass
+from reidassoc import Association, Associator, Scene
+
+@dataclass(frozen=True, kw_only=True)
+class MyIdea(Associator):
+    """Says nothing."""
+
+    floor: float = 0.0
+
+    def __call__(self, scene: Scene) -> Association:
+        return Association()
+'''
+
+
+@pytest.fixture(autouse=True)
+def _own_table() -> Iterator[None]:
+    before = dict(registry._added)
+    yield
+    registry._added.clear()
+    registry._added.update(before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_built_in_loads_and_says_what_it_does(kind: str) -> None:
+    found = list(registry.entries(kind))
+    assert found
+    for entry in found:
+        assert entry.problem == "", f"{entry.name}: {entry.problem}"
+        assert entry.claim.endswith((".", "?")), f"{entry.name}: the first line of its docstring is its claim"
+        assert entry.origin.startswith("reidassoc ")
+
+
+def test_a_file_is_a_plugin(tmp_path: Path) -> None:
+    path = tmp_path / "my_idea.py"
+    path.write_text(FILE)
+    (entry,) = registry.load_file(str(path))
+    assert (entry.kind, entry.name, entry.origin) == ("associators", "my_idea", str(path))
+    assert registry.build("associators", "my_idea(floor=0.2)").floor == 0.2
+    assert "my_idea" in registry.names("associators")
+    registry.load_file(f"{path}:MyIdea")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("raise ValueError('no')", "could not be loaded: ValueError: no"), ("x = 1", "holds no plug-in class"), ("def f(:", "could not be loaded")],
+)
+def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text(text)
+    with pytest.raises(PluginError, match=message):
+        registry.load_file(str(path))
+
+
+def test_a_missing_file_or_class_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="no plug-in file"):
+        registry.load_file(str(tmp_path / "none.py"))
+    (tmp_path / "my_idea.py").write_text(FILE)
+    with pytest.raises(PluginError, match="holds no plug-in class Other"):
+        registry.load_file(f"{tmp_path / 'my_idea.py'}:Other")
+
+
+def test_added_classes_are_found_by_their_kind() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Quiet(Associator):
+        """Says nothing."""
+
+        def __call__(self, scene: Scene) -> Association:
+            return Association()
+
+    registry.add("quiet", Quiet)
+    assert registry.get("associator", "quiet") is Quiet
+    with pytest.raises(PluginError, match="must be a Python identifier"):
+        registry.add("not a name", Quiet)
+    with pytest.raises(PluginError, match="is no plug-in"):
+        registry.add("number", int)
+
+
+def test_an_unknown_name_gets_the_nearest_one() -> None:
+    with pytest.raises(PluginError, match="no associator 'malt'; did you mean 'mult'"):
+        registry.build("associators", "malt")
+    with pytest.raises(PluginError, match="no kind of plug-in 'asociator'; did you mean 'associators'"):
+        registry.get("asociator", "mult")
+    with pytest.raises(SpecError, match="mult: no option 'alpa'; did you mean 'alpha'"):
+        registry.build("associators", "mult(alpa=0.1)")
+
+
+def test_a_broken_package_breaks_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = registry.entry_points
+    broken = EntryPoint("broken", "no_such_module_anywhere:Thing", "reidassoc.associators")
+    wrong = EntryPoint("wrong", "pathlib:Path", "reidassoc.associators")
+
+    def with_broken(**selected: str) -> list[EntryPoint]:
+        extra = [p for p in (broken, wrong) if p.group == selected["group"] and selected.get("name", p.name) == p.name]
+        return [*real(**selected), *extra]
+
+    monkeypatch.setattr(registry, "entry_points", with_broken)
+    found = {entry.name: entry for entry in registry.entries("associators")}
+    assert "ModuleNotFoundError" in found["broken"].problem
+    assert "is no associator" in found["wrong"].problem
+    assert found["mult"].problem == ""
+    with pytest.raises(PluginError, match="associator 'broken' .* can't be loaded: ModuleNotFoundError"):
+        registry.get("associators", "broken")
