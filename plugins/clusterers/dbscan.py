@@ -1,0 +1,44 @@
+"""DBSCAN on the k-reciprocal Jaccard distance: the clusterer of most published methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from reidassoc import Clusterer, Clustering, Clusters, Features, Pair
+from reidassoc.ops.affinity import affinity
+from reidassoc.ops.dbscan import dbscan
+from reidassoc.ops.prototypes import centroids
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dbscan(Clusterer):
+    """Group images of one modality where their k-reciprocal neighbourhoods are dense; the rest are outliers.
+
+    DBSCAN (Ester et al., KDD 1996) on the Jaccard distance of Zhong et al. (CVPR 2017), each modality by itself. Labels
+    equal scikit-learn's. The affinity is remembered with the features, so that associators get it for nothing.
+
+    >>> from reidassoc.testing import toy_features
+    >>> clustering = Dbscan(k1=10)(toy_features(), epoch=0, seed=0, previous=None)
+    >>> clustering.usable
+    True
+    """
+
+    paper = "Ester et al., KDD 1996; Zhong et al., CVPR 2017"
+
+    eps: Annotated[float, Field(gt=0, le=1, description="largest Jaccard distance of neighbours")] = 0.6
+    min_samples: Annotated[int, Field(ge=1, description="neighbours, itself included, of a core sample")] = 4
+    k1: Annotated[int, Field(ge=1, description="neighbours that make up a neighbourhood")] = 30
+    k2: Annotated[int, Field(ge=1, description="neighbours over which neighbourhoods are averaged")] = 6
+
+    def __call__(self, features: Pair[Features], *, epoch: int, seed: int, previous: Clustering | None) -> Clustering:
+        return Clustering(own=features.map(self.cluster))
+
+    def cluster(self, features: Features) -> Clusters:
+        """Cluster one modality."""
+        similarity = affinity(features, k1=self.k1, k2=self.k2)
+        labels = dbscan(similarity, eps=self.eps, min_samples=self.min_samples)
+        count = int(labels.max()) + 1 if len(labels) else 0
+        return Clusters(labels, centroids(features.x, labels, count))

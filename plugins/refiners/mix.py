@@ -1,0 +1,42 @@
+"""Mixing soft labels with their own hard decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from reidassoc import Refiner, Scene, SoftLabels, Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix(Refiner):
+    """Sharpen soft labels: β times the one-hot of their argmax, plus 1 − β times themselves.
+
+    MULT's training targets (He et al., IJCV 2024, arXiv 2402.00672). Hard labels, rows without an opinion and weights
+    stay as they are.
+
+    >>> from reidassoc.testing import toy_scene
+    >>> targets = Targets.compose(toy_scene().clustering)
+    >>> mixed = Mix(beta=0.5).refine(toy_scene(), targets)
+    >>> bool((mixed.of("visible", "visible").prob == targets.of("visible", "visible").prob).all())
+    True
+    """
+
+    paper = "He et al., IJCV 2024, arXiv 2402.00672"
+
+    beta: Annotated[float, Field(ge=0, le=1, description="weight of the hard label")] = 0.7
+
+    def refine(self, scene: Scene, targets: Targets) -> Targets:
+        return targets.map(self.mixed)
+
+    def mixed(self, labels: SoftLabels) -> SoftLabels:
+        """Sharpen one table of labels."""
+        if labels.count == 0:
+            return labels
+        silent = labels.prob.sum(dim=1, keepdim=True) == 0
+        hard = SoftLabels.one_hot(labels.prob.argmax(dim=1), labels.count).prob
+        mixed = self.beta * hard + (1 - self.beta) * labels.prob
+        return SoftLabels(torch.where(silent, labels.prob, mixed), labels.weight)

@@ -1,0 +1,181 @@
+"""Loops that torch can't fuse, compiled by numba. Import through `reidassoc.ops.accelerate.compiled` only.
+
+Every kernel has a torch twin beside its caller, and a test that both give the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+Array = Any  # numba decides the dtypes at the call: float32 values, int64 indices
+
+FAST: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"reassoc", "contract", "nsz"}, "boundscheck": False}
+EXACT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False}
+
+
+@njit(**EXACT)  # type: ignore[untyped-decorator]
+def overlap_rows(
+    start: int,
+    stop: int,
+    pointer: Array,
+    column: Array,
+    value: Array,
+    t_pointer: Array,
+    t_row: Array,
+    t_value: Array,
+    width: int,
+) -> tuple[Array, Array, Array]:
+    """Rows [start, stop) of m_ij = sum over k of min(V_ik, V_jk): (entries per row, columns ascending, m)."""
+    total = np.zeros(width, np.float32)
+    touched = np.empty(width, np.int64)
+    count = np.zeros(stop - start, np.int64)
+    capacity = 256 * (stop - start) + width
+    out_column = np.empty(capacity, np.int64)
+    out_value = np.empty(capacity, np.float32)
+    used = 0
+    for i in range(start, stop):
+        met = 0
+        for p in range(pointer[i], pointer[i + 1]):
+            mine = value[p]
+            k = column[p]
+            for q in range(t_pointer[k], t_pointer[k + 1]):
+                j = t_row[q]
+                if total[j] == 0.0:
+                    touched[met] = j
+                    met += 1
+                total[j] += min(mine, t_value[q])
+        if used + met > capacity:
+            capacity = 2 * capacity + met
+            more_column = np.empty(capacity, np.int64)
+            more_value = np.empty(capacity, np.float32)
+            more_column[:used] = out_column[:used]
+            more_value[:used] = out_value[:used]
+            out_column = more_column
+            out_value = more_value
+        row = np.sort(touched[:met])
+        for t in range(met):
+            j = row[t]
+            out_column[used + t] = j
+            out_value[used + t] = total[j]
+            total[j] = 0.0
+        used += met
+        count[i - start] = met
+    return count, out_column[:used].copy(), out_value[:used].copy()
+
+
+@njit(**FAST)  # type: ignore[untyped-decorator]
+def pair_dots(start: int, stop: int, x: Array, row: Array, column: Array, out: Array) -> None:
+    """out[p] = <x[row[p]], x[column[p]]> for p in [start, stop)."""
+    for p in range(start, stop):
+        a = x[row[p]]
+        b = x[column[p]]
+        total = np.float32(0.0)
+        for d in range(a.shape[0]):
+            total += a[d] * b[d]
+        out[p] = total
+
+
+@njit(**FAST)  # type: ignore[untyped-decorator]
+def csr_dense(start: int, stop: int, pointer: Array, column: Array, value: Array, dense: Array, out: Array) -> None:
+    """Rows [start, stop) of out = CSR @ dense; dense (M, K) and out (N, K) are C-contiguous."""
+    width = dense.shape[1]
+    for i in range(start, stop):
+        total = out[i]
+        total[:] = 0.0
+        for p in range(pointer[i], pointer[i + 1]):
+            weight = value[p]
+            source = dense[column[p]]
+            for k in range(width):
+                total[k] += weight * source[k]
+
+
+@njit(**FAST)  # type: ignore[untyped-decorator]
+def scaling_round(start: int, stop: int, kernel: Array, b: Array, mass: float, tiny: float, a: Array) -> Array:
+    """a = mass / (kernel b) for rows [start, stop), and their share of kernelᵀ a: the kernel is read once."""
+    width = kernel.shape[1]
+    column = np.zeros(width, np.float64)
+    partial = np.zeros(width, np.float32)
+    pending = 0
+    zero = np.float32(0.0)
+    i = start
+    while i < stop:
+        if i + 4 <= stop:  # four rows share every load of b and of the sums: this loop is bound by memory
+            r0, r1, r2, r3 = kernel[i], kernel[i + 1], kernel[i + 2], kernel[i + 3]
+            t0, t1, t2, t3 = zero, zero, zero, zero
+            for k in range(width):
+                t0 += r0[k] * b[k]
+                t1 += r1[k] * b[k]
+                t2 += r2[k] * b[k]
+                t3 += r3[k] * b[k]
+            s0, s1 = np.float32(mass / max(t0, tiny)), np.float32(mass / max(t1, tiny))
+            s2, s3 = np.float32(mass / max(t2, tiny)), np.float32(mass / max(t3, tiny))
+            a[i], a[i + 1], a[i + 2], a[i + 3] = s0, s1, s2, s3
+            for k in range(width):
+                partial[k] += s0 * r0[k] + s1 * r1[k] + s2 * r2[k] + s3 * r3[k]
+            i += 4
+        else:
+            row = kernel[i]
+            t0 = zero
+            for k in range(width):
+                t0 += row[k] * b[k]
+            s0 = np.float32(mass / max(t0, tiny))
+            a[i] = s0
+            for k in range(width):
+                partial[k] += s0 * row[k]
+            i += 1
+        pending += 1
+        if pending == 32 or i == stop:  # short float32 sums, long float64 ones
+            for k in range(width):
+                column[k] += partial[k]
+                partial[k] = 0.0
+            pending = 0
+    return column
+
+
+@njit(**EXACT)  # type: ignore[untyped-decorator]
+def heaviest(start: int, stop: int, kernel: Array, b: Array, lost: float) -> tuple[Array, Array, Array]:
+    """Rows [start, stop) of kernel * b: the heavy entries that leave out at most `lost` of a row's sum.
+
+    A histogram over each value's leading bits finds the threshold in one pass: (entries per row, columns, values).
+    """
+    width = kernel.shape[1]
+    weight = np.empty(width, np.float32)
+    bits = weight.view(np.int32)
+    mass = np.zeros(1 << 11, np.float64)  # sign 0, 8 bits of exponent, 3 of mantissa: steps of at most 12.5 %
+    count = np.zeros(stop - start, np.int64)
+    capacity = 64 * (stop - start) + width
+    out_column = np.empty(capacity, np.int64)
+    out_value = np.empty(capacity, np.float32)
+    used = 0
+    for i in range(start, stop):
+        row = kernel[i]
+        mass[:] = 0.0
+        for k in range(width):
+            weight[k] = row[k] * b[k]
+        for k in range(width):
+            mass[bits[k] >> 20] += weight[k]
+        allowed = lost * mass.sum()
+        gone = 0.0
+        cut = 0
+        while cut < mass.shape[0] - 1 and gone + mass[cut] <= allowed:
+            gone += mass[cut]
+            cut += 1
+        if used + width > capacity:
+            capacity = 2 * capacity + width
+            more_column = np.empty(capacity, np.int64)
+            more_value = np.empty(capacity, np.float32)
+            more_column[:used] = out_column[:used]
+            more_value[:used] = out_value[:used]
+            out_column = more_column
+            out_value = more_value
+        before = used
+        for k in range(width):
+            if bits[k] >> 20 >= cut and weight[k] > 0.0:
+                out_column[used] = k
+                out_value[used] = weight[k]
+                used += 1
+        count[i - start] = used - before
+    return count, out_column[:used].copy(), out_value[:used].copy()

@@ -1,0 +1,43 @@
+"""Full float32 products, whatever the training loop allowed itself.
+
+Training may run with TF32, bfloat16 or autocast. Labels must not: a neighbour list computed at ten bits is another
+neighbour list. Every product in `reidassoc.ops` that decides a label is made inside `full_float32`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Matrix products on `device` keep all 24 bits inside this block; the caller's settings come back after it."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.no_grad(), torch.autocast(device_type=device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def check_features(name: str, x: Tensor) -> None:
+    """Refuse what no label can come from: a wrong shape, a wrong dtype, a NaN or an infinity.
+
+    Raises:
+        ValueError: `x` is not a floating (N, D) matrix of finite numbers.
+    """
+    if x.dim() != 2 or not x.is_floating_point():
+        raise ValueError(f"{name} must be a floating (N, D) matrix, got {x.dtype} of shape {tuple(x.shape)}")
+    # A sum is finite iff (barring overflow, which is refused rightly) every term is; it needs no N x D mask.
+    broken = ~torch.isfinite(x.sum(dim=1, dtype=torch.float64))
+    if bool(broken.any()):
+        rows = broken.nonzero().flatten()
+        raise ValueError(
+            f"{name} has NaN or infinite values in {rows.numel()} of {x.shape[0]} rows (first: row {int(rows[0])}); "
+            "the network has diverged or the file is damaged: look at the loss before clustering"
+        )

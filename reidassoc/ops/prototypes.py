@@ -1,0 +1,35 @@
+"""Cluster prototypes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def centroids(x: Tensor, labels: Tensor, num_clusters: int) -> Tensor:
+    """The mean of every cluster's members, not re-normalised: the centroid that the published methods work on.
+
+    Deterministic on every device: members are summed in the order of their rows, in float64.
+
+    Args:
+        x: (N, D) floating.
+        labels: (N,) int64 in [-1, num_clusters); -1 = outlier, ignored.
+        num_clusters: K.
+
+    Returns:
+        (K, D) of x's dtype; a cluster without members is a row of zeros.
+
+    Raises:
+        ValueError: shapes that do not fit, or a label out of range.
+    """
+    if x.dim() != 2 or labels.shape != x.shape[:1]:
+        raise ValueError(f"x must be (N, D) and labels (N,), got {tuple(x.shape)} and {tuple(labels.shape)}")
+    if labels.numel() and (int(labels.min()) < -1 or int(labels.max()) >= num_clusters):
+        raise ValueError(f"labels must be in [-1, {num_clusters}), got {int(labels.min())} to {int(labels.max())}")
+    members = (labels >= 0).nonzero().flatten()
+    count = torch.bincount(labels[members], minlength=num_clusters)
+    if members.numel() == 0:
+        return x.new_zeros(num_clusters, x.shape[1])
+    order = members[torch.sort(labels[members], stable=True).indices]
+    total = torch.stack([x[rows].sum(dim=0, dtype=torch.float64) for rows in torch.split(order, count.tolist())])
+    return (total / count.clamp(min=1)[:, None]).to(x.dtype)

@@ -1,0 +1,190 @@
+"""Entropic optimal transport between two sets of points, kept as two scales and a kernel.
+
+Source: Cuturi, Sinkhorn Distances, NeurIPS 2013, with the stopping rule of MULT's and SALCR's published code. Every
+other variant (unbalanced, partial, log-domain) is POT's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reidassoc.ops.accelerate import SMALL, compiled, over_rows
+from reidassoc.ops.exact import check_features, full_float32
+from reidassoc.ops.sparse import add_at, csr_from_counts, row_normalised
+
+BLOCK_ELEMENTS = 1 << 24  # kernel entries handled at once: 64 MiB of float32
+CHECK_EVERY = 10  # rounds between two looks at the change, the first round included
+PROBE_ROWS = 128
+TINY = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A transport plan diag(row) kernel diag(column), never multiplied out unless asked.
+
+    Args:
+        row: (N,) float32.
+        kernel: (N, K) float32.
+        column: (K,) float32.
+        rounds: scaling rounds that were made.
+    """
+
+    row: Tensor
+    kernel: Tensor
+    column: Tensor
+    rounds: int
+
+    @property
+    def transposed(self) -> Plan:
+        """The plan seen from the other side; the kernel is shared."""
+        return Plan(self.column, self.kernel.T, self.row, self.rounds)
+
+    def dense(self) -> Tensor:
+        """(N, K) float32: the plan itself, its entries summing to 1."""
+        return self.row[:, None] * self.kernel * self.column
+
+    def row_argmax(self) -> Tensor:
+        """(N,) int64: where most of each row's mass goes; -1 if there are no columns."""
+        if self.kernel.shape[1] == 0:
+            return torch.full((self.kernel.shape[0],), -1, dtype=torch.int64, device=self.kernel.device)
+        return torch.cat([(block * self.column).argmax(dim=1) for block in self._blocks()])
+
+    def average(self, dense: Tensor) -> Tensor:
+        """(N, C): the row-normalised plan times `dense` (K, C); `transposed.average` serves the columns."""
+        with full_float32(dense.device):
+            weighted = torch.cat([self.column[:, None] * dense, self.column[:, None]], dim=1)
+            result = self.kernel @ weighted  # the last column is every row's sum: one pass serves both
+            return result[:, :-1] / result[:, -1:].clamp(min=TINY)
+
+    def truncated(self, lost: float, *, max_density: float = 1.0) -> Tensor | None:
+        """The row-normalised plan as sparse CSR (N, K), without the lightest entries of every row.
+
+        Args:
+            lost: share of a row's mass, in [0, 1), that may be left out; what is kept is normalised to 1 again.
+            max_density: give up, and return None, if more than this share of all entries must be kept.
+
+        Raises:
+            ValueError: `lost` is out of range.
+        """
+        if not 0 <= lost < 1:
+            raise ValueError(f"lost must be in [0, 1), got {lost}")
+        n, width = self.kernel.shape
+        if max_density < 1 and n > 4 * PROBE_ROWS:  # a sample of rows tells, before the whole kernel is read
+            _, probe, _ = _heaviest(self.kernel[:: n // PROBE_ROWS].contiguous(), self.column, lost)
+            if probe.numel() > 2 * max_density * PROBE_ROWS * width:
+                return None
+        pieces, kept = [], 0
+        for block in self._blocks():
+            piece = _heaviest(block.contiguous(), self.column, lost)
+            kept += piece[1].numel()
+            if kept > max_density * n * width:
+                return None
+            pieces.append(piece)
+        if not pieces:
+            nothing = torch.zeros(0, dtype=torch.int64, device=self.kernel.device)
+            return csr_from_counts(nothing, nothing, self.row, width)
+        count, column, value = (torch.cat(part) for part in zip(*pieces, strict=True))
+        return row_normalised(csr_from_counts(count, column, value, width))
+
+    def _blocks(self) -> tuple[Tensor, ...]:
+        return torch.split(self.kernel, max(1, BLOCK_ELEMENTS // max(1, self.kernel.shape[1])))
+
+
+def transport(x: Tensor, y: Tensor, *, strength: float, tolerance: float = 0.1, max_rounds: int = 500) -> Plan:
+    """The plan that moves uniform mass from x to y at small squared Euclidean cost, blurred by entropy.
+
+    Kernel exp(-strength * cost), scaled in turn by rows and by columns; so column sums are exact and row sums nearly.
+    The change sum_k |b_k / b'_k - 1| is looked at after rounds 1, 11, 21, ... The cost is shifted per row and per
+    column before the exponential, which the scales take up again: the plan is the same, and no row or column of the
+    kernel can vanish in float32. Memory: one N x K float32.
+
+    Args:
+        x: (N, D) floating.
+        y: (K, D) floating.
+        strength: lambda > 0, the inverse of the entropy's weight.
+        tolerance: stop once the change is no larger.
+        max_rounds: stop at the latest after so many rounds.
+
+    Raises:
+        ValueError: strength or max_rounds out of range, shapes that do not fit, or values that are not finite.
+    """
+    if not strength > 0:
+        raise ValueError(f"strength must be positive, got {strength}")
+    if max_rounds < 1:
+        raise ValueError(f"max_rounds must be at least 1, got {max_rounds}")
+    check_features("x", x)
+    check_features("y", y)
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"x and y must have the same width, got {x.shape[1]} and {y.shape[1]}")
+    n, k = x.shape[0], y.shape[0]
+    with full_float32(x.device):
+        kernel, shift = _kernel(x.detach().float(), y.detach().float(), strength)
+        if n == 0 or k == 0:
+            return Plan(kernel.new_zeros(n), kernel, kernel.new_zeros(k), 0)
+        b = torch.exp(-strength * shift.double()) / k  # the uniform start, in the shifted coordinates
+        for done in range(max_rounds):
+            a, column = _round(kernel, b.float(), 1.0 / n)
+            old, b = b, (1.0 / k) / column.clamp(min=TINY)
+            if done % CHECK_EVERY == 0 and float((old / b - 1).abs().sum()) <= tolerance:
+                break
+    if not (bool(torch.isfinite(a).all()) and bool(torch.isfinite(b.float()).all())):
+        raise ValueError(f"the transport plan left float32's range at strength {strength}; use a smaller strength")
+    return Plan(a, kernel, b.float(), done + 1)
+
+
+def _kernel(x: Tensor, y: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """exp(-strength (cost - row minimum - column shift)) and the column shift (K,), in one N x K array."""
+    kernel = x.new_empty(x.shape[0], y.shape[0])
+    shift = x.new_full((y.shape[0],), torch.inf)
+    if kernel.numel() == 0:
+        return kernel, shift
+    y_square = (y * y).sum(dim=1)
+    rows = max(1, BLOCK_ELEMENTS // y.shape[0])
+    for part, out in zip(torch.split(x, rows), torch.split(kernel, rows), strict=True):
+        torch.addmm(y_square, part, y.T, alpha=-2.0, out=out)  # the rows' own squares go with the row minimum
+        out -= out.amin(dim=1, keepdim=True)
+        shift = torch.minimum(shift, out.amin(dim=0))
+    for out in torch.split(kernel, rows):
+        out.sub_(shift).mul_(-strength).exp_()
+    return kernel, shift
+
+
+def _round(kernel: Tensor, b: Tensor, mass: float) -> tuple[Tensor, Tensor]:
+    """a = mass / (kernel b), and kernelᵀ a in float64."""
+    kernels = compiled(kernel.device)
+    if kernels is None:
+        a = mass / (kernel @ b).clamp(min=TINY)
+        return a, (kernel.T @ a).double()
+    a = torch.empty(kernel.shape[0])
+    arrays = (kernel.numpy(), b.numpy(), mass, TINY, a.numpy())
+    parts = over_rows(
+        lambda start, stop: kernels.scaling_round(start, stop, *arrays),
+        len(a),
+        pieces_per_thread=1,
+        serial=kernel.numel() < SMALL,
+    )
+    return a, torch.from_numpy(sum(parts[1:], parts[0]))
+
+
+def _heaviest(block: Tensor, b: Tensor, lost: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Entries of block * b that hold all but `lost` of each row: (entries per row, columns, values)."""
+    rows = block.shape[0]
+    kernels = compiled(block.device)
+    if kernels is not None:
+        arrays = (block.numpy(), b.numpy(), lost)
+        parts = over_rows(
+            lambda start, stop: kernels.heaviest(start, stop, *arrays), rows, serial=block.numel() < SMALL
+        )
+        count, column, value = (torch.cat([torch.from_numpy(p) for p in part]) for part in zip(*parts, strict=True))
+        return count, column, value
+    weight = block * b
+    level = weight.view(torch.int32).bitwise_right_shift(20).long()  # exponent and three bits: steps of 12.5 %
+    offset = torch.arange(rows, device=block.device)[:, None] << 11
+    mass = add_at((level + offset).flatten(), weight.double().flatten(), rows << 11).view(rows, -1)
+    light = mass.cumsum(dim=1) <= lost * mass.sum(dim=1, keepdim=True)
+    light[:, -1] = False
+    keep = (level >= light.sum(dim=1, keepdim=True)) & (weight > 0)
+    return keep.sum(dim=1), keep.nonzero()[:, 1], weight[keep]

@@ -1,0 +1,26 @@
+"""For plug-in authors: toy scenes, and checks that a plug-in keeps its contract.
+
+>>> from reidassoc.testing import check_associator
+>>> from reidassoc import registry
+>>> check_associator(registry.build("associators", "nearest"))
+"""
+
+from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer, check_refiner
+from reidassoc.testing.properties import check_permutation, check_swap
+from reidassoc.testing.scenes import CASES, Toy, permuted, swapped, toy_features, toy_identity, toy_scene
+
+__all__ = [
+    "CASES",
+    "ContractError",
+    "Toy",
+    "check_associator",
+    "check_clusterer",
+    "check_permutation",
+    "check_refiner",
+    "check_swap",
+    "permuted",
+    "swapped",
+    "toy_features",
+    "toy_identity",
+    "toy_scene",
+]

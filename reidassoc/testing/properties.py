@@ -1,0 +1,80 @@
+"""Property checks: what must follow from symmetry, for the methods that have it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from reidassoc.interfaces import Associator
+from reidassoc.scene import Scene
+from reidassoc.testing.contracts import require, run
+from reidassoc.testing.scenes import CASES, Toy, permuted, swapped
+from reidassoc.types import Association, Modality, Pair, SoftLabels
+
+# Copies of an image tie everywhere, and ties are broken by position: no symmetry there.
+DISTINCT = {name: toy for name, toy in CASES.items() if toy.copies == 1}
+
+
+def check_permutation(
+    associator: Associator, cases: Mapping[str, Toy] = DISTINCT, *, agreement: float = 1.0, seed: int = 0
+) -> None:
+    """The order of the samples does not matter: permuting them permutes the rows of the answer.
+
+    Args:
+        associator: to be checked.
+        cases: to try it on.
+        agreement: share of hard labels that must agree (below 1 for methods with near ties).
+        seed: of the permutation.
+
+    Raises:
+        ContractError: it does matter.
+    """
+    for case, toy in cases.items():
+        scene = toy.scene()
+        generator = torch.Generator().manual_seed(seed)
+        order = scene.features.map(lambda f: torch.randperm(len(f), generator=generator))  # noqa: B023
+        moved = permuted(scene, order)
+        identity = Pair.build(lambda m: toy.identity[m][order[m]])  # noqa: B023
+        before, after = run(associator, toy, scene), answer(associator, moved, identity)
+        for where, modality, one, two in pairs(before, after):
+            compare(f"{case}, {where}", one.hard[order[modality]], two.hard, agreement, "permuting the samples")
+
+
+def check_swap(associator: Associator, cases: Mapping[str, Toy] = DISTINCT, *, agreement: float = 1.0) -> None:
+    """The modalities' names do not matter: swapping them swaps the answer.
+
+    Raises:
+        ContractError: they do.
+    """
+    for case, toy in cases.items():
+        scene = toy.scene()
+        before, after = run(associator, toy, scene), answer(associator, swapped(scene), toy.identity.swapped)
+        back = Association(
+            cross=after.cross.swapped if after.cross else None,
+            own=after.own.swapped if after.own else None,
+            shared=after.shared.swapped if after.shared else None,
+        )
+        for where, _, one, two in pairs(before, back):
+            compare(f"{case}, {where}", one.hard, two.hard, agreement, "swapping the modalities")
+
+
+def answer(associator: Associator, scene: Scene, identity: Pair[Tensor]) -> Association:
+    if "identity" in associator.needs:
+        return associator(scene, identity=identity)  # type: ignore[call-arg]
+    return associator(scene)
+
+
+def pairs(first: Association, second: Association) -> Iterator[tuple[str, Modality, SoftLabels, SoftLabels]]:
+    for field in ("cross", "own", "shared"):
+        one, two = getattr(first, field), getattr(second, field)
+        require((one is None) == (two is None), field, "is there in one answer and not in the other")
+        if one is not None:
+            for modality in Modality:
+                yield f"{field} labels of {modality} samples", modality, one[modality], two[modality]
+
+
+def compare(where: str, one: Tensor, two: Tensor, agreement: float, what: str) -> None:
+    share = float((one == two).double().mean()) if len(one) else 1.0
+    require(share >= agreement, where, f"{what} leaves only {share:.2%} of the labels the same")

@@ -1,0 +1,109 @@
+"""Exact, deterministic nearest neighbours."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reidassoc.ops import neighbours
+from reidassoc.ops.exact import check_features, full_float32
+from reidassoc.ops.neighbours import nearest
+
+
+def unit(n: int, d: int = 16, seed: int = 0) -> Tensor:
+    return F.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def plain(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    value, index = torch.sort(queries @ keys.T, dim=1, descending=True, stable=True)
+    return value[:, :k], index[:, :k]
+
+
+@pytest.mark.parametrize("block", [1 << 9, 1 << 12, 1 << 24])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_equals_a_full_sort(monkeypatch: pytest.MonkeyPatch, block: int, symmetric: bool) -> None:
+    monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", block)
+    x = unit(700)
+    keys = x if symmetric else unit(600, seed=1)
+    similarity, index = nearest(x, keys, 9)
+    want_similarity, want_index = plain(x, keys, 9)
+    assert torch.equal(index, want_index)
+    torch.testing.assert_close(similarity, want_similarity)
+    assert similarity.dtype == torch.float32
+    assert index.dtype == torch.int64
+
+
+def test_symmetric_and_general_path_agree() -> None:
+    x = unit(1000, 64)
+    for one, two in zip(nearest(x, x, 20), nearest(x, x.clone(), 20), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_ties_go_to_the_smaller_index(monkeypatch: pytest.MonkeyPatch, symmetric: bool) -> None:
+    monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", 1 << 10)
+    x = unit(600, 48)
+    x[[5, 100, 301, 599]] = x[3].clone()
+    x[400:450] = x[2].clone()
+    keys = x if symmetric else x.clone()
+    _, index = nearest(x, keys, 8)
+    for row in (3, 5, 100, 301, 599):
+        assert index[row, :5].tolist() == [3, 5, 100, 301, 599]
+    for row in (2, 400, 449):
+        assert index[row].tolist() == [2, 400, 401, 402, 403, 404, 405, 406]
+
+
+def test_ties_between_different_keys_are_cut_deterministically() -> None:
+    keys = torch.eye(6)
+    _, index = nearest(torch.tensor([[0.5, 1.0, 1.0, 1.0, 0.5, 1.0]]), keys, 3)
+    assert index.tolist() == [[1, 2, 3]]
+    x = F.one_hot(torch.arange(40), 40).float()  # everybody is equally far from everybody else
+    _, index = nearest(x, x, 3)
+    assert index[0].tolist() == [0, 1, 2]
+    assert index[7].tolist() == [7, 0, 1]
+
+
+@pytest.mark.parametrize(("n", "m", "k", "want"), [(0, 5, 3, 3), (4, 0, 3, 0), (1, 1, 9, 1), (2, 2, 9, 2)])
+def test_small_and_empty(n: int, m: int, k: int, want: int) -> None:
+    similarity, index = nearest(unit(n), unit(m), k)
+    assert similarity.shape == index.shape == (n, want)
+
+
+def test_wrong_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        nearest(unit(3), unit(3), 0)
+    with pytest.raises(ValueError, match=r"got \(3, 16\), \(3, 8\)"):
+        nearest(unit(3), unit(3, 8), 1)
+    with pytest.raises(ValueError, match="move one of them"):
+        nearest(unit(3), unit(3).to("meta"), 1)
+
+
+def test_full_float32_restores_the_callers_setting() -> None:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with full_float32(torch.device("cpu")):
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_autocast_and_gradients_stay_outside() -> None:
+    x = unit(64).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        similarity, _ = nearest(x, x, 4)
+    assert not similarity.requires_grad
+    torch.testing.assert_close(similarity, plain(x.detach(), x.detach(), 4)[0])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_features_that_are_not_finite_are_refused(bad: float) -> None:
+    x = unit(10)
+    x[4, 3] = bad
+    with pytest.raises(ValueError, match=r"features has NaN or infinite values in 1 of 10 rows \(first: row 4\)"):
+        check_features("features", x)
+    with pytest.raises(ValueError, match="must be a floating"):
+        check_features("features", torch.zeros(3, 2, dtype=torch.int64))

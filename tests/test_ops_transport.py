@@ -1,0 +1,164 @@
+"""Entropic transport: the published code's plans, POT as an oracle, and what must hold for every plan."""
+
+from __future__ import annotations
+
+import ot
+import pytest
+import torch
+import torch.nn.functional as F
+from golden_vectors import golden
+from torch import Tensor
+
+from reidassoc.ops import transport as module
+from reidassoc.ops.accelerate import compiled, without_numba
+from reidassoc.ops.averaging import Averaging
+from reidassoc.ops.transport import transport
+
+
+def unit(n: int, d: int = 8, seed: int = 0) -> Tensor:
+    return F.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+@pytest.fixture(params=["numba", "torch"])
+def engine(request: pytest.FixtureRequest) -> object:
+    if request.param == "numba":
+        if compiled(torch.device("cpu")) is None:
+            pytest.skip("numba is not installed")
+        yield "numba"
+    else:
+        with without_numba():
+            yield "torch"
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "strength", "name"),
+    [
+        ("features_v", "centroids_r", 25.0, "plan_v_to_cr_lambda25"),
+        ("features_r", "centroids_v", 5.0, "plan_r_to_cv_lambda5"),
+    ],
+)
+def test_equals_the_published_code(engine: str, rows: str, columns: str, strength: float, name: str) -> None:
+    stored = golden("sinkhorn")
+    plan = transport(stored[rows], stored[columns], strength=strength)
+    want = stored[name]
+    assert float(((plan.dense() - want).abs() / want.amax(1, keepdim=True)).max()) < 1e-4
+    assert torch.equal(plan.row_argmax(), want.argmax(1))
+
+
+def test_a_converged_plan_equals_pots(engine: str) -> None:
+    x, y = unit(60), unit(40, seed=1)
+    cost = torch.cdist(x.double(), y.double()) ** 2
+    want = ot.sinkhorn(ot.unif(60), ot.unif(40), cost.numpy(), reg=1 / 10.0, numItermax=100_000, stopThr=1e-14)
+    plan = transport(x, y, strength=10.0, tolerance=1e-6, max_rounds=20_000)
+    want = torch.from_numpy(want).float()
+    assert float(((plan.dense() - want).abs() / want.amax(1, keepdim=True)).max()) < 1e-4
+
+
+def test_mass_is_conserved(engine: str) -> None:
+    plan = transport(unit(70), unit(30, seed=1), strength=25.0).dense()
+    torch.testing.assert_close(plan.sum(0), torch.full((30,), 1 / 30), rtol=1e-5, atol=0)
+    assert float(plan.sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_stops_where_the_published_code_looks(engine: str) -> None:
+    x, y = unit(50), unit(20, seed=1)
+    assert transport(x, y, strength=1e-6).rounds == 1  # nothing changes after the first round: looked at once
+    assert transport(x, y, strength=25.0, max_rounds=7, tolerance=0.0).rounds == 7
+    assert transport(x, y, strength=25.0, tolerance=0.5).rounds % 10 == 1
+
+
+@pytest.mark.parametrize("strength", [25.0, 100.0, 400.0])
+def test_nothing_vanishes_when_everything_is_far(engine: str, strength: float) -> None:
+    x = torch.cat([unit(30), -torch.ones(2, 8) / 8**0.5])
+    y = torch.ones(6, 8) / 8**0.5 + 0.05 * unit(6, seed=3)
+    plan = transport(x, F.normalize(y, dim=1), strength=strength, max_rounds=50)
+    dense = plan.dense()
+    assert bool(torch.isfinite(dense).all())
+    assert bool((dense.sum(1) > 0).all())
+    assert bool((dense.sum(0) > 0).all())
+
+
+def test_sides_may_be_empty() -> None:
+    assert transport(unit(5), unit(0), strength=25.0).row_argmax().tolist() == [-1] * 5
+    assert transport(unit(0), unit(5), strength=25.0).row_argmax().tolist() == []
+    assert transport(unit(0), unit(0), strength=25.0).dense().shape == (0, 0)
+    plan = transport(unit(5), unit(0), strength=25.0)
+    assert plan.average(torch.zeros(0, 3)).tolist() == torch.zeros(5, 3).tolist()
+    empty = transport(unit(0), unit(5), strength=25.0).truncated(0.1)
+    assert empty is not None
+    assert empty.shape == (0, 5)
+
+
+def test_average_is_the_row_normalised_plan(engine: str) -> None:
+    plan = transport(unit(50), unit(20, seed=1), strength=25.0)
+    y, z = torch.rand(20, 7), torch.rand(50, 3)
+    dense = plan.dense()
+    torch.testing.assert_close(plan.average(y), dense / dense.sum(1, keepdim=True) @ y)
+    torch.testing.assert_close(plan.transposed.average(z), (dense / dense.sum(0)).T @ z)
+    torch.testing.assert_close(plan.transposed.dense(), dense.T)
+
+
+@pytest.mark.parametrize("lost", [0.0, 1e-4, 1e-2, 0.3])
+def test_truncation_keeps_its_promise(engine: str, lost: float) -> None:
+    plan = transport(unit(50), unit(80, seed=1), strength=25.0)
+    for side in (plan, plan.transposed):
+        dense = side.dense()
+        rows = dense / dense.sum(1, keepdim=True)
+        kept = side.truncated(lost)
+        assert kept is not None
+        got = kept.to_dense()
+        torch.testing.assert_close(got.sum(1), torch.ones(len(got)), atol=1e-5, rtol=0)
+        assert float((rows * (got == 0)).sum(1).max()) <= lost + 1e-6
+        if lost == 0:
+            torch.testing.assert_close(got, rows, atol=1e-6, rtol=1e-4)
+        if lost >= 1e-2:
+            assert kept.values().numel() < rows.numel()
+
+
+def test_compiled_and_torch_loops_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    if compiled(torch.device("cpu")) is None:
+        pytest.skip("numba is not installed")
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 1 << 10)
+    x, y = unit(203), unit(61, seed=1)
+    fast = transport(x, y, strength=25.0)
+    few = fast.truncated(0.01)
+    with without_numba():
+        slow = transport(x, y, strength=25.0)
+        few_slow = fast.truncated(0.01)
+    assert fast.rounds == slow.rounds
+    torch.testing.assert_close(fast.dense(), slow.dense(), rtol=1e-4, atol=1e-9)
+    assert few is not None
+    assert few_slow is not None
+    assert torch.equal(few.col_indices(), few_slow.col_indices())
+    torch.testing.assert_close(few.values(), few_slow.values())
+
+
+def test_dense_plans_are_not_truncated() -> None:
+    plan = transport(unit(1000), unit(50, seed=1), strength=1e-3)  # flat: nothing to leave out
+    assert plan.truncated(1e-3, max_density=0.05) is None
+    assert plan.truncated(1e-3, max_density=0.9) is None
+    assert transport(unit(20), unit(50, seed=1), strength=1e-3).truncated(1e-3, max_density=0.05) is None
+    averaging = Averaging.of_plan(plan, lost=1e-3)
+    assert averaging.source is plan
+
+
+def test_permuting_rows_permutes_the_plan(engine: str) -> None:
+    x, y = unit(70), unit(30, seed=1)
+    order = torch.randperm(70, generator=torch.Generator().manual_seed(0))
+    straight, moved = transport(x, y, strength=10.0), transport(x[order], y, strength=10.0)
+    torch.testing.assert_close(moved.dense(), straight.dense()[order], rtol=1e-4, atol=1e-9)
+
+
+def test_wrong_arguments_are_refused() -> None:
+    x, y = unit(5), unit(4, seed=1)
+    with pytest.raises(ValueError, match="strength must be positive, got 0"):
+        transport(x, y, strength=0)
+    with pytest.raises(ValueError, match="max_rounds must be at least 1"):
+        transport(x, y, strength=1.0, max_rounds=0)
+    with pytest.raises(ValueError, match="same width, got 8 and 4"):
+        transport(x, unit(4, 4), strength=1.0)
+    with pytest.raises(ValueError, match="lost must be in"):
+        transport(x, y, strength=1.0).truncated(1.0)
+    y[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="y has NaN"):
+        transport(x, y, strength=1.0)
