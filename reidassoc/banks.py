@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reidassoc.errors import RecipeError
-from reidassoc.ops.banks import update_bank
+from reidassoc.ops.banks import Intake, update_banks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,9 @@ class Banks:
     @torch.no_grad()
     def update(self, feeds: Mapping[str, Feed], gate: Tensor | None = None) -> None:
         """Feed each named bank. ``gate`` () bool on the device: where it is false, nothing changes."""
-        for name, feed in feeds.items():
-            live = self.live[name]
-            new = update_bank(live.vectors, feed.features, feed.labels, feed.rounds, live.bank.momentum)
-            live.vectors = new if gate is None else torch.where(gate, new, live.vectors)
+        intakes = [
+            Intake(live.vectors, feed.features, feed.labels, feed.rounds, live.bank.momentum)
+            for live, feed in ((self.live[name], feed) for name, feed in feeds.items())
+        ]
+        for name, vectors in zip(feeds, update_banks(intakes, gate), strict=True):
+            self.live[name].vectors = vectors

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from reidassoc.errors import RecipeError
 from reidassoc.ops.affinity import affinity
-from reidassoc.types import Clustering, Features, Pair, Targets
+from reidassoc.types import SHARED, Clustering, Features, Modality, Pair, Targets
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,21 @@ class Scene:
     def affinity(self, *, k1: int = 30, k2: int = 6) -> Pair[Tensor]:
         """Return 1 − Jaccard distance of each modality as sparse CSR (N, N); computed once per epoch."""
         return self.features.map(lambda features: affinity(features, k1=k1, k2=k2))
+
+    def prototypes(self, targets: Targets, space: str) -> Tensor:
+        """Return from what the banks of a label space start, (K, D): the associator's prototypes, else the centroids.
+
+        A shared cluster's prototype is the average of its two modality means.
+
+        Raises:
+            RecipeError: neither the associator nor the clusterer made clusters of that name.
+        """
+        space = str(space)
+        if space in targets.prototypes:
+            return targets.prototypes[space]
+        if space in {str(modality) for modality in Modality}:
+            return self.clustering.own[space].centroids
+        both = self.clustering.shared if space == SHARED else self.clustering.extra.get(space)
+        if both is None:
+            raise RecipeError(f"no clusters of the space '{space}': take a clusterer or an associator that makes them")
+        return (both.visible.centroids + both.infrared.centroids) / 2

@@ -1,0 +1,235 @@
+"""Reading weights: what loads, what is refused, and with which words."""
+
+from __future__ import annotations
+
+import io
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from reidassoc.errors import CheckpointError, DataError
+from reidassoc.weights import imagenet_state, load_into, read_state
+from reidassoc_plugins.networks.two_stream import TwoStream
+
+SIZE = (48, 32)
+
+
+def trained(**options: Any) -> nn.Module:
+    """A small network whose every tensor differs from its initial value."""
+    torch.manual_seed(3)
+    network = TwoStream(depth=18, weights="none", **options).build(size=SIZE)
+    for tensor in network.state_dict().values():
+        if tensor.dtype.is_floating_point:
+            tensor.copy_(torch.rand(tensor.shape))
+    return network
+
+
+def published(network: nn.Module, name: str) -> dict[str, Tensor]:
+    """The network's tensors under the keys that its authors would have given them, with some unused ones."""
+    state = {}
+    for key, tensor in network.state_dict().items():
+        for new, old in {
+            "visible_module.visible.": "stems.visible.",
+            "thermal_module.thermal.": "stems.infrared.",
+            "base_resnet.base.": "shared.",
+            "bottleneck.": "neck.",
+            "attn_pool.part_tokens": "heads.tokens",
+            "bottleneck_part.": "heads.neck.",
+        }.items():
+            if key.startswith(old):
+                state[new + key.removeprefix(old)] = tensor
+        if key.startswith("non_local."):
+            _, layer, number, part, leaf = key.split(".")
+            part = {"g": "g.0", "expand": "W.0", "norm": "W.1"}.get(part, part)
+            state[f"NL_{layer[-1]}.{number}.{part}.{leaf}"] = tensor
+    state["visible_module.visible.layer1.0.conv1.weight"] = torch.zeros(1)
+    state["thermal_module.thermal.fc.weight"] = torch.zeros(1)
+    state["base_resnet.base.conv1.weight"] = torch.zeros(1)
+    if name == "agw":
+        state["classifier.weight"] = torch.zeros(1)
+    else:
+        state.update({"gem.p": torch.zeros(1), "disnet.bn.weight": torch.zeros(1)})
+    if name == "salcr":
+        state["attn_pool.pos_embeding"] = torch.zeros(1)
+    return state
+
+
+def assert_same(one: nn.Module, other: nn.Module) -> None:
+    states = one.state_dict(), other.state_dict()
+    assert states[0].keys() == states[1].keys()
+    for key, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][key]), key
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_own_weights_come_back(tmp_path: Path, suffix: str) -> None:
+    network = trained(parts=2)
+    path = tmp_path / f"weights{suffix}"
+    save = safetensors.torch.save_file if suffix == ".safetensors" else torch.save
+    save(network.state_dict(), path)
+    assert_same(network, TwoStream(depth=18, parts=2, weights=str(path)).build(size=SIZE))
+
+
+@pytest.mark.parametrize(("name", "options"), [("mult", {}), ("salcr", {"parts": 3}), ("agw", {"non_local": True})])
+def test_published_checkpoints_come_in_with_their_wrapping(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    network = trained(**options)
+    state = {f"module.{key}": tensor for key, tensor in published(network, name).items()}
+    held = {"state_dict": state, "epoch": 49, "best_mAP": np.float64(0.5), "cmc": np.float32(0.25)}
+    torch.save(held, tmp_path / "model_best.pth.tar")
+    plugin = TwoStream(depth=18, weights=str(tmp_path / "model_best.pth.tar"), **options)
+    assert_same(network, plugin.build(size=SIZE))
+
+
+def test_what_is_missing_left_over_or_of_another_shape_is_listed(tmp_path: Path) -> None:
+    network = trained()
+    state = published(network, "mult")
+    del state["base_resnet.base.layer1.0.conv1.weight"]
+    state["bottleneck.weight"] = torch.zeros(7)
+    state["surprise.weight"] = torch.zeros(1)
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(CheckpointError, match=r"odd\.pth does not fit this network") as caught:
+        TwoStream(depth=18, weights=str(tmp_path / "odd.pth")).build(size=SIZE)
+    message = str(caught.value)
+    assert "1 missing (shared.layer1.0.conv1.weight)" in message
+    assert "1 left over (surprise.weight)" in message
+    assert "1 of another shape (neck.weight is (7,), not (512,))" in message
+    assert "\n" not in message
+
+
+def test_part_tokens_do_not_fit_a_network_without_parts(tmp_path: Path) -> None:
+    torch.save(published(trained(parts=3), "salcr"), tmp_path / "salcr.pth")
+    with pytest.raises(CheckpointError, match=r"left over \(heads\.tokens, heads\.neck\.weight"):
+        TwoStream(depth=18, weights=str(tmp_path / "salcr.pth")).build(size=SIZE)
+
+
+def test_a_long_list_of_keys_is_cut(tmp_path: Path) -> None:
+    torch.save({"stems.visible.conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "little.pth")
+    with pytest.raises(CheckpointError, match=r"shared\.layer1\.0\.\S+, … \d+ more\)|, … \d+ more\)"):
+        TwoStream(depth=18, weights=str(tmp_path / "little.pth")).build(size=SIZE)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_plain_resnet_fills_both_stems_and_the_body(tmp_path: Path, counted: bool) -> None:
+    resnet = torchvision.models.resnet18(weights=None)
+    state = resnet.state_dict()
+    if not counted:  # files from before torch 0.4.1
+        state = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
+    torch.save(dict(state), tmp_path / "resnet18.pth")
+    network = TwoStream(depth=18, parts=2, non_local=True, weights=str(tmp_path / "resnet18.pth")).build(size=SIZE)
+    for stem in network.stems.values():
+        assert torch.equal(stem.conv1.weight, resnet.conv1.weight)
+    assert torch.equal(network.shared["layer4"][1].conv2.weight, resnet.layer4[1].conv2.weight)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("the pickle ran",)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04" + b"\0" * 40, b"\x80\x02}q\x00."])
+def test_a_corrupt_file_is_one_clear_line(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=name) as caught:
+        read_state(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cut_file_is_refused(tmp_path: Path) -> None:
+    for name, save in {"a.safetensors": safetensors.torch.save_file, "a.pth": torch.save}.items():
+        save({"weight": torch.rand(100, 100)}, tmp_path / name)
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(CheckpointError, match="corrupt or of another kind"):
+            read_state(tmp_path / name)
+
+
+def test_code_in_a_pickle_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"weight": torch.zeros(1), "evil": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match=r"evil\.pth can't be read as weights"):
+        read_state(tmp_path / "evil.pth")
+    assert "the pickle ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("held", [[torch.zeros(1)], {"epoch": 3}, {}, {"state_dict": {}}, torch.zeros(2)])
+def test_something_else_than_named_tensors_is_refused(tmp_path: Path, held: Any) -> None:
+    torch.save(held, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="expected named tensors"):
+        read_state(tmp_path / "other.pth")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no weights file .*absent\.pth"):
+        read_state(tmp_path / "absent.pth")
+    with pytest.raises(CheckpointError, match="no weights file"):
+        read_state(tmp_path)
+
+
+def test_weights_without_a_known_layout_must_have_the_modules_keys() -> None:
+    module = nn.Linear(2, 2)
+    load_into(module, {"weight": torch.ones(2, 2), "bias": torch.ones(2)}, [], source="here")
+    assert torch.equal(module.weight, torch.ones(2, 2))
+    with pytest.raises(CheckpointError, match=r"here does not fit this network: tensors 1 missing \(bias\)"):
+        load_into(module, {"weight": torch.ones(2, 2)}, [], source="here")
+
+
+class BrokenDownload(io.BytesIO):
+    """A response that ends in the middle, or breaks off with an error."""
+
+    def __init__(self, error: Exception | None) -> None:
+        super().__init__(b"x" * 1000)
+        self.error = error
+
+    def info(self) -> Any:
+        return type("Headers", (), {"get_all": lambda self, name: ["5000"]})()
+
+    headers = property(info)
+
+    def read(self, *size: int) -> bytes:
+        chunk = super().read(*size)
+        if not chunk and self.error is not None:
+            raise self.error
+        return chunk
+
+
+@pytest.mark.parametrize("error", [None, ConnectionResetError("connection reset")])
+def test_a_broken_download_is_one_clear_line_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", lambda *args, **options: BrokenDownload(error))
+    with pytest.raises(DataError, match=r"ResNet-50 could not be downloaded .* --weights FILE") as caught:
+        imagenet_state(50)
+    assert "\n" not in str(caught.value)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_without_a_connection_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_connection(*args: Any, **options: Any) -> Any:
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", no_connection)
+    with pytest.raises(DataError, match=r"Name or service not known.*--weights FILE.*--weights none"):
+        TwoStream(depth=18).build(size=SIZE)
+
+
+def test_a_download_in_the_cache_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    path = tmp_path / "hub" / "checkpoints" / weights.url.rpartition("/")[2]
+    path.parent.mkdir(parents=True)
+    resnet = torchvision.models.resnet18(weights=None)
+    torch.save(resnet.state_dict(), path)
+    network = TwoStream(depth=18).build(size=SIZE)
+    assert torch.equal(network.shared["layer1"][0].conv1.weight, resnet.layer1[0].conv1.weight)
+    path.write_bytes(b"PK\x03\x04 half of it")
+    with pytest.raises(DataError, match="--weights FILE"):
+        imagenet_state(18)
