@@ -30,7 +30,7 @@ class Option:
 def options_of(cls: type) -> list[Option]:
     """Describe a plug-in's options, in the order of its fields."""
     hints = hints_of(cls)
-    return [describe(f.name, hints[f.name], f.default) for f in fields(cls) if f.init]  # type: ignore[arg-type]
+    return [describe(f.name, hints[f.name], f.default) for f in fields(cls) if f.init]
 
 
 def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
@@ -41,7 +41,7 @@ def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
         PluginError: the class is no dataclass.
     """
     hints = hints_of(cls)
-    known = [f.name for f in fields(cls) if f.init]  # type: ignore[arg-type]
+    known = [f.name for f in fields(cls) if f.init]
     values = {}
     for key, value in options.items():
         if key not in known:
@@ -50,7 +50,7 @@ def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
         values[key] = checked(value, hints[key], f"{name}: {key}")
     missing = [
         f.name
-        for f in fields(cls)  # type: ignore[arg-type]
+        for f in fields(cls)
         if f.init and f.default is MISSING and f.default_factory is MISSING and f.name not in values
     ]
     if missing:

@@ -64,10 +64,10 @@ def choose(
             stage["associator"] = str(Spec(cross.name, {**known, **cross.options}))
         stage["refiners"] = list(refiners) or stage["refiners"]
         stage["objectives"] = list(objectives) or stage["objectives"]
-    extra = [("dataset.root", root)] if root else []
+    extra: list[tuple[str, Any]] = [("dataset.root", root)] if root else []
     extra += [("network.weights", weights)] if weights else []
     extra += [("seed", seed)] if seed is not None else []
-    extra += [("oracle", True)] if oracle or (cross is not None and cross.name == "oracle" and oracle) else []
+    extra += [("oracle", True)] if oracle else []
     return override(parse_recipe(data, chosen.name), [*changes, *extra])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Refine
 from reidassoc.recipe import Recipe, Stage
 from reidassoc.scene import Scene
 from reidassoc.types import Association, Clustering, Features, Pair, Targets
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ def associate(associator: Associator, scene: Scene, identity: Pair[Tensor] | Non
         return guarded("associator", associator, lambda: associator(scene))
     if identity is None:
         raise RecipeError(f"{name_of(associator)} needs true identities, and there are none")
-    return guarded("associator", associator, lambda: cast(Any, associator)(scene, identity=identity))
+    informed = cast(Callable[..., Association], associator)
+    return guarded("associator", associator, lambda: informed(scene, identity=identity))
 
 
 def target(
@@ -154,7 +157,7 @@ def refine(refiners: Sequence[Refiner], scene: Scene, targets: Targets) -> Targe
     return targets
 
 
-def guarded(kind: str, part: object, call: Callable[[], Any]) -> Any:
+def guarded(kind: str, part: object, call: Callable[[], T]) -> T:
     """Run a plug-in; say which one it was if it fails."""
     try:
         return call()

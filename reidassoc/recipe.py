@@ -11,15 +11,17 @@ from collections.abc import Mapping
 from hashlib import sha256
 from importlib.metadata import entry_points
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from reidassoc.errors import RecipeError, SpecError, nearest_name
 from reidassoc.spec import Spec
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable  # moved to importlib.resources.abc in Python 3.11
 
 RECIPE_GROUP = "reidassoc.recipes"
 

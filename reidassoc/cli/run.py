@@ -76,7 +76,7 @@ def run(
         given = [name for name, value in {**chosen, "set": changes, "out": out}.items() if value]
         if given:
             raise RecipeError(f"--resume goes on with the folder's own recipe; leave out: {', '.join(given)}")
-        what, where = RunFolder.open(Path(resume)).recipe, resume
+        what = RunFolder.open(Path(resume)).recipe
     else:
         pairs = []
         for change in changes:
@@ -84,10 +84,10 @@ def run(
             if not equals:
                 raise RecipeError(f"--set {change}: expected PATH=VALUE, as in --set associator.alpha=0.3")
             pairs.append((path.strip(), parse_value(value)))
-        what, where = choose(**chosen, changes=pairs), out  # type: ignore[arg-type]
+        what = choose(**chosen, changes=pairs)  # type: ignore[arg-type]
     log = Terminal()
     try:
-        result = train(what, out=where, device=device, resume=bool(resume), log=log)
+        result = train(what, out=resume or out, device=device, resume=bool(resume), log=log)
     except KeyboardInterrupt:
         log.close()
         if log.folder is None:

@@ -69,7 +69,9 @@ def unit_features(
     x = tensor.float()
     bad = (~torch.isfinite(x)).any(1).nonzero().flatten()
     if len(bad):
-        raise DataError(f"{where}: {len(bad)} rows of '{name}' hold NaN or infinite values; the first is row {int(bad[0])}")
+        raise DataError(
+            f"{where}: {len(bad)} rows of '{name}' hold NaN or infinite values; the first is row {int(bad[0])}"
+        )
     return Features(torch.nn.functional.normalize(x, dim=1), camera=camera)  # type: ignore[arg-type]
 
 
@@ -93,7 +95,7 @@ def write_labels(path: str | Path, own: Pair[npt.NDArray[np.int64]], cross: Pair
     columns = {f"own_{m}": own[m] for m in Modality} | {f"cross_{m}": cross[m] for m in Modality}
     try:
         with open(temporary, "wb") as file:
-            np.savez(file, **columns)
+            np.savez(file, **columns)  # type: ignore[arg-type]
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

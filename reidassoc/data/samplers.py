@@ -40,12 +40,9 @@ class Sampler:
         if sampling == "own":
             pools = []
             for modality in Modality:
-                groups = rows_by_label(hard[modality, str(modality)])
-                pools.append(
-                    Pool(
-                        tuple(Pair.build(lambda m, g=g, own=modality: g if m is own else none) for g in groups.values())
-                    )
-                )
+                groups = rows_by_label(hard[modality, str(modality)]).values()
+                visible = modality is Modality.VISIBLE
+                pools.append(Pool(tuple(Pair(rows, none) if visible else Pair(none, rows) for rows in groups)))
             return Sampler(sampling, tuple(pools), identities, images)
         spaces = [SHARED] if sampling == "shared" else [str(modality) for modality in Modality]
         pools = []

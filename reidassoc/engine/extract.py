@@ -31,7 +31,7 @@ def features_of(
     network: nn.Module, store: ImageStore, modality: Modality, fabric: Fabric, batch: int, mirror: bool
 ) -> Features:
     chunks = []
-    for rows in store.good.split(batch):
+    for rows in torch.split(store.good, batch):
         images = normalise(store.read(rows).to(fabric.device, non_blocking=True))
         unit = unit_features(network, images, modality, fabric)
         if mirror:

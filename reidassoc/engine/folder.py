@@ -108,7 +108,7 @@ class RunFolder:
             kind = {str(modality): "own", str(modality.other): "cross"}.get(space, space)
             columns[f"{kind}_{modality}"] = labels.hard.cpu().numpy()
         with self.replacing(f"labels/epoch_{epoch:03d}.npz") as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **columns)
+            np.savez_compressed(file, **columns)  # type: ignore[arg-type]
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints, newest first."""

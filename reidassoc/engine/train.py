@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -285,7 +285,7 @@ def calibrate(network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, reci
             rows = good[torch.randint(len(good), (min(recipe.extract_batch, len(good)),), generator=generator)]
             images[str(modality)] = normalise(stores[modality].read(rows).to(fabric.device))
         shown.append(images)
-    network.calibrate(shown)
+    cast(Any, network).calibrate(shown)
 
 
 def skipped_images(stores: Pair[ImageStore]) -> dict[str, int]:

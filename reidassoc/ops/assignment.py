@@ -1,0 +1,123 @@
+"""Matching the clusters of two modalities: cost tables, assignments, and what a matching says about samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from reidassoc.types import OUTLIER, Pair
+
+Partners = npt.NDArray[np.int64]
+
+
+def cosine_table(rows: Tensor, columns: Tensor) -> Tensor:
+    """(K, L) float64 cosine similarities of (K, D) and (L, D) centroids, on the host; 0 where one of them is zero."""
+    a, b = (F.normalize(centroids.detach().double(), dim=1) for centroids in (rows, columns))
+    return (a @ b.T).clamp(-1, 1).cpu()
+
+
+def one_to_one(cost: Tensor) -> Pair[Tensor]:
+    """Match rows and columns one-to-one at the least total cost; what is left over on the larger side stays alone.
+
+    Args:
+        cost: (K, L) floating, finite, on the host.
+
+    Returns:
+        the partner of each row (K,) as ``visible`` and of each column (L,) as ``infrared``, int64; −1 = nobody.
+    """
+    row, column = (np.full(size, OUTLIER, dtype=np.int64) for size in cost.shape)
+    i, j = linear_sum_assignment(cost.numpy())
+    row[i], column[j] = j, i
+    return Pair(torch.from_numpy(row), torch.from_numpy(column))
+
+
+def in_rounds(cost: Tensor) -> Pair[Tensor]:
+    """Match one-to-one, then the leftovers of the larger side again with all of the smaller side, until none is left.
+
+    The smaller side keeps its partner of the first round. Arguments and result as in :func:`one_to_one`; nobody is −1
+    unless the other side is empty.
+    """
+    table = cost.numpy()
+    if table.shape[0] >= table.shape[1]:
+        larger, smaller = _rounds(table)
+        return Pair(torch.from_numpy(larger), torch.from_numpy(smaller))
+    larger, smaller = _rounds(table.T)
+    return Pair(torch.from_numpy(smaller), torch.from_numpy(larger))
+
+
+def _rounds(table: npt.NDArray[np.float64]) -> tuple[Partners, Partners]:
+    """Partners of the rows and of the columns of a table that has at least as many rows as columns."""
+    row, column = (np.full(size, OUTLIER, dtype=np.int64) for size in table.shape)
+    left = np.arange(len(row) if len(column) else 0)
+    while len(left):
+        i, j = linear_sum_assignment(table[left])
+        row[left[i]] = j
+        column[j] = np.where(column[j] == OUTLIER, left[i], column[j])
+        left = np.delete(left, i)
+    return row, column
+
+
+def tiled(cost: Tensor) -> Tensor:
+    """Give every row a column at the least total cost, each column taken at most ⌊K / L⌋ + 1 times.
+
+    Args:
+        cost: (K, L) floating, finite, on the host.
+
+    Returns:
+        (K,) int64 columns; −1 if there are none.
+    """
+    k, width = cost.shape
+    if k == 0 or width == 0:
+        return torch.full((k,), OUTLIER, dtype=torch.int64)
+    _, taken = linear_sum_assignment(np.tile(cost.numpy(), k // width + 1))
+    return torch.from_numpy(taken % width)
+
+
+def greedy_pairs(count: Tensor, preference: Tensor) -> Pair[Tensor]:
+    """Accept pairs one-to-one in descending order of their count, which must be positive.
+
+    Args:
+        count: (K, L) int64, on the host.
+        preference: (K, L) floating, decides between equal counts: the larger one first, then the smaller numbers.
+
+    Returns:
+        partners as in :func:`one_to_one`.
+    """
+    row, column = (np.full(size, OUTLIER, dtype=np.int64) for size in count.shape)
+    i, j = np.nonzero(count.numpy() > 0)
+    order = np.lexsort((-preference.numpy()[i, j], -count.numpy()[i, j]))
+    for a, b in zip(i[order].tolist(), j[order].tolist(), strict=True):
+        if row[a] == OUTLIER and column[b] == OUTLIER:
+            row[a], column[b] = b, a
+    return Pair(torch.from_numpy(row), torch.from_numpy(column))
+
+
+def of_samples(labels: Tensor, partner: Tensor) -> Tensor:
+    """(N,) int64: the partner of each sample's cluster; −1 for outliers and for clusters without a partner.
+
+    Args:
+        labels: (N,) int64 in [−1, K).
+        partner: (K,) int64, −1 = nobody, on any device.
+    """
+    return F.pad(partner.to(labels.device), (0, 1), value=OUTLIER)[labels]  # label −1 meets the appended entry
+
+
+def mixed_prototypes(centroids: Pair[Tensor], partner: Pair[Tensor], *, own: float) -> Pair[Tensor]:
+    """Unit centroids (K, D), of matched clusters ``own`` times themselves plus ``1 − own`` times their partner's.
+
+    Both sides mix the centroids from before; sums are not re-normalised.
+    """
+    unit = centroids.map(lambda rows: F.normalize(rows, dim=1))
+
+    def mixed(mine: Tensor, theirs: Tensor, match: Tensor) -> Tensor:
+        match = match.to(mine.device)
+        matched = (match != OUTLIER).nonzero().flatten()
+        return mine.index_copy(0, matched, own * mine[matched] + (1 - own) * theirs[match[matched]])
+
+    return Pair(
+        mixed(unit.visible, unit.infrared, partner.visible), mixed(unit.infrared, unit.visible, partner.infrared)
+    )

@@ -1,0 +1,39 @@
+"""Shared fixtures: a run small enough for tests, and a decoded-image cache of the tests' own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reidassoc.overrides import choose
+from reidassoc.recipe import Recipe
+
+SMALL: list[tuple[str, Any]] = [
+    ("intra.epochs", 2),
+    ("cross.epochs", 3),
+    ("intra.iterations", 4),
+    ("cross.iterations", 4),
+    ("intra.identities", 6),
+    ("cross.identities", 6),
+    ("evaluate_every", 2),
+]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_threads() -> None:
+    """Many small tensors: more threads only cost time."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REIDASSOC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def small() -> Recipe:
+    """MULT on the tiny synthetic pedestrians: five epochs of four steps."""
+    return choose(associator="mult", dataset="synthetic(size='tiny')", changes=SMALL)

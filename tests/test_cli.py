@@ -1,0 +1,219 @@
+"""The command line as a person meets it: exit codes, one-line errors, nothing half-written, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL
+
+from reidassoc.engine.folder import RunFolder
+
+SETTINGS = [word for path, value in SMALL for word in ("--set", f"{path}={value}")]
+TINY = ["--dataset", "synthetic(size='tiny')", "--device", "cpu", *SETTINGS]
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "reidassoc", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env=environment(),
+    )
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+
+
+def metrics(folder: Path) -> list[dict[str, object]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in RunFolder(folder).metrics]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    place = tmp_path_factory.mktemp("cli")
+    return place / "runs" / "mult-synthetic-1", command("run", "--associator", "mult", *TINY, cwd=place)
+
+
+def test_run_prints_a_table_and_the_folder(ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = ran
+    assert done.returncode == 0, done.stderr
+    assert "all-search single-shot" in done.stdout
+    assert "precision V–R" in done.stdout
+    assert done.stdout.rstrip().endswith("Run folder: runs/mult-synthetic-1")
+    assert "epoch   4  cross" in done.stderr
+    assert (folder / "log.txt").read_text().count("epoch ") == 5
+
+
+def test_evaluate_prints_the_same_figures(ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = ran
+    done = command("evaluate", str(folder), "--json", cwd=folder.parent)
+    assert json.loads(done.stdout)["protocols"] == json.loads((folder / "result.json").read_text())["protocols"]
+    assert "mINP" in command("evaluate", str(folder), cwd=folder.parent).stdout
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_is_resumed_to_the_same_end(
+    ran: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, ending: signal.Signals
+) -> None:
+    first, _ = ran
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reidassoc", "run", "--associator", "mult", *TINY, "--out", "cut"],
+        cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (tmp_path / "cut" / "checkpoints" / "epoch_002.pt").exists():
+        time.sleep(0.02)
+    time.sleep(0.05 * (os.getpid() % 10))  # somewhere in the third epoch or later
+    process.send_signal(ending)
+    _, said = process.communicate(timeout=60)
+    if ending is signal.SIGINT and process.returncode != 0:
+        assert process.returncode == 130, said
+        assert "go on with: reidassoc run --resume cut" in said
+        assert "Traceback" not in said
+    done = command("run", "--resume", "cut", "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert metrics(tmp_path / "cut") == metrics(first)
+
+
+BAD = {
+    "unknown plug-in": (["run", "--associator", "malt"], "no associator 'malt'; did you mean 'mult'"),
+    "unknown option": (["run", "--associator", "mult(alpa=1)"], "mult: no option 'alpa'; did you mean 'alpha'"),
+    "wrong type": (["run", "--set", "associator.alpha=much"], "mult: alpha must be float"),
+    "out of range": (["run", "--clusterer", "dbscan(eps=7)"], "dbscan: eps must be float"),
+    "unknown dataset": (["run", "--dataset", "sysu"], "no dataset 'sysu'; did you mean 'sysu_mm01'"),
+    "missing root": (["run", "--dataset", "sysu_mm01", "--data", "nowhere", "--weights", "none"], "nowhere"),
+    "empty root": (["run", "--dataset", "regdb", "--data", "empty", "--weights", "none"], "empty"),
+    "no device": (["run", "--device", "cuda:7"], "device 'cuda:7' is not there"),
+    "odd device": (["run", "--device", "tpu"], "no device 'tpu'; expected auto, cpu, cuda or cuda:N"),
+    "odd set": (["run", "--set", "associator.alpha"], "expected PATH=VALUE"),
+    "no run": (["evaluate", "nowhere"], "nowhere is no run folder"),
+    "no plug-in file": (["run", "--plugin", "none.py"], "no plug-in file none.py"),
+    "resume and more": (
+        ["run", "--resume", "x", "--seed", "3"],
+        "--resume goes on with the folder's own recipe; leave out: seed",
+    ),
+    "resume nothing": (["run", "--resume", "empty"], "empty is no run folder"),
+    "no such option": (["run", "--asociator", "mult"], "No such option"),
+    "no such command": (["rum"], "No such command 'rum'"),
+    "unknown kind": (["list", "associaters"], "no kind of plug-in 'associaters'; did you mean 'associators'"),
+    "unknown name": (["show", "malt"], "no plug-in 'malt'; did you mean 'mult'"),
+    "no features": (["associate", "none.npz", "--out", "o.npz"], "no feature file none.npz"),
+    "no weights": (["run", "--network", "two_stream(depth=18, weights='none.pt')", "--out", "r"], "none.pt"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_ends_in_one_line(name: str, tmp_path: Path) -> None:
+    arguments, message = BAD[name]
+    (tmp_path / "empty").mkdir()
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert len([line for line in done.stderr.splitlines() if line.startswith("Error")]) == 1
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert not left & {"result.json", "metrics.jsonl", "o.npz"}
+
+
+def test_associate_labels_anybodys_features(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.nn.functional.normalize(torch.randn(6, 16, generator=generator), dim=1)
+    identity = torch.arange(6).repeat_interleave(8)
+    arrays = {
+        m: (3 * (centres[identity] + 0.05 * torch.randn(48, 16, generator=generator))).numpy()
+        for m in ("visible", "infrared")
+    }
+    known = {f"identity_{m}": identity.numpy() for m in arrays}
+    np.savez(tmp_path / "f.npz", **arrays, **known)
+    done = command(
+        "associate",
+        "f.npz",
+        "--clusterer",
+        "dbscan(k1=8)",
+        "--associator",
+        "mult(k1=8)",
+        "--out",
+        "o.npz",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "peak memory" in done.stdout
+    with np.load(tmp_path / "o.npz") as labels:
+        assert set(labels.files) == {"own_visible", "cross_visible", "own_infrared", "cross_infrared"}
+        assert all(labels[name].dtype == np.int64 and labels[name].shape == (48,) for name in labels.files)
+        assert (labels["own_visible"] == identity.numpy()).all()  # numbered by their smallest member
+        assert (labels["cross_infrared"] == identity.numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"visible": np.eye(4, dtype=np.float32)}, "has no array 'infrared'"),
+        (
+            {"visible": np.eye(4, dtype=np.float32), "infrared": np.eye(4)[0].astype(np.float32)},
+            "'infrared' must be (N, D) float32",
+        ),
+        (
+            {"visible": np.eye(4, dtype=np.float32), "infrared": np.full((2, 4), np.nan, np.float32)},
+            "2 rows of 'infrared' hold NaN",
+        ),
+        ({"visible": np.eye(4, dtype=np.float32), "infrared": np.eye(5, dtype=np.float32)}, "4 wide, infrared ones 5"),
+        (
+            {
+                "visible": np.eye(2, dtype=np.float32),
+                "infrared": np.eye(2, dtype=np.float32),
+                "camera_visible": np.zeros(3, int),
+            },
+            "camera_visible",
+        ),
+        ({"visible": np.array([{}], dtype=object), "infrared": np.eye(2, dtype=np.float32)}, "can't be read as .npz"),
+    ],
+)
+def test_bad_features_are_named(arrays: dict[str, np.ndarray], message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", **arrays)
+    done = command("associate", "f.npz", "--out", "o.npz", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "o.npz").exists()
+
+
+def test_a_plugin_file_runs(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from reidassoc import Association, Associator, Pair, Scene, SoftLabels\n\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class FirstCluster(Associator):\n"
+        '    """Puts everything into the first cluster."""\n\n'
+        "    def __call__(self, scene: Scene) -> Association:\n"
+        "        own = scene.clustering.own\n"
+        "        return Association(cross=Pair.build(\n"
+        "            lambda m: SoftLabels.one_hot(0 * own[m].labels, own[m.other].count)))\n"
+    )
+    listed = command("list", "associators", "--plugin", "mine.py", cwd=tmp_path)
+    assert "Puts everything into the first cluster." in listed.stdout
+    done = command("run", "--plugin", "mine.py", "--associator", "first_cluster", *TINY, "--out", "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "r" / "result.json").read_text())["method"]["associator"] == "first_cluster"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["run"], ["evaluate"], ["list"], ["show"], ["associate"], ["data"], ["data", "synth"], ["data", "check"]],
+)
+def test_every_help_shows_an_example(arguments: list[str], tmp_path: Path) -> None:
+    done = command(*arguments, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Example" in done.stdout
+    assert "  reidassoc " in done.stdout

@@ -1,0 +1,269 @@
+"""A whole run: what it leaves behind, that it is repeatable, and that degenerate labels don't stop it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import reidassoc as ra
+from reidassoc import registry
+from reidassoc.engine import checkpoint
+from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.labelling import KEPT_LABELS, RELAXED, SKIPPED
+from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, ReidassocError
+from reidassoc.interfaces import Clusterer, Objective, Sampling
+from reidassoc.ops.prototypes import centroids
+from reidassoc.overrides import override
+from reidassoc.recipe import Recipe
+from reidassoc.types import Clustering, Clusters, Features, Modality, Pair
+
+
+def rows_without_times(folder: Path) -> list[dict[str, Any]]:
+    rows = RunFolder(folder).metrics
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from conftest import SMALL
+
+    recipe = ra.choose(associator="mult", dataset="synthetic(size='tiny')", changes=SMALL)
+    folder = tmp_path_factory.mktemp("run") / "first"
+    ra.run(recipe, out=folder, device="cpu")
+    return folder
+
+
+def test_a_run_leaves_everything_that_a_table_row_is_traced_to(finished: Path, small: Recipe) -> None:
+    result = json.loads((finished / "result.json").read_text())
+    single = result["protocols"]["all-search single-shot"]
+    assert set(single) == {"rank1", "rank5", "rank10", "rank20", "mAP", "mINP"}
+    assert all(set(value) == {"mean", "std"} and 0 <= value["mean"] <= 100 for value in single.values())
+    assert set(result["protocols"]) == {f"{a}-search {b}-shot" for a in ("all", "indoor") for b in ("single", "multi")}
+    assert result["best_epoch_oracle"]["all-search single-shot"]["mAP"]["mean"] >= single["mAP"]["mean"]
+    assert 0 <= result["labels"]["visible/precision_cross"] <= 1
+    assert result["digest"] == small.digest
+    assert result["flags"] == []
+    rows = RunFolder(finished).metrics
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4]
+    assert [row["stage"] for row in rows] == ["intra"] * 2 + ["cross"] * 3
+    assert [("retrieval" in row) for row in rows] == [False, True, False, True, True]
+    assert rows[-1]["retrieval"] == result["protocols"]
+    assert {"amirl/specific_visible", "oclr/agreement", "loss"} <= set(rows[-1]["losses"])
+    with np.load(finished / "labels" / "epoch_004.npz") as labels:
+        assert set(labels.files) == {"own_visible", "own_infrared", "cross_visible", "cross_infrared"}
+        assert labels["own_visible"].dtype == np.int64
+    assert [path.name for path in RunFolder(finished).checkpoints()] == ["epoch_005.pt", "epoch_004.pt"]
+    assert not list(finished.rglob(".*"))
+
+
+def test_the_same_seed_gives_the_same_run(finished: Path, small: Recipe, tmp_path: Path) -> None:
+    ra.run(small, out=tmp_path / "again", device="cpu")
+    assert rows_without_times(tmp_path / "again") == rows_without_times(finished)
+    other = ra.run(override(small, [("seed", 1)]), out=tmp_path / "other", device="cpu")
+    assert other.protocols != json.loads((finished / "result.json").read_text())["protocols"]
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2, 4])
+def test_a_run_cut_off_in_any_epoch_goes_on_to_the_same_end(
+    finished: Path, small: Recipe, tmp_path: Path, epoch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cut"
+    real = RunFolder.append_metrics
+
+    def die(self: RunFolder, row: Mapping[str, Any]) -> None:  # between training an epoch and its checkpoint
+        real(self, row)
+        if row["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "append_metrics", die)
+    with pytest.raises(KeyboardInterrupt):
+        ra.run(small, out=folder, device="cpu")
+    monkeypatch.undo()
+    ra.run(RunFolder.open(folder).recipe, out=folder, device="cpu", resume=True)
+    assert rows_without_times(folder) == rows_without_times(finished)
+    first, second = (json.loads((path / "result.json").read_text()) for path in (finished, folder))
+    assert second["protocols"] == first["protocols"]
+
+
+def test_evaluating_the_checkpoint_gives_the_run_s_result(finished: Path) -> None:
+    found = ra.evaluate(finished, device="cpu")
+    assert found["epoch"] == 4
+    assert found["protocols"] == json.loads((finished / "result.json").read_text())["protocols"]
+
+
+def test_a_spoilt_checkpoint_falls_back_to_the_one_before(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    newest, older = RunFolder(folder).checkpoints()
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert checkpoint.newest(RunFolder(folder), torch.device("cpu"))["epoch"] == 4
+    older.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"epoch_005.pt can't be read as a checkpoint"):
+        ra.evaluate(folder)
+    torch.save({"format": 99}, newest)
+    older.unlink()
+    with pytest.raises(CheckpointError, match="is no checkpoint of this version"):
+        ra.evaluate(folder)
+    newest.unlink()
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        ra.evaluate(folder)
+
+
+def test_no_checkpoint_can_run_code(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pt"
+    torch.save({"format": 1, "evil": Path("/")}, path)  # any class outside the allowed ones
+    with pytest.raises(CheckpointError, match="can't be read as a checkpoint"):
+        checkpoint.read(path, torch.device("cpu"))
+
+
+def test_resume_refuses_another_recipe(finished: Path, small: Recipe, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    with pytest.raises(RecipeError, match="was started with another recipe"):
+        ra.run(override(small, [("seed", 3)]), out=folder, resume=True)
+    other = override(small, [("seed", 3)])
+    (folder / "recipe.yaml").write_text(other.to_yaml())
+    with pytest.raises(CheckpointError, match="written under another recipe"):
+        ra.run(other, out=folder, resume=True)
+    with pytest.raises(RecipeError, match="resume needs the run folder"):
+        ra.run(small, resume=True)
+
+
+def test_a_folder_that_holds_something_is_left_alone(finished: Path, small: Recipe, tmp_path: Path) -> None:
+    before = sorted(finished.rglob("*"))
+    with pytest.raises(DataError, match="exists already; choose another --out"):
+        ra.run(small, out=finished)
+    assert sorted(finished.rglob("*")) == before
+    with pytest.raises(CheckpointError, match="is no run folder"):
+        ra.evaluate(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="can't make the run folder"):
+        ra.run(small, out=tmp_path / "file" / "run")
+
+
+def test_a_full_disk_ends_in_one_line_and_the_last_checkpoint_stays(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = torch.save
+
+    def full(value: Any, path: Path) -> None:
+        if value["epoch"] == 2:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        real(value, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(DataError, match="no disk space left"):
+        ra.run(small, out=tmp_path / "run", device="cpu")
+    monkeypatch.undo()
+    names = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert sorted(names) == ["epoch_000.pt", "epoch_001.pt"]
+    resumed = ra.run(RunFolder.open(tmp_path / "run").recipe, out=tmp_path / "run", device="cpu", resume=True)
+    assert resumed.data["epochs"] == 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scripted(Clusterer):
+    """Groups as the test says, by epoch."""
+
+    mode: str
+
+    def __call__(self, features: Pair[Features], *, epoch: int, seed: int, previous: Clustering | None) -> Clustering:
+        def make(modality: Modality) -> Clusters:
+            n = len(features[modality])
+            count = {"one": 1, "more_infrared": 4 if modality is Modality.VISIBLE else 12}.get(self.mode, 6)
+            if self.mode == "many_visible":
+                count = 14 if modality is Modality.VISIBLE else 4
+            gone = self.mode == "outliers" or (modality is Modality.INFRARED and self.mode == "no_infrared")
+            if gone or (self.mode == "fades" and epoch >= 2):
+                labels, count = torch.full((n,), -1), 0
+            else:
+                labels = torch.arange(n) * count // n
+            return Clusters(labels, centroids(features[modality].x, labels, count))
+
+        return Clustering(Pair.build(make))
+
+    def relaxed(self) -> Clusterer | None:
+        return Scripted(mode="even") if self.mode == "no_infrared" else None
+
+
+@pytest.mark.parametrize(
+    ("mode", "counts"),
+    [
+        ("one", {}),
+        ("more_infrared", {}),
+        ("many_visible", {}),
+        ("fades", {KEPT_LABELS: 3}),
+        ("no_infrared", {RELAXED: 1, KEPT_LABELS: 4}),
+        ("outliers", {SKIPPED: 5}),
+    ],
+)
+def test_degenerate_labels_do_not_stop_a_run(mode: str, counts: dict[str, int], small: Recipe, tmp_path: Path) -> None:
+    registry.add("scripted", Scripted)
+    recipe = override(small, [("evaluate_every", 0)]).model_copy(update={"clusterer": ra_spec("scripted", mode=mode)})
+    result = ra.run(recipe, out=tmp_path / "run", device="cpu")
+    assert result.data["counts"] == counts
+    assert result.data["epochs"] == 5
+    assert result.protocols
+
+
+def ra_spec(name: str, **options: Any) -> Any:
+    from reidassoc.spec import Spec
+
+    return Spec(name, options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diverging(Objective):
+    """A loss that is not a number."""
+
+    sampling: ClassVar[Sampling] = "paired"
+    term: bool = True
+
+    def banks(self, scene: Any, targets: Any) -> list[Any]:
+        return []
+
+    def __call__(self, batch: Any, banks: Any) -> dict[str, Tensor]:
+        return {"nan": batch["visible"].z.sum() * float("nan")} if self.term else {}
+
+
+def test_a_loss_that_is_not_finite_is_named(small: Recipe, tmp_path: Path) -> None:
+    registry.add("diverging", Diverging)
+    chosen = override(small, [("cross.objectives", ["diverging"]), ("cross.refiners", [])])
+    with pytest.raises(ReidassocError, match=r"no longer finite in epoch 2, step ≤ 4 \(diverging/nan\)"):
+        ra.run(chosen, out=tmp_path / "run", device="cpu")
+    assert RunFolder(tmp_path / "run").checkpoints()[0].name == "epoch_002.pt"
+    silent = override(small, [("cross.objectives", ["diverging(term=False)"]), ("cross.refiners", [])])
+    with pytest.raises(PluginError, match="objectives returned no loss"):
+        ra.run(silent, out=tmp_path / "silent", device="cpu")
+
+
+def test_a_failing_plugin_is_named(small: Recipe, tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Faulty(ra.Associator):
+        """Always fails."""
+
+        def __call__(self, scene: ra.Scene) -> ra.Association:
+            raise IndexError("index 7 is out of bounds")
+
+    registry.add("faulty", Faulty)
+    cross = small.stages[1].model_copy(update={"associator": ra_spec("faulty")})
+    with pytest.raises(PluginError, match="associator faulty failed: IndexError: index 7 is out of bounds"):
+        ra.run(small.model_copy(update={"stages": (small.stages[0], cross)}), out=tmp_path / "run", device="cpu")
+
+
+def test_oracle_runs_are_flagged(small: Recipe, tmp_path: Path) -> None:
+    cross = small.stages[1].model_copy(update={"associator": ra_spec("oracle")})
+    recipe = small.model_copy(update={"stages": (small.stages[0], cross), "oracle": True})
+    result = ra.run(recipe, out=tmp_path / "run", device="cpu")
+    assert result.data["flags"] == ["uses true identities"]
+    assert result.labels["visible/precision_cross"] > 0.5
