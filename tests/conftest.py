@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from reidassoc import registry
 from reidassoc.overrides import choose
 from reidassoc.recipe import Recipe
 
@@ -31,6 +33,15 @@ def _few_threads() -> None:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REIDASSOC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _own_plugins() -> Iterator[None]:
+    """What a test registers is gone after it."""
+    before = dict(registry._added)
+    yield
+    registry._added.clear()
+    registry._added.update(before)
 
 
 @pytest.fixture

@@ -37,7 +37,9 @@ def imported(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             if node.module == "reidassoc":
-                found |= {f"reidassoc.{a.name}" if (CORE / f"{a.name}.py").exists() else "reidassoc" for a in node.names}
+                found |= {
+                    f"reidassoc.{a.name}" if (CORE / f"{a.name}.py").exists() else "reidassoc" for a in node.names
+                }
             else:
                 found.add(node.module)
     return {name.removeprefix("reidassoc.") for name in found if name.split(".")[0] == "reidassoc"} - {"reidassoc"}
@@ -64,7 +66,9 @@ def test_plugins_import_only_what_is_public(path: Path) -> None:
 def test_nobody_imports_the_plugins_folder_by_its_path() -> None:
     """``import plugins.x`` from the root would make a second copy of every class."""
     root = CORE.parent
-    for path in [p for folder in ("reidassoc", "plugins", "tests", "benchmarks") for p in (root / folder).rglob("*.py")]:
+    for path in [
+        p for folder in ("reidassoc", "plugins", "tests", "benchmarks") for p in (root / folder).rglob("*.py")
+    ]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -61,12 +61,25 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tracked = ["reidassoc", "plugins", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"]
     source.mkdir()
     subprocess.run(["cp", "-r", *(str(ROOT / name) for name in tracked), str(source)], check=True)
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(place), str(source)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(place),
+        str(source),
+    ]
     subprocess.run(build, check=True, capture_output=True, cwd=place)
     (wheel,) = place.glob("*.whl")
     site = place / "site"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)], check=True, cwd=place
+        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)],
+        check=True,
+        cwd=place,
     )
     return site
 
@@ -79,7 +92,9 @@ def from_wheel(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_wheel_runs(installed: Path) -> None:
-    where = from_wheel(installed, "-c", "import reidassoc, reidassoc_plugins; print(reidassoc.__file__, reidassoc_plugins.__file__)")
+    where = from_wheel(
+        installed, "-c", "import reidassoc, reidassoc_plugins; print(reidassoc.__file__, reidassoc_plugins.__file__)"
+    )
     assert where.returncode == 0, where.stderr
     assert where.stdout.count(str(installed)) == 2
     listed = from_wheel(installed, "-m", "reidassoc", "list")

@@ -44,7 +44,11 @@ def test_a_recipe_reads_back_from_its_own_text(recipe: Recipe, tmp_path: Path) -
 
 def test_names_on_the_command_line_replace_parts() -> None:
     chosen = choose(
-        associator="nearest", refiners=["mix(beta=0.5)"], clusterer="dbscan(eps=0.4)", dataset="synthetic(size='tiny')", seed=7
+        associator="nearest",
+        refiners=["mix(beta=0.5)"],
+        clusterer="dbscan(eps=0.4)",
+        dataset="synthetic(size='tiny')",
+        seed=7,
     )
     intra, cross = chosen.stages
     assert intra.associator is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -29,14 +28,6 @@ class MyIdea(Associator):
 '''
 
 
-@pytest.fixture(autouse=True)
-def _own_table() -> Iterator[None]:
-    before = dict(registry._added)
-    yield
-    registry._added.clear()
-    registry._added.update(before)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_built_in_loads_and_says_what_it_does(kind: str) -> None:
     found = list(registry.entries(kind))
@@ -59,7 +50,11 @@ def test_a_file_is_a_plugin(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("raise ValueError('no')", "could not be loaded: ValueError: no"), ("x = 1", "holds no plug-in class"), ("def f(:", "could not be loaded")],
+    [
+        ("raise ValueError('no')", "could not be loaded: ValueError: no"),
+        ("x = 1", "holds no plug-in class"),
+        ("def f(:", "could not be loaded"),
+    ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.py"

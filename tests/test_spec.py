@@ -15,7 +15,11 @@ from reidassoc.options import construct, options_of
 from reidassoc.spec import Spec, parse_value
 
 VALUES = st.one_of(
-    st.booleans(), st.none(), st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=20)
+    st.booleans(),
+    st.none(),
+    st.integers(-(10**9), 10**9),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=20),
 )
 
 
@@ -31,7 +35,9 @@ class Sample:
     limit: float | None = None
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True).filter(str.isidentifier), VALUES, max_size=4))
+@given(
+    st.dictionaries(st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True).filter(str.isidentifier), VALUES, max_size=4)
+)
 def test_text_form_reads_back(options: dict[str, object]) -> None:
     import keyword
 
@@ -50,7 +56,16 @@ def test_any_text_is_a_spec_or_a_clear_error(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "dbscan(", "dbscan(0.6)", "dbscan(**x)", "a.b(c=1)", "__import__('os').system('true')", "f(x=open('a'))", "f(x=[y for y in z])"],
+    [
+        "",
+        "dbscan(",
+        "dbscan(0.6)",
+        "dbscan(**x)",
+        "a.b(c=1)",
+        "__import__('os').system('true')",
+        "f(x=open('a'))",
+        "f(x=[y for y in z])",
+    ],
 )
 def test_no_expression_is_ever_evaluated(text: str) -> None:
     with pytest.raises(SpecError, match="can't read"):

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reidassoc_plugins.datasets.pedestrians import SIZES
-from reidassoc_plugins.datasets.synthetic import Drawn, Synthetic
-from reidassoc_plugins.datasets.sysu_mm01 import SysuMm01
 
 from reidassoc import registry
 from reidassoc.data.export import export
 from reidassoc.errors import SpecError
 from reidassoc.types import Modality
+from reidassoc_plugins.datasets.pedestrians import SIZES
+from reidassoc_plugins.datasets.synthetic import Drawn, Synthetic
+from reidassoc_plugins.datasets.sysu_mm01 import SysuMm01
 
 
 def test_a_run_from_memory_equals_one_from_the_exported_tree(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ class Person:
         albedos = [0] * MATERIALS
 
         def dye(material: int, other: int | None, least: int) -> None:
-            """Dye a cloth; in visible light at least `least` grey levels away from the cloth beside it, in infrared a third."""
+            """Dye a cloth; at least `least` grey levels away from the cloth beside it, in either modality."""
             for _ in range(40):
                 red, green, blue = pick(random, CLOTHS)
                 colours[material] = (red + spread(random, 16), green + spread(random, 16), blue + spread(random, 16))
@@ -157,7 +157,7 @@ class Person:
                     break
             for _ in range(40):
                 albedos[material] = random.randint(40, 225)
-                if other is None or abs(albedos[material] - albedos[other]) >= least // 3:
+                if other is None or abs(albedos[material] - albedos[other]) >= least:
                     break
 
         colours[SKIN], albedos[SKIN] = pick(random, SKINS), random.randint(165, 195)
@@ -165,8 +165,6 @@ class Person:
         colours[EYES], albedos[EYES] = (40, 32, 30), 60
         dye(TOP, None, 0)
         dye(TOP_2, TOP, 45)
-        if random.randrange(2):  # many dyes are all alike to infrared: the print is gone
-            albedos[TOP_2] = albedos[TOP] + spread(random, 8)
         dye(INNER, TOP, 40)
         dye(LOWER, TOP, 30)
         dye(LOWER_2, LOWER, 45)
@@ -205,14 +203,14 @@ class Pose:
         scale = zoom * (1000 + stray(90)) // 1000
         spare = TALL - person.stature * scale // 1000
         return cls(
-            yaw=yaw + stray(60),
-            phase=person.phase + stray(300),
+            yaw=yaw + stray(50),
+            phase=person.phase + stray(200),
             swing=person.stride + stray(24),
             abduct=10 + stray(16),
             lean=stray(700),
             nod=stray(360),
-            middle=WIDE // 2 + stray(1300),
-            crown=spare * 45 // 100 + drop + stray(1100),
+            middle=WIDE // 2 + stray(900),
+            crown=spare * 45 // 100 + drop + stray(800),
             scale=scale,
             breadth=1000 + stray(160),
         )

@@ -134,7 +134,7 @@ class World:
         view.backdrop(canvas, aside=shift(random, 900), up=shift(random, 900))
         ground(canvas, middle=pose.middle, foot=pose.crown + person.stature * pose.scale // 1000 - 120)
         Figure(person=person, pose=pose, canvas=canvas).draw()
-        occlude(canvas, random, chance=jitter // 5)
+        occlude(canvas, random, chance=jitter // 8)
         palette = view.palette(person, gap=round(self.gap * 1000))
         return view.expose(canvas.render(), palette, random, samples=SAMPLES, noise=round(self.noise * 1000))
 

@@ -31,15 +31,15 @@ class Joint(Objective):
     """
 
     paper: ClassVar[str] = "Shi et al., ECCV 2024, arXiv 2401.06825"
+    sampling: ClassVar[Sampling] = "own"  # unless `draw` says otherwise
     needs: ClassVar[frozenset[str]] = frozenset({"shared"})
 
     temperature: Annotated[float, Field(gt=0, description="τ of the banks")] = 0.05
     momentum: Annotated[float, Field(ge=0, le=1, description="μ of the banks")] = 0.1
     draw: Annotated[Sampling, Field(description="from which labels batches are drawn")] = "own"
 
-    @property
-    def sampling(self) -> Sampling:  # type: ignore[override]  # an option here
-        return self.draw
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sampling", self.draw)
 
     def banks(self, scene: Scene, targets: Targets) -> Sequence[Bank]:
         return [

@@ -10,7 +10,6 @@ import warnings
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
@@ -80,35 +79,3 @@ def memory_cost(own: Tensor, other: Tensor) -> Tensor:
         a, b = own.detach().double().flatten(0, 1), other.detach().double().flatten(0, 1)
         square = (a * a).sum(dim=1)[:, None] + (b * b).sum(dim=1) - 2 * a @ b.T
         return square.clamp(min=0).sqrt().view(k, n, others, m).amin(dim=3).sum(dim=1).cpu()
-
-
-def match_in_rounds(cost: Tensor) -> tuple[Tensor, Tensor]:
-    """Match rows and columns one-to-one at the least total cost; what is left over is matched in further rounds.
-
-    Each round assigns the still unmatched of the larger side to all of the smaller one, which keeps its partner of the
-    first round.
-
-    Args:
-        cost: (K, L) floating, on the host.
-
-    Returns:
-        partner of each row (K,) and of each column (L,), int64; -1 where there is nobody to match with.
-    """
-    table = cost.numpy()
-    if table.shape[0] > table.shape[1]:
-        column, row = _match_wide(table.T)
-        return torch.from_numpy(row), torch.from_numpy(column)
-    row, column = _match_wide(table)
-    return torch.from_numpy(row), torch.from_numpy(column)
-
-
-def _match_wide(table: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Partners of the rows and of the columns of a table that has at least as many columns as rows."""
-    row, column = (np.full(size, -1, dtype=np.int64) for size in table.shape)
-    left = np.arange(len(column) if len(row) else 0)
-    while len(left):
-        i, j = linear_sum_assignment(table[:, left])
-        column[left[j]] = i
-        row[i] = np.where(row[i] < 0, left[j], row[i])
-        left = np.delete(left, j)
-    return row, column

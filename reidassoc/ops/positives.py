@@ -24,6 +24,8 @@ def positive_loss(logits: Tensor, positive: Tensor) -> Tensor:
         logits: (M, N), already divided by the temperature.
         positive: (M, N) bool.
     """
+    if logits.shape[1] == 0:
+        return logits.sum()  # an empty bank: 0, and still part of the graph
     some = positive.any(dim=1, keepdim=True)
     # A row without positives takes all of them instead: its loss is 0 and its gradient finite, and it isn't counted.
     kept = logits.masked_fill(some & ~positive, -torch.inf)
