@@ -27,6 +27,7 @@ class Bank:
         fed_by: streams that feed it, in order; none for a frozen bank.
         level: whether a row is a cluster or a single image.
         part: number of the part whose features it holds; None = the global feature.
+        shuffled: feed the rows of the streams in random order instead, drawn anew each step.
         momentum: μ of the update.
         temperature: τ by which logits are divided.
     """
@@ -36,6 +37,7 @@ class Bank:
     role: str
     start: Tensor
     fed_by: tuple[str, ...] = ()
+    shuffled: bool = False
     level: Literal["cluster", "instance"] = "cluster"
     part: int | None = None
     momentum: float = 0.1

@@ -63,6 +63,8 @@ def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
 
 def checked(value: Any, hint: Any, what: str) -> Any:
     """Return ``value`` as the hinted type; no text turns into a number, no number into a truth value."""
+    if value is None and type_text(hint) == "str":
+        value = "none"  # a bare word in a spec, as in weights=none
     try:
         return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:

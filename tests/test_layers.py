@@ -84,7 +84,8 @@ def test_help_does_not_import_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys; from reidassoc.cli import cli; cli(['run', '--help'], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    code = "import sys; from reidassoc.cli import cli; cli(['run', '--help'], standalone_mode=False); "
+    code += "sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--associator" in done.stdout

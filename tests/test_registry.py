@@ -110,5 +110,5 @@ def test_a_broken_package_breaks_only_itself(monkeypatch: pytest.MonkeyPatch) ->
     assert "ModuleNotFoundError" in found["broken"].problem
     assert "is no associator" in found["wrong"].problem
     assert found["mult"].problem == ""
-    with pytest.raises(PluginError, match="associator 'broken' .* can't be loaded: ModuleNotFoundError"):
+    with pytest.raises(PluginError, match=r"associator 'broken' .* can't be loaded: ModuleNotFoundError"):
         registry.get("associators", "broken")

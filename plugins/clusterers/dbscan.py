@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import Field
@@ -11,6 +11,8 @@ from reidassoc import Clusterer, Clustering, Clusters, Features, Pair
 from reidassoc.ops.affinity import affinity
 from reidassoc.ops.dbscan import dbscan
 from reidassoc.ops.prototypes import centroids
+
+EPS_STEP, EPS_LIMIT = 0.1, 0.7  # of the fall-back for an epoch without clusters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,3 +44,7 @@ class Dbscan(Clusterer):
         labels = dbscan(similarity, eps=self.eps, min_samples=self.min_samples)
         count = int(labels.max()) + 1 if len(labels) else 0
         return Clusters(labels, centroids(features.x, labels, count))
+
+    def relaxed(self) -> Clusterer | None:
+        """The same with eps 0.1 larger, at most 0.7."""
+        return replace(self, eps=min(self.eps + EPS_STEP, EPS_LIMIT)) if self.eps < EPS_LIMIT else None

@@ -13,8 +13,7 @@ from reidassoc.ops.affinity import affinity
 from reidassoc.ops.dbscan import dbscan
 from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.ops.prototypes import centroids
-
-EPS_STEP, EPS_LIMIT = 0.1, 0.7  # how far an unusable clustering is relaxed
+from reidassoc_plugins.clusterers.dbscan import EPS_LIMIT, EPS_STEP
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,7 +101,7 @@ class Person:
         """The person with this number in the world with this seed."""
         random = Random(f"{seed}/person/{identity}")
         slight = random.randint(0, 1000)
-        shoulders = 100 + 42 * slight // 1000 + spread(random, 14)
+        shoulders = 96 + 50 * slight // 1000 + spread(random, 14)
         lower = pick(random, ("trousers", "trousers", "trousers", "shorts", "skirt", "skirt"))
         length = {"trousers": (930, 1000), "shorts": (250, 560), "skirt": (300, 900)}[lower]
         kind = pick(random, ("plain", "plain", "bars", "bars", "poles", "checks", "block", "disc", "yoke", "sash", "dots"))
@@ -113,10 +113,10 @@ class Person:
             waist=random.randint(70, 118),
             hips=random.randint(82, 120),
             depth=random.randint(500, 760),
-            head=random.randint(118, 142),
-            leg=random.randint(435, 515),
-            arm=random.randint(22, 36),
-            thigh=random.randint(40, 60),
+            head=random.randint(114, 146),
+            leg=random.randint(420, 525),
+            arm=random.randint(21, 39),
+            thigh=random.randint(38, 64),
             hair=pick(random, ("bald", "short", "short", "bob", "long", "long", "tail", "bun", "curls")),
             hat=pick(random, ("none", "none", "none", "none", "cap", "beanie", "brim", "hood")),
             sleeve=pick(random, (0, 300, 380, 650, 1000, 1000, 1000)),
@@ -127,13 +127,13 @@ class Person:
             lower=lower,
             lower_length=random.randint(*length),
             lower_flare=random.randint(-50, 520),
-            lower_stripe=random.randrange(4) == 0,
+            lower_stripe=random.randrange(3) == 0,
             boots=pick(random, (60, 60, 120, 300, 550)),
             bag=pick(random, ("none", "none", "backpack", "shoulder", "cross", "hand", "tote", "case")),
             bag_side=pick(random, (-1, 1)),
             bag_size=random.randint(60, 105),
-            scarf=random.randrange(6) == 0,
-            belt=random.randrange(4) == 0,
+            scarf=random.randrange(4) == 0,
+            belt=random.randrange(3) == 0,
             left_arm=pick(random, ("swing", "swing", "swing", "pocket", "phone", "strap")),
             right_arm=pick(random, ("swing", "swing", "swing", "pocket", "phone", "strap")),
             phase=random.randrange(360),
@@ -156,7 +156,7 @@ class Person:
                 if other is None or abs(luma(colours[material]) - luma(colours[other])) >= least:
                     break
             for _ in range(40):
-                albedos[material] = random.randint(40, 225)
+                albedos[material] = random.randint(30, 235)
                 if other is None or abs(albedos[material] - albedos[other]) >= least:
                     break
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reidassoc_plugins.datasets.figures import Figure, Person, Pose
-from reidassoc_plugins.datasets.raster import WIDE, Canvas
+from reidassoc_plugins.datasets.raster import Canvas
 from reidassoc_plugins.datasets.scenery import INFRARED_CAMERAS, VISIBLE_CAMERAS, Camera, Picture, ground, occlude
 
 Split = Literal["train", "test"]

@@ -26,7 +26,7 @@ from reidassoc_plugins.datasets.figures import (
     luma,
     spread,
 )
-from reidassoc_plugins.datasets.raster import TALL, TONES, WIDE, Canvas, Index, box, ellipse
+from reidassoc_plugins.datasets.raster import TALL, WIDE, Canvas, Index, box, ellipse
 
 Picture = npt.NDArray[np.uint8]  # (height, width, 3) RGB
 Light = npt.NDArray[np.int64]
@@ -72,8 +72,8 @@ class Camera:
             number=number,
             infrared=infrared,
             yaw=YAWS.get(number, random.randint(-35, 35)),
-            zoom=random.randint(850, 890) if infrared else random.randint(980, 1020),
-            drop=random.randint(450, 650) if infrared else random.randint(-100, 100),
+            zoom=random.randint(905, 935) if infrared else random.randint(980, 1020),
+            drop=random.randint(250, 400) if infrared else random.randint(-100, 100),
             light=1 if random.randrange(2) else -1,
             gain=(exposure + warmth, exposure, exposure - warmth),
             black=random.randint(10, 24) if infrared else random.randint(0, 8),

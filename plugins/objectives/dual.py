@@ -13,7 +13,6 @@ from torch import Tensor
 from reidassoc import Bank, Banks, Batch, Modality, Objective, Scene, SoftLabels, Targets
 from reidassoc.interfaces import Sampling
 from reidassoc.ops.losses import soft_cross_entropy
-from reidassoc.ops.seeds import generator_for
 
 STREAMS = ("visible", "augmented", "infrared")
 
@@ -22,8 +21,8 @@ STREAMS = ("visible", "augmented", "infrared")
 class Dual(Objective):
     """Contrast every stream with a visible and an infrared bank, by its label in either space.
 
-    One cross-entropy per bank, a mean over all rows of all streams. All streams feed both banks, in an order drawn anew
-    each epoch. Source: SALCR, IJCV 2025, arXiv 2504.19244, the loss of its dual association.
+    One cross-entropy per bank, a mean over all rows of all streams. All streams feed both banks, their rows in an order
+    drawn anew each step. Source: SALCR, IJCV 2025, arXiv 2504.19244, the loss of its dual association.
     """
 
     paper: ClassVar[str] = "SALCR, IJCV 2025, arXiv 2504.19244"
@@ -34,14 +33,14 @@ class Dual(Objective):
     momentum: Annotated[float, Field(ge=0, le=1, description="μ of the banks")] = 0.1
 
     def banks(self, scene: Scene, targets: Targets) -> Sequence[Bank]:
-        order = torch.randperm(len(STREAMS), generator=generator_for(scene.seed, scene.epoch, "dual"))
         return [
             Bank(
                 name=f"dual.{space}",
                 space=space,
                 role="agnostic",
                 start=scene.prototypes(targets, space),
-                fed_by=tuple(STREAMS[number] for number in order),
+                fed_by=STREAMS,
+                shuffled=True,
                 temperature=self.temperature,
                 momentum=self.momentum,
             )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from reidassoc.banks import Bank
@@ -42,16 +43,21 @@ class HostBatch:
     rounds: Mapping[str, Tensor]
 
 
-def plan_feeds(banks: list[Bank], rows: Pair[Rows], hard: Mapping[tuple[Modality, str], Rows]) -> dict[str, Tensor]:
+def plan_feeds(
+    banks: list[Bank], rows: Pair[Rows], hard: Mapping[tuple[Modality, str], Rows], random: np.random.Generator
+) -> dict[str, Tensor]:
     """Plan the update of every fed bank for a batch; banks with the same space and feeding order share a plan."""
-    shared: dict[tuple[str, tuple[str, ...]], Tensor] = {}
+    shared: dict[tuple[str, tuple[str, ...], bool], Tensor] = {}
     plans = {}
     for bank in banks:
         if bank.fed_by:
-            key = (str(bank.space), bank.fed_by)
+            key = (str(bank.space), bank.fed_by, bank.shuffled)
             if key not in shared:
-                labels = [hard[STREAMS[stream], bank.space][rows[STREAMS[stream]]] for stream in bank.fed_by]
-                shared[key] = plan_rounds(np.concatenate(labels))
+                of_stream = [hard[STREAMS[stream], bank.space][rows[STREAMS[stream]]] for stream in bank.fed_by]
+                labels = np.concatenate(of_stream)
+                order = random.permutation(len(labels)) if bank.shuffled else np.arange(len(labels))
+                planned = plan_rounds(labels[order])
+                shared[key] = torch.where(planned < 0, planned, torch.from_numpy(order)[planned.clamp_min(0)])
             plans[bank.name] = shared[key]
     return plans
 
@@ -76,6 +82,7 @@ def batches(
     hard = {key: labels.hard.cpu().numpy() for key, labels in targets.table.items()}
 
     def make(step: int) -> HostBatch:
+        feeding = np.random.default_rng(seed_for(seed, epoch, step, "feeding"))
         rows = sampler.batch(np.random.default_rng(seed_for(seed, epoch, step, "sampler")))
         images = Pair.build(lambda m: stores[m].read(index[m][rows[m]]))
         draws = {
@@ -88,7 +95,7 @@ def batches(
             )
             for stream, modality in STREAMS.items()
         }
-        return HostBatch(rows, images, draws, plan_feeds(banks, rows, hard))
+        return HostBatch(rows, images, draws, plan_feeds(banks, rows, hard, feeding))
 
     return ahead(make, steps)
 

@@ -30,17 +30,25 @@ def extract(
 def features_of(
     network: nn.Module, store: ImageStore, modality: Modality, fabric: Fabric, batch: int, mirror: bool
 ) -> Features:
-    chunks = []
+    chunks: list[Tensor] = []
+    parts: list[Tensor] = []
     for rows in torch.split(store.good, batch):
         images = normalise(store.read(rows).to(fabric.device, non_blocking=True))
-        unit = unit_features(network, images, modality, fabric)
+        unit, part = unit_features(network, images, modality, fabric)
         if mirror:
-            unit = F.normalize(unit + unit_features(network, images.flip(3), modality, fabric), dim=1)
+            unit = F.normalize(unit + unit_features(network, images.flip(3), modality, fabric)[0], dim=1)
+        elif part is not None:
+            parts.append(part)
         chunks.append(unit)
     return Features(torch.cat(chunks), store.good.to(fabric.device), store.records.camera[store.good].to(fabric.device))
 
 
-def unit_features(network: nn.Module, images: Tensor, modality: Modality, fabric: Fabric) -> Tensor:
+def unit_features(
+    network: nn.Module, images: Tensor, modality: Modality, fabric: Fabric
+) -> tuple[Tensor, Tensor | None]:
+    """Unit global features (B, D), and unit part features (B, P, D) where the network gives any."""
+    stream = str(modality)
     with fabric.autocast():
-        output = network({str(modality): images})[str(modality)]
-    return F.normalize(output.z.float(), dim=1)
+        output = network({stream: images})[stream]
+    part = output.parts.get((stream, stream))
+    return F.normalize(output.z.float(), dim=1), None if part is None else F.normalize(part.float(), dim=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from reidassoc.ops.prototypes import centroids
 from reidassoc.pipeline import Method, cluster, target
 from reidassoc.recipe import Stage
 from reidassoc.scene import Scene
-from reidassoc.types import Clustering, Clusters, Features, Modality, Pair, Targets
+from reidassoc.types import SHARED, Clustering, Clusters, Features, Modality, Pair, Targets
 
 KEPT_LABELS = "epochs with the last epoch's labels"
 RELAXED = "epochs with a relaxed clusterer"
@@ -46,7 +46,7 @@ def label(
     """
     kept = clustering_of(previous, features) if previous is not None else None
     if stage.relabel == "once" and not first_of_stage and previous is not None and kept is not None:
-        return Labelled(Scene(epoch, seed, features, kept, previous), previous)
+        return Labelled(Scene(epoch, seed, features, kept, previous), replace(previous, prototypes={}))
     clustering = cluster(method.clusterer, features, epoch=epoch, seed=seed, previous=kept)
     if not clustering.usable and previous is not None and kept is not None and kept.usable:
         counts[KEPT_LABELS] += 1
@@ -63,11 +63,14 @@ def label(
 
 
 def clustering_of(targets: Targets, features: Pair[Features]) -> Clustering:
-    """The clusters that the own labels of some targets make, with the centroids of today's features."""
+    """The clusters that the own (and shared) labels of some targets make, with the centroids of today's features."""
 
-    def clusters(modality: Modality) -> Clusters:
-        labels = targets.of(modality, modality)
+    def clusters(modality: Modality, space: str) -> Clusters:
+        labels = targets.of(modality, space)
         hard = labels.hard.to(features[modality].x.device)
         return Clusters(hard, centroids(features[modality].x, hard, labels.count))
 
-    return Clustering(Pair.build(clusters))
+    shared = None
+    if all(targets.has(modality, SHARED) for modality in Modality):
+        shared = Pair.build(lambda modality: clusters(modality, SHARED))
+    return Clustering(Pair.build(lambda modality: clusters(modality, modality)), shared)

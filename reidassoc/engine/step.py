@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -82,6 +83,13 @@ class Step:
             bank = self.banks[name].bank
             fed = [batch[stream] for stream in bank.fed_by]
             labels = torch.cat([batch.labels(view, bank.space).hard for view in fed])
-            features = torch.cat([view.feature.detach() for view in fed])
+            features = torch.cat([fed_feature(view, bank.part) for view in fed])
             feeds[name] = Feed(features, labels, plan.to(batch[bank.fed_by[0]].rows.device, non_blocking=True))
         return feeds
+
+
+def fed_feature(view: View, part: int | None) -> Tensor:
+    """What a view feeds into a bank: its unit global feature, or the unit feature of the part on its own map (B, D)."""
+    if part is None:
+        return view.feature.detach()
+    return F.normalize(view.parts[view.stream, view.stream][:, part].detach(), dim=1)

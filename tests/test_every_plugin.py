@@ -1,0 +1,171 @@
+"""Every registered plug-in keeps its contract, and has a parity test and a property test: a new name without them fails here."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reidassoc import registry
+from reidassoc.interfaces import KINDS
+from reidassoc.testing import check_associator, check_clusterer, check_refiner
+
+TESTS = Path(__file__).parent
+CONTRACTS = {"clusterers": check_clusterer, "associators": check_associator, "refiners": check_refiner}
+NEEDS_A_FILE = {("associators", "from_file")}  # its labels fit one scene: its own test calls the contract check
+
+# (kind, name) -> parity test (golden vectors, or an independent oracle), property test
+TRUST = {
+    ("clusterers", "dbscan"): (
+        "test_dbscan.py::test_parity",
+        "test_dbscan.py::test_permuting_samples_permutes_the_partition",
+    ),
+    ("clusterers", "mixed"): (
+        "test_mixed.py::test_the_distance_is_the_published_one_and_so_are_its_clusters",
+        "test_mixed.py::test_the_order_of_samples_and_modalities_does_not_matter",
+    ),
+    ("associators", "mult"): ("test_mult.py::test_parity", "test_mult.py::test_permuting_samples_permutes_rows"),
+    ("associators", "nearest"): (
+        "test_baselines.py::test_nearest_is_the_centroid_of_largest_cosine",
+        "test_baselines.py::test_symmetries",
+    ),
+    ("associators", "random"): ("test_baselines.py::test_random_is_a_matching", "test_baselines.py::test_random_swap"),
+    ("associators", "oracle"): ("test_baselines.py::test_oracle_is_the_majority", "test_baselines.py::test_symmetries"),
+    ("associators", "mmm"): (
+        "test_mmm.py::test_greedy_matching_is_the_published_one",
+        "test_mmm.py::test_permuting_samples_permutes_rows",
+    ),
+    ("associators", "salcr"): ("test_salcr.py::test_parity", "test_salcr.py::test_permuting_and_swapping"),
+    ("associators", "dagi"): ("test_salcr.py::test_parity", "test_salcr.py::test_permuting_and_swapping"),
+    ("associators", "otla"): (
+        "test_rivals.py::test_otla_parity_with_the_published_code",
+        "test_rivals.py::test_symmetries",
+    ),
+    ("associators", "clu"): ("test_rivals.py::test_clu_against_a_plain_reading", "test_rivals.py::test_symmetries"),
+    ("associators", "brst"): ("test_rivals.py::test_brst_against_a_plain_reading", "test_rivals.py::test_symmetries"),
+    ("associators", "rpnr"): (
+        "test_rivals.py::test_rpnr_is_the_largest_entry_of_the_plan",
+        "test_rivals.py::test_symmetries",
+    ),
+    ("associators", "nulc"): ("test_rivals.py::test_nulc_against_a_plain_reading", "test_rivals.py::test_symmetries"),
+    ("associators", "pgm"): (
+        "test_matching.py::test_parity_with_the_published_code",
+        "test_matching.py::test_symmetries",
+    ),
+    ("associators", "bccm"): (
+        "test_matching.py::test_parity_with_the_published_code",
+        "test_matching.py::test_symmetries",
+    ),
+    ("associators", "cma"): (
+        "test_matching.py::test_greedy_pairs_go_by_count_then_preference_then_number",
+        "test_matching.py::test_symmetries",
+    ),
+    ("associators", "cclnet"): (
+        "test_matching.py::test_cclnet_maximises_similarity_and_drops_weak_pairs",
+        "test_matching.py::test_symmetries",
+    ),
+    ("associators", "from_file"): (
+        "test_from_file.py::test_round_trip_with_associate",
+        "test_from_file.py::test_swapping_the_modalities_of_file_and_scene_swaps_the_answer",
+    ),
+    ("refiners", "mix"): (
+        "test_baselines.py::test_mix_is_beta_hard_and_the_rest_soft",
+        "test_baselines.py::test_mix_permutes_with_its_rows",
+    ),
+    ("refiners", "oclr"): (
+        "test_objectives.py::test_a_step_of_amirl_and_oclr_is_the_published_one",
+        "test_objectives.py::test_permuting_the_batch_changes_no_loss",
+    ),
+    ("refiners", "gpcr"): (
+        "test_gpcr.py::test_its_losses_are_the_published_ones",
+        "test_gpcr.py::test_permuting_the_batch_or_swapping_the_modalities_changes_nothing",
+    ),
+    ("refiners", "propagate"): (
+        "test_refiners.py::test_propagate_is_the_formula",
+        "test_refiners.py::test_permuting_samples_permutes_rows",
+    ),
+    ("refiners", "agree"): (
+        "test_refiners.py::test_agree_against_a_plain_reading",
+        "test_refiners.py::test_permuting_samples_permutes_rows",
+    ),
+    ("objectives", "dcl"): (
+        "test_objectives.py::test_dcl_is_one_cross_entropy_per_modality_without_outliers",
+        "test_objectives.py::test_permuting_the_batch_changes_no_loss",
+    ),
+    ("objectives", "amirl"): (
+        "test_objectives.py::test_a_step_of_amirl_and_oclr_is_the_published_one",
+        "test_objectives.py::test_permuting_the_batch_changes_no_loss",
+    ),
+    ("objectives", "acl"): (
+        "test_objectives.py::test_acl_visits_the_other_bank_by_turns",
+        "test_objectives.py::test_permuting_the_batch_changes_no_loss",
+    ),
+    ("objectives", "dual"): (
+        "test_objectives.py::test_dual_is_the_published_global_loss",
+        "test_objectives.py::test_permuting_the_batch_changes_no_loss",
+    ),
+    ("objectives", "joint"): (
+        "test_mixed.py::test_joint_is_three_cross_entropies",
+        "test_mixed.py::test_gradients_of_joint_are_those_of_the_loss",
+    ),
+    ("objectives", "fgsal"): (
+        "test_fgsal.py::test_its_losses_are_the_published_ones",
+        "test_fgsal.py::test_permuting_the_batch_changes_no_loss",
+    ),
+    ("objectives", "sca"): (
+        "test_sca.py::test_mmd_is_the_published_one",
+        "test_sca.py::test_permuting_a_modalitys_rows_changes_no_loss",
+    ),
+}
+
+
+def built_in(*kinds: str) -> list[tuple[str, str]]:
+    return [(kind, name) for kind in kinds for name in registry.names(kind)]
+
+
+@cache
+def checked_in(file: str) -> set[str]:
+    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
+    return {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and any(_asserts(n) for n in ast.walk(node))
+    }
+
+
+def _asserts(node: ast.AST) -> bool:
+    """Whether a node asserts, expects an error, or calls a check that does."""
+    called = getattr(node, "func", None)
+    name = getattr(called, "attr", getattr(called, "id", ""))
+    return (
+        isinstance(node, ast.Assert)
+        or name in {"raises", "gradcheck", "assert_close", "close"}
+        or name.startswith(("check", "assert"))
+    )
+
+
+@pytest.mark.parametrize(("kind", "name"), [p for p in built_in(*CONTRACTS) if p not in NEEDS_A_FILE], ids=str)
+def test_contract(kind: str, name: str) -> None:
+    check: Any = CONTRACTS[kind]
+    check(registry.build(kind, name))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), built_in("clusterers", "associators", "refiners", "objectives"), ids=str
+)
+def test_parity_and_property_are_tested(kind: str, name: str) -> None:
+    assert (kind, name) in TRUST, f"{kind} {name}: name its parity and its property test in TRUST"
+    for test in TRUST[kind, name]:
+        file, _, function = test.partition("::")
+        assert function in checked_in(file), f"{test} does not exist, or asserts nothing"
+
+
+@pytest.mark.parametrize(("kind", "name"), built_in(*KINDS), ids=str)
+def test_it_says_what_it_is(kind: str, name: str) -> None:
+    cls = registry.get(kind, name)
+    claim = registry.find(kind, name).claim
+    assert claim.endswith("."), f"{name}: the first line of its docstring is its claim"
+    assert cls.__dataclass_params__.frozen, f"{name} must be frozen"  # type: ignore[attr-defined]
