@@ -38,7 +38,9 @@ def run_cell(method: str, seed: int, path: Path) -> None:
         arguments += ["--set", "evaluate_every=0"]
         subprocess.run([sys.executable, "-m", "reidassoc", *arguments], check=True, stdout=subprocess.DEVNULL)
         result = json.loads(Path(place, "run", "result.json").read_text(encoding="utf-8"))
-    kept = {key: result[key] for key in ("recipe", "digest", "method", "dataset", "seed", "flags", "protocols", "labels")}
+    kept = {
+        key: result[key] for key in ("recipe", "digest", "method", "dataset", "seed", "flags", "protocols", "labels")
+    }
     kept |= {"clusters": result["clusters"], "counts": result["counts"], "seconds": result["seconds"]["all_epochs"]}
     kept |= {"environment": result["environment"], "date": date.today().isoformat()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +75,9 @@ def table() -> str:
         figures = f"{spread(shown['rank1'])} | {spread(shown['mAP'])} | {each} | {precision}"
         lines.append(f"| {method} | {figures} | {statistics.median(shown['seconds']):.0f} |")
     machine = f"{first['environment']['device']}, {first['environment']['threads']} threads, torch {first['environment']['torch']}"
-    head = f"{PROTOCOL}, percent, mean ± sample standard deviation over seeds {', '.join(map(str, SEEDS))}, last epoch. "
+    head = (
+        f"{PROTOCOL}, percent, mean ± sample standard deviation over seeds {', '.join(map(str, SEEDS))}, last epoch. "
+    )
     return "\n".join([head + f"Measured on {machine}, {first['date']}.", "", *lines, ""])
 
 

@@ -153,9 +153,7 @@ def test_contract(kind: str, name: str) -> None:
     check(registry.build(kind, name))
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), built_in("clusterers", "associators", "refiners", "objectives"), ids=str
-)
+@pytest.mark.parametrize(("kind", "name"), built_in("clusterers", "associators", "refiners", "objectives"), ids=str)
 def test_parity_and_property_are_tested(kind: str, name: str) -> None:
     assert (kind, name) in TRUST, f"{kind} {name}: name its parity and its property test in TRUST"
     for test in TRUST[kind, name]:

@@ -98,4 +98,6 @@ def test_wrong_options_stop_before_any_work(options: str, message: str) -> None:
 
 def test_no_two_pictures_are_the_same() -> None:
     records = Synthetic(size="tiny").train().visible
-    assert len({records.source.load(row).tobytes() for row in range(0, len(records), 3)}) == len(range(0, len(records), 3))
+    assert len({records.source.load(row).tobytes() for row in range(0, len(records), 3)}) == len(
+        range(0, len(records), 3)
+    )

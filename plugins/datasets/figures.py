@@ -1,219 +1,28 @@
-"""Who somebody is and how they stand: the parameters of a pedestrian, and the figure drawn from them.
-
-Shape (proportions, hair, sleeves, hems, bags, prints, gait) shows in both modalities. Colour shows in visible light only; in
-infrared each garment has an albedo of its own that has nothing to do with its colour.
-"""
+"""The figure of a pedestrian, painted from its parameters and pose, back to front."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from random import Random
-from typing import TypeVar
 
-from reidassoc_plugins.datasets.raster import (
-    ONE,
-    TALL,
-    WIDE,
-    Canvas,
-    Point,
-    Print,
-    box,
-    capsule,
-    cosine,
-    ellipse,
-    root,
-    sine,
+from reidassoc_plugins.datasets.people import (
+    BAG,
+    BELT,
+    EYES,
+    HAIR,
+    HAT,
+    HOSE,
+    INNER,
+    LOWER,
+    LOWER_2,
+    SCARF,
+    SHOES,
+    SKIN,
+    STRAP,
+    TOP,
+    Person,
+    Pose,
 )
-
-# Materials: a canvas holds TONES * material + tone. A material that may carry a print is followed by its second colour.
-(WALL, FLOOR, FIXTURE, FIXTURE_2, CAST, OBSTACLE, SKIN, HAIR, HAT, TOP, TOP_2, INNER, LOWER, LOWER_2, HOSE, SHOES, BAG, STRAP,
- SCARF, BELT, EYES) = range(21)  # fmt: skip
-MATERIALS = 21
-
-Colour = tuple[int, int, int]
-Item = TypeVar("Item")
-
-CLOTHS: tuple[Colour, ...] = (
-    (34, 36, 42), (58, 60, 66), (112, 114, 118), (176, 176, 174), (226, 226, 222), (38, 52, 92), (52, 88, 150), (120, 160, 200),
-    (150, 40, 44), (196, 74, 60), (90, 34, 52), (46, 96, 60), (92, 100, 58), (54, 128, 128), (196, 164, 64), (212, 122, 48),
-    (128, 92, 64), (190, 168, 134), (206, 136, 160), (112, 76, 140),
-)  # fmt: skip
-SKINS: tuple[Colour, ...] = ((224, 186, 158), (206, 162, 132), (176, 128, 98), (134, 94, 70), (98, 68, 52))
-HAIRS: tuple[Colour, ...] = ((28, 24, 24), (44, 34, 30), (78, 54, 38), (128, 96, 60), (168, 140, 96), (120, 118, 116))
-
-
-def pick(random: Random, items: Sequence[Item]) -> Item:
-    """One of the items; `random.choice` without its dependence on the Python version."""
-    return items[random.randrange(len(items))]
-
-
-def spread(random: Random, width: int) -> int:
-    """A whole number in [-width, width], small ones more often (the sum of two uniform ones)."""
-    half = max(0, width) // 2
-    return random.randint(-half, half) + random.randint(-half, half)
-
-
-def luma(colour: Colour) -> int:
-    """Brightness of a colour by ITU-R BT.601, in whole numbers."""
-    return (299 * colour[0] + 587 * colour[1] + 114 * colour[2]) // 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Person:
-    """One identity. Lengths are thousandths of the stature unless they say otherwise; `of(seed, identity)` draws one."""
-
-    stature: int  # ticks
-    shoulders: int  # half-width
-    waist: int  # half-width
-    hips: int  # half-width
-    depth: int  # front to back, thousandths of the width
-    head: int  # height of the head
-    leg: int  # length of the legs
-    arm: int  # radius of the upper arm
-    thigh: int  # radius
-    hair: str
-    hat: str
-    sleeve: int  # thousandths of the arm; 0 is none, above 500 covers the elbow
-    hem: int  # the top's lower edge, below the crotch if positive
-    flare: int  # how much the hem is wider than the hips, thousandths of the hips
-    front: str  # closed, open, zip
-    cloth: Print
-    lower: str  # trousers, shorts, skirt
-    lower_length: int  # thousandths of the leg
-    lower_flare: int  # thousandths of the hips
-    lower_stripe: bool
-    boots: int  # height of the shoe, thousandths of the shin
-    bag: str
-    bag_side: int  # +1, -1
-    bag_size: int
-    scarf: bool
-    belt: bool
-    left_arm: str
-    right_arm: str
-    phase: int  # degrees of the gait cycle this person was caught in
-    stride: int  # degrees of swing
-    colour: tuple[Colour, ...]  # per material
-    albedo: tuple[int, ...]  # per material, 0 to 255
-
-    @classmethod
-    def of(cls, seed: int, identity: int) -> Person:
-        """The person with this number in the world with this seed."""
-        random = Random(f"{seed}/person/{identity}")
-        slight = random.randint(0, 1000)
-        shoulders = 96 + 50 * slight // 1000 + spread(random, 14)
-        lower = pick(random, ("trousers", "trousers", "trousers", "shorts", "skirt", "skirt"))
-        length = {"trousers": (930, 1000), "shorts": (250, 560), "skirt": (300, 900)}[lower]
-        kind = pick(random, ("plain", "plain", "bars", "bars", "poles", "checks", "block", "disc", "yoke", "sash", "dots"))
-        period = random.randint(700, 1500)
-        colours, albedos = cls._materials(random)
-        return cls(
-            stature=random.randint(13200, 14500),
-            shoulders=shoulders,
-            waist=random.randint(70, 118),
-            hips=random.randint(82, 120),
-            depth=random.randint(500, 760),
-            head=random.randint(114, 146),
-            leg=random.randint(420, 525),
-            arm=random.randint(21, 39),
-            thigh=random.randint(38, 64),
-            hair=pick(random, ("bald", "short", "short", "bob", "long", "long", "tail", "bun", "curls")),
-            hat=pick(random, ("none", "none", "none", "none", "cap", "beanie", "brim", "hood")),
-            sleeve=pick(random, (0, 300, 380, 650, 1000, 1000, 1000)),
-            hem=pick(random, (-60, -30, 0, 30, 70, 150, 230)) + random.randint(-12, 12),
-            flare=random.randint(-80, 260),
-            front=pick(random, ("closed", "closed", "closed", "open", "open", "zip")),
-            cloth=Print(kind=kind, period=period, duty=period * random.randint(30, 65) // 100),
-            lower=lower,
-            lower_length=random.randint(*length),
-            lower_flare=random.randint(-50, 520),
-            lower_stripe=random.randrange(3) == 0,
-            boots=pick(random, (60, 60, 120, 300, 550)),
-            bag=pick(random, ("none", "none", "backpack", "shoulder", "cross", "hand", "tote", "case")),
-            bag_side=pick(random, (-1, 1)),
-            bag_size=random.randint(60, 105),
-            scarf=random.randrange(4) == 0,
-            belt=random.randrange(3) == 0,
-            left_arm=pick(random, ("swing", "swing", "swing", "pocket", "phone", "strap")),
-            right_arm=pick(random, ("swing", "swing", "swing", "pocket", "phone", "strap")),
-            phase=random.randrange(360),
-            stride=random.randint(12, 32),
-            colour=colours,
-            albedo=albedos,
-        )
-
-    @staticmethod
-    def _materials(random: Random) -> tuple[tuple[Colour, ...], tuple[int, ...]]:
-        """Colour and infrared albedo per material, drawn apart. What touches differs enough in both to leave an edge."""
-        colours: list[Colour] = [(0, 0, 0)] * MATERIALS
-        albedos = [0] * MATERIALS
-
-        def dye(material: int, other: int | None, least: int) -> None:
-            """Dye a cloth; at least `least` grey levels away from the cloth beside it, in either modality."""
-            for _ in range(40):
-                red, green, blue = pick(random, CLOTHS)
-                colours[material] = (red + spread(random, 16), green + spread(random, 16), blue + spread(random, 16))
-                if other is None or abs(luma(colours[material]) - luma(colours[other])) >= least:
-                    break
-            for _ in range(40):
-                albedos[material] = random.randint(30, 235)
-                if other is None or abs(albedos[material] - albedos[other]) >= least:
-                    break
-
-        colours[SKIN], albedos[SKIN] = pick(random, SKINS), random.randint(165, 195)
-        colours[HAIR], albedos[HAIR] = pick(random, HAIRS), random.randint(45, 120)
-        colours[EYES], albedos[EYES] = (40, 32, 30), 60
-        dye(TOP, None, 0)
-        dye(TOP_2, TOP, 45)
-        dye(INNER, TOP, 40)
-        dye(LOWER, TOP, 30)
-        dye(LOWER_2, LOWER, 45)
-        dye(HOSE, LOWER, 40)
-        dye(SHOES, LOWER, 25)
-        dye(BAG, TOP, 40)
-        dye(STRAP, TOP, 40)
-        dye(SCARF, TOP, 40)
-        dye(HAT, HAIR, 30)
-        dye(BELT, LOWER, 40)
-        return tuple(colours), tuple(albedos)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pose:
-    """How a person stands in one picture. Angles in degrees, places in ticks, `lift` in thousandths of the picture."""
-
-    yaw: int  # 0 faces the camera, positive turns to the right
-    phase: int
-    swing: int  # degrees of arm swing
-    abduct: int  # degrees the arms stand off
-    lean: int  # ticks from hip to head
-    nod: int  # ticks the head is turned aside
-    middle: int  # where the body's axis is, ticks from the left
-    crown: int  # where the top of the head is, ticks from the top
-    scale: int  # thousandths of the natural size
-    breadth: int  # thousandths of the natural width
-
-    @classmethod
-    def of(cls, random: Random, person: Person, *, yaw: int, zoom: int, drop: int, jitter: int) -> Pose:
-        """A pose near the person's own, in a camera's view; `jitter` in thousandths is how far it may stray."""
-
-        def stray(width: int) -> int:
-            return spread(random, width * jitter // 1000)
-
-        scale = zoom * (1000 + stray(90)) // 1000
-        spare = TALL - person.stature * scale // 1000
-        return cls(
-            yaw=yaw + stray(50),
-            phase=person.phase + stray(200),
-            swing=person.stride + stray(24),
-            abduct=10 + stray(16),
-            lean=stray(700),
-            nod=stray(360),
-            middle=WIDE // 2 + stray(900),
-            crown=spare * 45 // 100 + drop + stray(800),
-            scale=scale,
-            breadth=1000 + stray(160),
-        )
+from reidassoc_plugins.datasets.raster import ONE, Canvas, Point, box, capsule, cosine, ellipse, root, sine
 
 
 @dataclass(kw_only=True)
@@ -314,11 +123,20 @@ class Figure:
         if 0 < covered < 500:
             end = self._between(hip, knee, 2 * covered)
             loose = wide * (1000 + max(0, person.lower_flare) // 2) // 1000
-            self.canvas.paint([(hip[0] - wide, hip[1]), (hip[0] + wide, hip[1]), (end[0] + loose, end[1]), (end[0] - loose, end[1])], LOWER)
+            self.canvas.paint(
+                [(hip[0] - wide, hip[1]), (hip[0] + wide, hip[1]), (end[0] + loose, end[1]), (end[0] - loose, end[1])],
+                LOWER,
+            )
         if person.lower_stripe and covered >= 500:
             rim = side * slim * 55 // 100
-            self.canvas.paint(capsule((hip[0] + rim, hip[1]), (knee[0] + rim, knee[1]), thin // 3, thin // 3), LOWER_2, flat=True)
-            self.canvas.paint(capsule((knee[0] + rim, knee[1]), (ankle[0] + rim // 2, ankle[1]), thin // 3, thin // 3), LOWER_2, flat=True)
+            self.canvas.paint(
+                capsule((hip[0] + rim, hip[1]), (knee[0] + rim, knee[1]), thin // 3, thin // 3), LOWER_2, flat=True
+            )
+            self.canvas.paint(
+                capsule((knee[0] + rim, knee[1]), (ankle[0] + rim // 2, ankle[1]), thin // 3, thin // 3),
+                LOWER_2,
+                flat=True,
+            )
 
     @staticmethod
     def _between(start: Point, end: Point, thousandths: int) -> Point:
@@ -339,7 +157,9 @@ class Figure:
         self.canvas.paint([mid_left, mid_right, low_right, low_left], LOWER)
         if person.lower_stripe:
             band = self.length(28)
-            self.canvas.paint([(low_left[0], low_left[1] - band), (low_right[0], low_right[1] - band), low_right, low_left], LOWER_2)
+            self.canvas.paint(
+                [(low_left[0], low_left[1] - band), (low_right[0], low_right[1] - band), low_right, low_left], LOWER_2
+            )
 
     def _torso(self) -> None:
         person, paint = self.person, self.canvas.paint
@@ -368,15 +188,35 @@ class Figure:
             x, y = self.place(0, self.shoulder - slope, self.half(person.waist) * 7 // 10)
             low_x, low_y = self.place(0, hem, self.half(person.waist) * 7 // 10)
             gap = self.breadth(34 if person.front == "open" else 6) * max(500, abs(cosine(self.pose.yaw))) // ONE
-            paint([(x - gap * 3 // 4, y), (x + gap * 3 // 4, y), (low_x + gap, low_y), (low_x - gap, low_y)], INNER, flat=True)
+            paint(
+                [(x - gap * 3 // 4, y), (x + gap * 3 // 4, y), (low_x + gap, low_y), (low_x - gap, low_y)],
+                INNER,
+                flat=True,
+            )
         if person.belt and person.lower != "skirt":
             band = self.length(9)
             line = self.belt_line if person.hem < 20 else middle + self.length(20)
             left, right = self.level(line, waist * 104 // 100)
-            paint([(left[0], left[1] - band), (right[0], right[1] - band), (right[0], right[1] + band), (left[0], left[1] + band)], BELT)
+            paint(
+                [
+                    (left[0], left[1] - band),
+                    (right[0], right[1] - band),
+                    (right[0], right[1] + band),
+                    (left[0], left[1] + band),
+                ],
+                BELT,
+            )
         if person.scarf:
             paint(ellipse(self.place(0, self.shoulder - slope), self.breadth(58), self.length(24)), SCARF)
-            paint(capsule(self.place(self.breadth(20), self.shoulder), self.place(self.breadth(26), middle), self.breadth(15), self.breadth(18)), SCARF)
+            paint(
+                capsule(
+                    self.place(self.breadth(20), self.shoulder),
+                    self.place(self.breadth(26), middle),
+                    self.breadth(15),
+                    self.breadth(18),
+                ),
+                SCARF,
+            )
 
     def _arm(self, side: int) -> None:
         person = self.person
@@ -406,17 +246,31 @@ class Figure:
         cover = person.sleeve
         if habit != "pocket":
             paint(ellipse(hand, wrist * 11 // 10, wrist * 13 // 10), SKIN)
-        paint(capsule(elbow, hand, elbow_r, wrist), TOP if cover >= 1000 else SKIN, cloth=cloth if cover >= 1000 else None)
+        paint(
+            capsule(elbow, hand, elbow_r, wrist), TOP if cover >= 1000 else SKIN, cloth=cloth if cover >= 1000 else None
+        )
         if 500 < cover < 1000:
-            paint(capsule(elbow, self._between(elbow, hand, 2 * cover - 1000), elbow_r * 11 // 10, elbow_r), TOP, cloth=cloth)
+            paint(
+                capsule(elbow, self._between(elbow, hand, 2 * cover - 1000), elbow_r * 11 // 10, elbow_r),
+                TOP,
+                cloth=cloth,
+            )
         paint(capsule(joint, elbow, thick, elbow_r), TOP if cover > 500 else SKIN, cloth=cloth if cover > 500 else None)
         if 0 < cover <= 500:
-            paint(capsule(joint, self._between(joint, elbow, 2 * cover), thick * 12 // 10, thick * 12 // 10), TOP, cloth=cloth)
+            paint(
+                capsule(joint, self._between(joint, elbow, 2 * cover), thick * 12 // 10, thick * 12 // 10),
+                TOP,
+                cloth=cloth,
+            )
 
     def _face(self) -> tuple[Point, int, int]:
         """Centre and half-axes of the head."""
         x, y = self.place(0, self.length(self.person.head) // 2)
-        return (x + self.pose.nod // 3, y), self.breadth(self.person.head * 37 // 100), self.length(self.person.head) // 2
+        return (
+            (x + self.pose.nod // 3, y),
+            self.breadth(self.person.head * 37 // 100),
+            self.length(self.person.head) // 2,
+        )
 
     def _mane(self) -> None:
         (x, y), wide, tall = self._face()
@@ -426,13 +280,23 @@ class Figure:
             self.canvas.paint([(x - wide, y), (x + wide, y), (x + sweep, low), (x - sweep, low)], HAIR)
         else:
             back = x - (sine(self.pose.yaw) * wide // ONE) * 12 // 10 + self.person.bag_side * wide // 2
-            self.canvas.paint(capsule((back, y), (back + self.person.bag_side * wide // 2, y + 2 * tall), wide // 2, wide // 4), HAIR)
+            self.canvas.paint(
+                capsule((back, y), (back + self.person.bag_side * wide // 2, y + 2 * tall), wide // 2, wide // 4), HAIR
+            )
 
     def _head(self) -> None:
         person, paint = self.person, self.canvas.paint
         (x, y), wide, tall = self._face()
         ahead = wide * sine(self.pose.yaw) // ONE
-        cap = {"bald": (0, 0), "short": (104, 100), "bob": (122, 104), "long": (116, 106), "tail": (106, 102), "bun": (106, 102), "curls": (150, 118)}
+        cap = {
+            "bald": (0, 0),
+            "short": (104, 100),
+            "bob": (122, 104),
+            "long": (116, 106),
+            "tail": (106, 102),
+            "bun": (106, 102),
+            "curls": (150, 118),
+        }
         across, down = cap[person.hair]
         if person.hair == "bun":
             paint(ellipse((x - ahead // 2, y - tall), wide * 6 // 10, tall * 4 // 10), HAIR)
@@ -442,17 +306,41 @@ class Figure:
         if person.hair in ("bob", "long"):
             side = wide * (128 if person.hair == "bob" else 118) // 100
             low = y + tall * (75 if person.hair == "bob" else 130) // 100
-            paint([(x - ahead // 4 - wide, y - tall // 4), (x - ahead // 4 + wide, y - tall // 4), (x - ahead // 3 + side, low), (x - ahead // 3 - side, low)], HAIR)
+            paint(
+                [
+                    (x - ahead // 4 - wide, y - tall // 4),
+                    (x - ahead // 4 + wide, y - tall // 4),
+                    (x - ahead // 3 + side, low),
+                    (x - ahead // 3 - side, low),
+                ],
+                HAIR,
+            )
         face = wide * (1000 if not across else 860) // 1000
         paint(ellipse((x + ahead // 4, y + tall * 12 // 100), face, tall * 86 // 100), SKIN)
         if across:
             paint(ellipse((x + ahead // 8, y - tall * 68 // 100), wide * 9 // 10, tall * 38 // 100), HAIR)
         for eye in (-1, 1):
-            paint(ellipse((x + ahead // 2 + eye * wide * 36 // 100, y + tall // 12), wide // 9, tall // 14), EYES, flat=True)
-        paint(box(x + ahead // 2 - wide // 4, y + tall * 54 // 100, x + ahead // 2 + wide // 4, y + tall * 62 // 100), EYES, flat=True)
+            paint(
+                ellipse((x + ahead // 2 + eye * wide * 36 // 100, y + tall // 12), wide // 9, tall // 14),
+                EYES,
+                flat=True,
+            )
+        paint(
+            box(x + ahead // 2 - wide // 4, y + tall * 54 // 100, x + ahead // 2 + wide // 4, y + tall * 62 // 100),
+            EYES,
+            flat=True,
+        )
         if person.hat == "cap":
             paint(ellipse((x, y - tall * 55 // 100), wide * 11 // 10, tall * 52 // 100), HAT)
-            paint(box(x - wide * 8 // 10 + ahead // 2, y - tall * 36 // 100, x + wide * 8 // 10 + ahead, y - tall * 18 // 100), HAT)
+            paint(
+                box(
+                    x - wide * 8 // 10 + ahead // 2,
+                    y - tall * 36 // 100,
+                    x + wide * 8 // 10 + ahead,
+                    y - tall * 18 // 100,
+                ),
+                HAT,
+            )
         elif person.hat == "beanie":
             paint(ellipse((x, y - tall * 62 // 100), wide * 114 // 100, tall * 62 // 100), HAT)
             paint(box(x - wide * 116 // 100, y - tall * 45 // 100, x + wide * 116 // 100, y - tall * 15 // 100), HAT)
@@ -463,14 +351,29 @@ class Figure:
             crown = y - tall * 38 // 100
             paint([(x - wide * 125 // 100, crown), (x, y - tall * 118 // 100), (x + wide * 125 // 100, crown)], TOP)
             for side in (-1, 1):
-                paint(capsule((x + side * wide, y - tall // 2), (x + side * wide * 12 // 10, y + tall), wide * 3 // 10, wide * 4 // 10), TOP)
+                paint(
+                    capsule(
+                        (x + side * wide, y - tall // 2),
+                        (x + side * wide * 12 // 10, y + tall),
+                        wide * 3 // 10,
+                        wide * 4 // 10,
+                    ),
+                    TOP,
+                )
 
     def _pack(self) -> None:
         size, deep = self.breadth(self.person.bag_size), self.half(self.person.waist)
         x, y = self.place(0, self.shoulder, -deep * 13 // 10)
         wide = size * max(abs(cosine(self.pose.yaw)), 500) // ONE + size * 45 // 100
-        self.canvas.paint([(x - wide * 8 // 10, y - self.length(25)), (x + wide * 8 // 10, y - self.length(25)), (x + wide, y + self.length(60)),
-                           (x + wide, y + self.length(240)), (x - wide, y + self.length(240)), (x - wide, y + self.length(60))], BAG)  # fmt: skip
+        corners = [
+            (x - wide * 8 // 10, y - self.length(25)),
+            (x + wide * 8 // 10, y - self.length(25)),
+            (x + wide, y + self.length(60)),
+            (x + wide, y + self.length(240)),
+            (x - wide, y + self.length(240)),
+            (x - wide, y + self.length(60)),
+        ]
+        self.canvas.paint(corners, BAG)
 
     def _straps(self) -> None:
         person, paint = self.person, self.canvas.paint
@@ -480,7 +383,9 @@ class Figure:
             for edge in (-1, 1):
                 x, y = self.place(0, self.shoulder)
                 top = (x + edge * shoulder * 62 // 100, y - self.length(6))
-                paint(capsule(top, (x + edge * shoulder * 70 // 100, y + self.length(170)), band, band), STRAP, flat=True)
+                paint(
+                    capsule(top, (x + edge * shoulder * 70 // 100, y + self.length(170)), band, band), STRAP, flat=True
+                )
         elif person.bag in ("cross", "shoulder", "tote"):
             across = -side if person.bag == "cross" else side
             start_x, start_y = self.place(0, self.shoulder)
@@ -498,6 +403,14 @@ class Figure:
         size = self.breadth(person.bag_size)
         paint(capsule((x, y), (x, y + size // 2), self.breadth(9), self.breadth(9)), STRAP, flat=True)
         if person.bag == "hand":
-            paint([(x - size * 6 // 10, y + size // 2), (x + size * 6 // 10, y + size // 2), (x + size * 8 // 10, y + size * 2), (x - size * 8 // 10, y + size * 2)], BAG)
+            paint(
+                [
+                    (x - size * 6 // 10, y + size // 2),
+                    (x + size * 6 // 10, y + size // 2),
+                    (x + size * 8 // 10, y + size * 2),
+                    (x - size * 8 // 10, y + size * 2),
+                ],
+                BAG,
+            )
         else:
             paint(box(x - size * 11 // 10, y + size // 2, x + size * 11 // 10, y + size * 2), BAG)

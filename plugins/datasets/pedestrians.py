@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from reidassoc_plugins.datasets.figures import Figure, Person, Pose
+from reidassoc_plugins.datasets.figures import Figure
+from reidassoc_plugins.datasets.people import Person, Pose
 from reidassoc_plugins.datasets.raster import Canvas
 from reidassoc_plugins.datasets.scenery import INFRARED_CAMERAS, VISIBLE_CAMERAS, Camera, Picture, ground, occlude
 
@@ -92,7 +93,9 @@ class World:
         if not self.visible_cameras or not self.infrared_cameras or len(set(both)) < len(both):
             raise ValueError(f"cameras must be distinct, and at least one per modality; got {both}")
         if not set(self.infrared_cameras) <= set(INFRARED_CAMERAS) or set(self.visible_cameras) & set(INFRARED_CAMERAS):
-            raise ValueError(f"cameras {INFRARED_CAMERAS} are the infrared ones and no others; got {self.infrared_cameras}")
+            raise ValueError(
+                f"cameras {INFRARED_CAMERAS} are the infrared ones and no others; got {self.infrared_cameras}"
+            )
 
     def identities(self, split: Split) -> range:
         """The identity numbers of a split."""
@@ -142,7 +145,9 @@ class World:
         """Every picture of a modality of a split."""
         shots = self.shots(split, infrared=infrared)
         images = np.empty((len(shots), self.height, self.width, 3), dtype=np.uint8)
-        for row, key in enumerate(zip(shots.identity.tolist(), shots.camera.tolist(), shots.frame.tolist(), strict=True)):
+        for row, key in enumerate(
+            zip(shots.identity.tolist(), shots.camera.tolist(), shots.frame.tolist(), strict=True)
+        ):
             images[row] = self.picture(*key)
         return Gathered(shots=shots, images=images)
 
@@ -180,7 +185,12 @@ SIZES: dict[str, World] = {
     "tiny": World(train_identities=16, test_identities=6, height=48, width=24),
     "default": World(),
     "sysu": World(
-        train_identities=395, test_identities=96, height=288, width=144, train_total=(22258, 11909), test_total=(6775, 3803)
+        train_identities=395,
+        test_identities=96,
+        height=288,
+        width=144,
+        train_total=(22258, 11909),
+        test_total=(6775, 3803),
     ),
 }
 
@@ -194,5 +204,7 @@ def sheet(world: World, identities: Sequence[int], *, height: int = 192, width: 
     for row, identity in enumerate(identities):
         for column, camera in enumerate(cameras):
             top, left = row * cell_height + rim, column * cell_width + rim
-            page[top : top + height, left : left + width] = world.picture(identity, camera, 1, height=height, width=width)
+            page[top : top + height, left : left + width] = world.picture(
+                identity, camera, 1, height=height, width=width
+            )
     return page

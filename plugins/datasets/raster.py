@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +92,9 @@ class Print:
 
     def holds(self, columns: Ticks, rows: Ticks) -> npt.NDArray[np.bool_]:
         """Where the print is: (rows, columns) bool."""
+        return np.asarray(self._holds(columns, rows), dtype=np.bool_)
+
+    def _holds(self, columns: Ticks, rows: Ticks) -> Any:  # numpy types its operators so
         across = ((columns - self.origin[0]) * ONE // max(self.squeeze, 256))[None, :]
         down = (rows - self.origin[1])[:, None]
         period, duty = self.period, self.duty
@@ -162,7 +166,7 @@ class Canvas:
 
     def _spans(self, row: Ticks) -> tuple[Ticks, Ticks]:
         """Where each row enters and leaves each shape: two (shapes, rows) arrays of ticks."""
-        padded = [(corners + [corners[-1]] * EDGES)[: EDGES - 1] + [corners[-1]] for corners, _, _, _ in self.shapes]
+        padded = [[*(corners + [corners[-1]] * EDGES)[: EDGES - 1], corners[-1]] for corners, _, _, _ in self.shapes]
         corner = np.array(padded, dtype=np.int64)
         following = np.roll(corner, -1, axis=1)
         x, y = corner[..., 0], corner[..., 1]

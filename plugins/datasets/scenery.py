@@ -1,7 +1,8 @@
 """Where a pedestrian is seen: cameras, the near-neutral scenes before them, and what their sensors make of the light.
 
-A camera turns the material numbers of a canvas into grey levels or colours (`Camera.expose`). Backgrounds are nearly neutral and low in
-contrast, and exposure, white balance, blur and noise vary by less than identities do: what a network finds first is the person.
+A camera turns the material numbers of a canvas into grey levels or colours (`Camera.expose`). Backgrounds are nearly neutral
+and low in contrast, and exposure, white balance, blur and noise vary by less than identities do: what a network finds first
+is the person.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 
-from reidassoc_plugins.datasets.figures import (
+from reidassoc_plugins.datasets.people import (
     CAST,
     EYES,
     FIXTURE,
@@ -106,7 +107,14 @@ class Camera:
     def palette(self, person: Person, *, gap: int) -> Light:
         """What each number on a canvas looks like: (TONES * MATERIALS, channels) light, 0 to 65 535."""
         wall, floor, dark, bright = self.scene
-        greys = {WALL: wall, FLOOR: floor, FIXTURE: dark, FIXTURE_2: bright, CAST: floor * 88 // 100, OBSTACLE: wall * 92 // 100}
+        greys = {
+            WALL: wall,
+            FLOOR: floor,
+            FIXTURE: dark,
+            FIXTURE_2: bright,
+            CAST: floor * 88 // 100,
+            OBSTACLE: wall * 92 // 100,
+        }
         rows: list[tuple[int, ...]] = []
         for material in range(MATERIALS):
             if material in greys:

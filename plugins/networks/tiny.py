@@ -32,6 +32,9 @@ class OrientedEdges(nn.Module):
     the place of pretrained weights.
     """
 
+    luma: Tensor
+    tuning: Tensor
+
     def __init__(self, grid: tuple[int, int]) -> None:
         super().__init__()
         self.grid = grid
@@ -69,7 +72,7 @@ def local_mean(x: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 class TinyNet(nn.Module):
-    """Fixed edges plus a learnt correction that starts at zero, on a spatial grid; an orthogonal projection; a neck per modality."""
+    """Fixed edges plus a learnt correction that starts at zero, on a grid; an orthogonal projection; a neck per modality."""
 
     def __init__(self, *, width: int, channels: int, size: tuple[int, int]) -> None:
         super().__init__()
@@ -106,7 +109,7 @@ class TinyNet(nn.Module):
     @staticmethod
     def by_modality(norms: nn.ModuleDict, streams: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Normalise the streams of each modality together, so that visible and augmented share their statistics."""
-        out = {}
+        out: dict[str, Tensor] = {}
         for modality in Modality:
             own = {stream: x for stream, x in streams.items() if MODALITY_OF[stream] is modality}
             if own:

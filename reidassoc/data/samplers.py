@@ -41,8 +41,8 @@ class Sampler:
             pools = []
             for modality in Modality:
                 groups = rows_by_label(hard[modality, str(modality)]).values()
-                visible = modality is Modality.VISIBLE
-                pools.append(Pool(tuple(Pair(rows, none) if visible else Pair(none, rows) for rows in groups)))
+                first = modality is Modality.VISIBLE
+                pools.append(Pool(tuple(Pair(rows, none) if first else Pair(none, rows) for rows in groups)))
             return Sampler(sampling, tuple(pools), identities, images)
         spaces = [SHARED] if sampling == "shared" else [str(modality) for modality in Modality]
         pools = []
