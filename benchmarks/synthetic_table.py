@@ -3,7 +3,8 @@
     python benchmarks/synthetic_table.py            # run what is missing, then write the table
     python benchmarks/synthetic_table.py --table    # only write the table from what is stored
 
-Cells are stored in benchmarks/results/synthetic/METHOD-SEED.json, the table in benchmarks/results/synthetic.md.
+Cells are stored in benchmarks/results/synthetic/METHOD-SEED.json, the table in
+ benchmarks/results/synthetic.md and in docs/synthetic.md.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 STORE = HERE / "results" / "synthetic"
 TABLE = HERE / "results" / "synthetic.md"
+PAGE = HERE.parent / "docs" / "synthetic.md"  # the table stands between these two lines of it
+START, END = "<!-- table: benchmarks/synthetic_table.py -->", "<!-- end of table -->"
 SEEDS = (0, 1, 2)
 METHODS = {
     "base": ["--recipe", "base/synthetic"],
@@ -88,15 +91,20 @@ def spread(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", action="store_true", help="only write the table")
-    if not parser.parse_args().table:
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), help="run these alone")
+    given = parser.parse_args()
+    if not given.table:
         for seed in SEEDS:
-            for method in METHODS:
+            for method in given.methods:
                 path = STORE / f"{method}-{seed}.json"
                 if not path.exists():
                     run_cell(method, seed, path)
                     print(method, seed, cell(method, seed), flush=True)
-    TABLE.write_text(table(), encoding="utf-8")
-    print(table())
+    if all((STORE / f"{method}-{seed}.json").exists() for method in METHODS for seed in SEEDS):
+        TABLE.write_text(table(), encoding="utf-8")
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+        PAGE.write_text(before + START + "\n" + table() + END + rest.partition(END)[2], encoding="utf-8")
+        print(table())
 
 
 if __name__ == "__main__":

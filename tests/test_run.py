@@ -267,3 +267,15 @@ def test_oracle_runs_are_flagged(small: Recipe, tmp_path: Path) -> None:
     result = ra.run(recipe, out=tmp_path / "run", device="cpu")
     assert result.data["flags"] == ["uses true identities"]
     assert result.labels["visible/precision_cross"] > 0.5
+
+
+def test_the_exported_tree_gives_the_same_run_as_memory(finished: Path, tmp_path: Path) -> None:
+    from conftest import SMALL
+
+    from reidassoc.data.export import export
+
+    export(registry.build("datasets", "synthetic(size='tiny')"), tmp_path / "tree", layout="sysu_mm01")
+    recipe = ra.choose(recipe="mult/synthetic", dataset="sysu_mm01", root=str(tmp_path / "tree"), changes=SMALL)
+    result = ra.run(recipe, out=tmp_path / "run", device="cpu")
+    assert result.protocols == json.loads((finished / "result.json").read_text())["protocols"]
+    assert rows_without_times(tmp_path / "run") == rows_without_times(finished)
