@@ -1,0 +1,88 @@
+"""What the docs show runs: README's Python, the example plug-in, the example recipe; every link points to something."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from reidassoc import registry
+from reidassoc.cli import cli
+from reidassoc.pipeline import associate, compose
+from reidassoc.recipe import load_recipe
+from reidassoc.testing import check_associator, toy_scene
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+
+
+def test_the_readme_s_three_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run, label, _ = blocks("README.md", "python")
+    (tmp_path / "lines.py").write_text(run)
+    assert 0 < runpy.run_path("lines.py")["result"].protocols["all-search single-shot"]["mAP"]["mean"] <= 100
+    scene = toy_scene()
+    (tmp_path / "lines.py").write_text("import reidassoc as ra\n" + label)
+    names = {m: scene.features[m].x for m in ("visible", "infrared")}
+    found = runpy.run_path("lines.py", init_globals=names)["labels"]
+    assert len(found.cross.visible) == len(scene.features.visible)
+
+
+def test_the_readme_s_plugin_keeps_its_contract_and_its_promise(tmp_path: Path) -> None:
+    path = tmp_path / "my_idea.py"
+    path.write_text(blocks("README.md", "python")[2])
+    (entry,) = registry.load_file(str(path))
+    assert entry.name == "my_idea"
+    idea = registry.build("associators", "my_idea(power=3.0)")
+    check_associator(idea)
+    scene = toy_scene()
+    cross = associate(idea, scene).cross
+    assert cross is not None
+    unit = scene.clustering.own.map(lambda c: torch.nn.functional.normalize(c.centroids.double(), dim=1))
+    cost = (1 - unit.visible @ unit.infrared.T).numpy() ** 3
+    best = dict(zip(*linear_sum_assignment(cost), strict=True))
+    for own, partner in zip(scene.clustering.own.visible.labels.tolist(), cross.visible.hard.tolist(), strict=True):
+        assert partner == best.get(own, -1)
+
+
+def test_the_example_recipe_composes(tmp_path: Path) -> None:
+    (text,) = blocks("docs/recipes.md", "yaml")
+    (tmp_path / "mine.yaml").write_text(text)
+    assert len(compose(load_recipe(str(tmp_path / "mine.yaml"))).methods) == 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_options_named_in_the_docs_exist(page: Path) -> None:
+    for line in re.findall(
+        r"reidassoc ((?:run|evaluate|list|show|associate|data)[^`\n]*)", page.read_text(encoding="utf-8")
+    ):
+        command = cli.commands[line.split()[0]]
+        if line.split()[0] == "data":
+            command = command.commands[line.split()[1]]  # type: ignore[attr-defined]
+        known = {option for parameter in command.params for option in parameter.opts}
+        for option in re.findall(r"(?<=\s)--[a-z]+", line):
+            assert option in known, f"{page.name}: reidassoc {line} has no {option}"
+
+
+def test_nothing_refers_to_what_is_outside() -> None:
+    for path in [
+        *PAGES,
+        *ROOT.glob("reidassoc/**/*.py"),
+        *ROOT.glob("plugins/**/*.py"),
+        *ROOT.glob("benchmarks/**/*.py"),
+    ]:
+        assert "../shared" not in path.read_text(encoding="utf-8"), path
