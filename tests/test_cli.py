@@ -50,7 +50,7 @@ def test_run_prints_a_table_and_the_folder(ran: tuple[Path, subprocess.Completed
     folder, done = ran
     assert done.returncode == 0, done.stderr
     assert "all-search single-shot" in done.stdout
-    assert "precision V–R" in done.stdout
+    assert "pair precision, across modalities" in done.stdout
     assert done.stdout.rstrip().endswith("Run folder: runs/mult-synthetic-1")
     assert "epoch   4  cross" in done.stderr
     assert (folder / "log.txt").read_text().count("epoch ") == 5

@@ -49,7 +49,9 @@ def chance(dataset: Dataset, pictures: Pair[Tensor]) -> float:
     return float(np.mean([mean_average_precision(dataset, features) for features in draws]))
 
 
-def test_raw_pixels_say_next_to_nothing_across_modalities(dataset: Dataset, pictures: Pair[Tensor], chance: float) -> None:
+def test_raw_pixels_say_next_to_nothing_across_modalities(
+    dataset: Dataset, pictures: Pair[Tensor], chance: float
+) -> None:
     raw = mean_average_precision(dataset, pictures.map(lambda p: p.float().flatten(1)))
     assert raw <= 2 * chance, f"raw pixels {raw:.1f} mAP, chance {chance:.1f}"
 
@@ -60,7 +62,9 @@ def test_oriented_edges_say_something(dataset: Dataset, pictures: Pair[Tensor], 
     assert 3 * chance <= found <= 8 * chance, f"edges {found:.1f} mAP, chance {chance:.1f}"
 
 
-def test_stage_1_learns_each_modality(dataset: Dataset, pictures: Pair[Tensor], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_stage_1_learns_each_modality(
+    dataset: Dataset, pictures: Pair[Tensor], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Leave-one-out Rank-1 within each modality of unseen identities, after stage 1 alone."""
     from reidassoc.engine import checkpoint
     from reidassoc.engine.folder import RunFolder

@@ -18,6 +18,7 @@ def list_plugins(kind: str | None, plugins: tuple[str, ...]) -> None:
       reidassoc list
       reidassoc list associators
     """
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -29,7 +30,7 @@ def list_plugins(kind: str | None, plugins: tuple[str, ...]) -> None:
         registry.load_file(file)
     console = Console(highlight=False)
     for each in [registry.kind_of(kind)] if kind else KINDS:
-        table = Table(title=each, title_justify="left", title_style="bold", show_lines=False)
+        table = Table(title=each, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("name", no_wrap=True)
         table.add_column("what it does")
         table.add_column("paper")
@@ -57,6 +58,7 @@ def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     """
     import inspect
 
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -85,7 +87,7 @@ def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
             console.print(f"\nPaper: {entry.paper}", markup=False)
         if needed := sorted(getattr(cls, "needs", ())):
             console.print(f"Needs: {', '.join(needed)}")
-        table = Table("option", "type", "default", "range", "meaning", title_justify="left")
+        table = Table("option", "type", "default", "range", "meaning", box=SIMPLE_HEAD, pad_edge=False)
         for option in options_of(cls):
             row = (option.name, option.type, option.default, option.range, option.doc)
             table.add_row(*map(_plain, row))

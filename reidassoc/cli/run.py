@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -96,4 +95,4 @@ def run(
         raise Interrupted(message) from None
     finally:
         log.close()
-    result_table(result, width=None if os.isatty(1) else 110)
+    result_table(result)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from reidassoc.engine.associate import Associated
@@ -13,74 +15,83 @@ from reidassoc.engine.result import Result
 from reidassoc.types import Modality
 
 COLUMNS = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP"}
-LABEL_COLUMNS = {
-    "precision_visible": "precision V",
-    "precision_infrared": "precision R",
-    "precision_cross": "precision V–R",
-    "recall_cross": "recall V–R",
-    "ari": "ARI",
-    "association_rate": "associated",
-    "coverage_visible": "coverage V",
-    "coverage_infrared": "coverage R",
+NARROW = ("rank1", "rank10", "mAP", "mINP")  # what is shown where all of them don't fit
+WIDE = 100  # characters
+LABEL_ROWS = {
+    "precision_visible": "pair precision, visible",
+    "precision_infrared": "pair precision, infrared",
+    "precision_cross": "pair precision, across modalities",
+    "recall_cross": "pair recall, across modalities",
+    "ari": "adjusted Rand index",
+    "association_rate": "clusters that hold both modalities",
+    "coverage_visible": "coverage, visible",
+    "coverage_infrared": "coverage, infrared",
 }
+
+
+def console_of(width: int | None = None) -> Console:
+    return Console(width=width, highlight=False)
 
 
 def result_table(result: Result, width: int | None = None) -> None:
     """Print retrieval, label quality and the run folder."""
-    console = Console(width=width, highlight=False)
+    console = console_of(width)
     method = result.data["method"]["associator"] or "one modality at a time"
     flags = "".join(f"; {flag}" for flag in result.data["flags"])
     title = f"{method} on {result.data['dataset']['spec']}, seed {result.data['seed']}, last epoch{flags}"
-    print_protocols(console, result.protocols, title, result.data["best_epoch_oracle"])
+    print_protocols(console, result.protocols, title)
+    for protocol, best in list(result.data["best_epoch_oracle"].items())[:1]:
+        figures = f"Rank-1 {best['rank1']['mean']:.1f}, mAP {best['mAP']['mean']:.1f}"
+        console.print(
+            f"Best epoch on the test set (an oracle, not the result): {best['epoch']}, {protocol}: {figures}\n"
+        )
     if result.labels:
-        print_labels(console, result.labels, "Label quality, last epoch")
+        print_labels(console, result.labels, "Label quality of the last epoch")
     for name, count in result.data["counts"].items():
         console.print(f"{name}: {count}")
     console.print(f"\nRun folder: {result.folder}", soft_wrap=True)
 
 
 def protocol_table(protocols: Mapping[str, Any], title: str, notes: Sequence[str] = ()) -> None:
-    console = Console(highlight=False)
-    print_protocols(console, protocols, title, {})
+    console = console_of()
+    print_protocols(console, protocols, title)
     for note in notes:
         console.print(note)
 
 
-def print_protocols(console: Console, protocols: Mapping[str, Any], title: str, best: Mapping[str, Any]) -> None:
-    table = Table(
-        title=f"Retrieval, percent, mean ± std over trials: {title}", title_justify="left", title_style="bold"
-    )
-    table.add_column("protocol")
-    for name in COLUMNS.values():
+def print_protocols(console: Console, protocols: Mapping[str, Any], title: str) -> None:
+    """Print one row per protocol; a narrow terminal gets fewer ranks."""
+    console.print(f"\n[bold]{escape(title)}[/]\nRetrieval, percent, mean ± std over trials")
+    shown = COLUMNS if console.width >= WIDE else {key: COLUMNS[key] for key in NARROW}
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("protocol", no_wrap=True)
+    for name in shown.values():
         table.add_column(name, justify="right", no_wrap=True)
-    if best:
-        table.add_column("best epoch's mAP (oracle)", justify="right", style="dim")
     for protocol, metrics in protocols.items():
-        cells = [f"{metrics[key]['mean']:.2f} ± {metrics[key]['std']:.2f}" for key in COLUMNS]
-        if best:
-            cells.append(f"{best[protocol]['mAP']['mean']:.2f} (epoch {best[protocol]['epoch']})")
-        table.add_row(protocol, *cells)
+        table.add_row(protocol, *(f"{metrics[key]['mean']:.1f} ± {metrics[key]['std']:.1f}" for key in shown))
     console.print(table)
 
 
 def print_labels(console: Console, quality: Mapping[str, float], title: str) -> None:
-    """Print label quality, flat as ``evaluation.labels`` gives it, one row per label space."""
-    table = Table(title=f"{title}, percent (V visible, R infrared)", title_justify="left", title_style="bold")
-    table.add_column("label space")
-    for name in LABEL_COLUMNS.values():
-        table.add_column(name, justify="right")
-    table.add_column("clusters / identities", justify="right")
-    for space in dict.fromkeys(key.partition("/")[0] for key in quality):
-        found = {key.partition("/")[2]: value for key, value in quality.items() if key.startswith(f"{space}/")}
-        cells = [f"{100 * found[key]:.1f}" if key in found else "–" for key in LABEL_COLUMNS]
-        table.add_row(space, *cells, f"{found['clusters']:.0f} / {found['identities']:.0f}")
+    """Print label quality, flat as ``evaluation.labels`` gives it, one column per label space."""
+    console.print(f"[bold]{title}[/], percent, by label space")
+    spaces = list(dict.fromkeys(key.partition("/")[0] for key in quality))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for space in spaces:
+        table.add_column(space, justify="right")
+    for key, name in LABEL_ROWS.items():
+        values = [quality.get(f"{space}/{key}") for space in spaces]
+        table.add_row(name, *("–" if value is None else f"{100 * value:.1f}" for value in values))
+    counts = [f"{quality[f'{space}/clusters']:.0f} / {quality[f'{space}/identities']:.0f}" for space in spaces]
+    table.add_row("clusters / true identities", *counts)
     console.print(table)
 
 
 def associated_table(found: Associated, out: str) -> None:
     """Print what labelling somebody's features cost, and how good the labels are if identities are known."""
-    console = Console(highlight=False)
-    table = Table("modality", "samples", "clusters", "own label", "cross label")
+    console = console_of()
+    table = Table("modality", "samples", "clusters", "own label", "cross label", box=SIMPLE_HEAD, pad_edge=False)
     for modality in Modality:
         own, cross = found.own[modality], found.cross[modality]
         shares = [f"{100 * (labels >= 0).mean() if len(labels) else 0:.1f} %" for labels in (own, cross)]
