@@ -103,6 +103,17 @@ def test_the_wheel_runs(installed: Path) -> None:
     assert "mult/synthetic" in listed.stdout
 
 
+def test_the_wheel_trains(installed: Path) -> None:
+    from conftest import SMALL
+
+    settings = [word for path, value in SMALL for word in ("--set", f"{path}={value}")]
+    trained = from_wheel(
+        installed, "-m", "reidassoc", "run", "--dataset", "synthetic(size='tiny')", "--device", "cpu", "--out", "run", *settings
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert (installed.parent / "run" / "result.json").exists()
+
+
 def test_the_wheel_is_typed_and_ships_recipes(installed: Path) -> None:
     assert (installed / "reidassoc" / "py.typed").exists()
     shipped = {p.relative_to(installed / "reidassoc_plugins" / "recipes") for p in installed.rglob("recipes/*/*.yaml")}
