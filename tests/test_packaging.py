@@ -108,7 +108,17 @@ def test_the_wheel_trains(installed: Path) -> None:
 
     settings = [word for path, value in SMALL for word in ("--set", f"{path}={value}")]
     trained = from_wheel(
-        installed, "-m", "reidassoc", "run", "--dataset", "synthetic(size='tiny')", "--device", "cpu", "--out", "run", *settings
+        installed,
+        "-m",
+        "reidassoc",
+        "run",
+        "--dataset",
+        "synthetic(size='tiny')",
+        "--device",
+        "cpu",
+        "--out",
+        "run",
+        *settings,
     )
     assert trained.returncode == 0, trained.stderr
     assert (installed.parent / "run" / "result.json").exists()

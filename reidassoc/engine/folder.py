@@ -28,22 +28,20 @@ class RunFolder:
     path: Path
 
     @staticmethod
-    def create(path: Path, recipe: Recipe) -> RunFolder:
-        """Make a new run folder.
-
-        Raises:
-            DataError: the folder holds something already, or can't be written.
-        """
-        folder = RunFolder(path)
+    def free(path: Path) -> RunFolder:
+        """A folder for a new run, not made yet; DataError if it holds something already."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise DataError(f"{path} exists already; choose another --out, or continue that run with --resume {path}")
+        return RunFolder(path)
+
+    def create(self, recipe: Recipe) -> None:
+        """Make the folder; DataError if it can't be written."""
         try:
             for sub in ("checkpoints", "labels"):
-                (path / sub).mkdir(parents=True, exist_ok=True)
+                (self.path / sub).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"can't make the run folder {path}: {error.strerror}; choose another --out") from None
-        folder.write_text("recipe.yaml", recipe.to_yaml())
-        return folder
+            raise DataError(f"can't make the run folder {self.path}: {error.strerror}; choose another --out") from None
+        self.write_text("recipe.yaml", recipe.to_yaml())
 
     @staticmethod
     def open(path: Path) -> RunFolder:

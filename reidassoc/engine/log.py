@@ -43,6 +43,7 @@ class Terminal:
         self.console = Console(file=sys.stderr, highlight=False)
         self.folder: Path | None = None
         self.said: set[str] = set()
+        self.waiting: list[str] = []  # lines from before there was a folder
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -60,6 +61,7 @@ class Terminal:
 
     def start(self, folder: Path) -> None:
         self.folder = folder
+        self.keep(*self.waiting)
 
     def epoch(self, number: int, total: int, stage: str, steps: int) -> None:
         self.bars.start()
@@ -95,9 +97,15 @@ class Terminal:
 
     def line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
-        if self.folder is not None:
-            with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
-                file.write(text + "\n")
+        self.keep(text)
+
+    def keep(self, *lines: str) -> None:
+        """Append to log.txt, or keep in mind until there is a folder."""
+        if self.folder is None:
+            self.waiting += lines
+            return
+        with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
 
     def finish(self, result: Result) -> None:
         self.close()

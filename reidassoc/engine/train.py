@@ -199,9 +199,15 @@ def run(
     log = log or Silent()
     composed = compose(recipe)
     fabric = open_device(device, recipe.precision)
-    folder = opened_folder(out, recipe, resume)
+    folder = chosen_folder(out, recipe, resume)
+    under_way = prepare(
+        composed, fabric, folder, log, resume
+    )  # whatever is wrong shows here, before anything is written
+    if not resume:
+        folder.create(recipe)
+        folder.write_json("environment.json", environment(fabric))
+        checkpoint.save(folder, under_way.state, recipe.digest)
     log.start(folder.path)
-    under_way = prepare(composed, fabric, folder, log, resume)
     started = time.perf_counter()
     under_way.epochs()
     result = summarise(
@@ -216,7 +222,8 @@ def run(
     return result
 
 
-def opened_folder(out: str | Path | None, recipe: Recipe, resume: bool) -> RunFolder:
+def chosen_folder(out: str | Path | None, recipe: Recipe, resume: bool) -> RunFolder:
+    """The folder of a run: one that exists and fits if it is resumed, else one that is free."""
     if resume:
         if out is None:
             raise RecipeError("resume needs the run folder, as in --resume runs/mult-synthetic-1")
@@ -230,8 +237,8 @@ def opened_folder(out: str | Path | None, recipe: Recipe, resume: bool) -> RunFo
         number = 1
         while (path := Path("runs") / f"{recipe.name.replace('/', '-')}-{number}").exists():
             number += 1
-        return RunFolder.create(path, recipe)
-    return RunFolder.create(Path(out), recipe)
+        return RunFolder(path)
+    return RunFolder.free(Path(out))
 
 
 def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Log, resume: bool) -> Run:
@@ -266,8 +273,6 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Log, res
         log.once(f"going on with epoch {state.epoch} of {recipe.epochs}")
     else:
         calibrate(network, stores, fabric, recipe)
-        folder.write_json("environment.json", environment(fabric))
-        checkpoint.save(folder, state, recipe.digest)
     return Run(composed, fabric, folder, stores, identity, evaluation, state, Counter(state.counts), log)
 
 
