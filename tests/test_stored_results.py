@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import statistics
 from pathlib import Path
 from types import ModuleType
 
@@ -38,3 +39,26 @@ def test_the_cells_are_of_today_s_pictures(benchmark: ModuleType) -> None:
     today = registry.build("datasets", "synthetic").fingerprint()
     for path in benchmark.STORE.glob("*.json"):
         assert json.loads(path.read_text(encoding="utf-8"))["dataset"]["fingerprint"] == today, path.name
+
+
+def standard_error_of_gap(above: list[float], below: list[float]) -> float:
+    return ((statistics.variance(above) + statistics.variance(below)) / len(above)) ** 0.5
+
+
+@pytest.mark.parametrize("figure", ["mAP", "precision"])
+def test_the_order_is_oracle_mult_random(benchmark: ModuleType, figure: str) -> None:
+    ordered = [column(benchmark, method, figure) for method in ("oracle", "mult", "random")]
+    for above, below in zip(ordered[:-1], ordered[1:], strict=True):
+        assert statistics.mean(above) - statistics.mean(below) > standard_error_of_gap(above, below)
+
+
+def test_mult_gains_in_every_seed_and_the_oracle_reaches_its_bound(benchmark: ModuleType) -> None:
+    gains = [m - b for m, b in zip(column(benchmark, "mult", "mAP"), column(benchmark, "base", "mAP"), strict=True)]
+    assert min(gains) > 0
+    assert statistics.mean(gains) >= 5
+    assert min(column(benchmark, "oracle", "rank1")) >= 60
+
+
+def test_every_cell_took_less_than_four_minutes(benchmark: ModuleType) -> None:
+    for method in benchmark.METHODS:
+        assert max(column(benchmark, method, "seconds")) < 240, method
