@@ -54,7 +54,7 @@ def test_names_on_the_command_line_replace_parts() -> None:
     assert intra.associator is None
     assert str(cross.associator) == "nearest"
     assert [str(part) for part in cross.refiners] == ["mix(beta=0.5)"]
-    assert [str(part) for part in cross.objectives] == ["amirl"]
+    assert [str(part) for part in cross.objectives] == ["amirl(momentum=0.8)"]
     assert str(chosen.clusterer) == "dbscan(eps=0.4)"
     assert str(chosen.dataset) == "synthetic(size='tiny')"
     assert chosen.seed == 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import statistics
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -48,7 +49,7 @@ def standard_error_of_gap(above: list[float], below: list[float]) -> float:
 @pytest.mark.parametrize("figure", ["mAP", "precision"])
 def test_the_order_is_oracle_mult_random(benchmark: ModuleType, figure: str) -> None:
     ordered = [column(benchmark, method, figure) for method in ("oracle", "mult", "random")]
-    for above, below in zip(ordered[:-1], ordered[1:], strict=True):
+    for above, below in pairwise(ordered):
         assert statistics.mean(above) - statistics.mean(below) > standard_error_of_gap(above, below)
 
 
