@@ -22,7 +22,7 @@ class State:
 
     Args:
         epoch: the next one to train.
-        stage_step: steps since the optimiser was made.
+        optimiser_step: steps since the optimiser was made.
         targets: of the last epoch, if there was one.
         counts: faults so far, by name (fall-backs, skipped epochs).
     """
