@@ -1,172 +1,33 @@
-"""The training run. The epoch loop reads in order: features → targets → banks → batches → report."""
+"""A training run, from a recipe to a result: what it starts from, and what it leaves behind."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
-from reidassoc.banks import Banks
-from reidassoc.data.loader import batches
-from reidassoc.data.samplers import Sampler
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
 from reidassoc.engine import checkpoint
 from reidassoc.engine.device import environment, open_device
-from reidassoc.engine.evaluate import Evaluation, prepare_evaluation
-from reidassoc.engine.extract import extract
+from reidassoc.engine.epochs import Run
+from reidassoc.engine.evaluate import prepare_evaluation
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.labelling import SKIPPED, Labelled, label
 from reidassoc.engine.log import Log, Silent
-from reidassoc.engine.optim import build_optimiser, learning_rate, set_learning_rate
+from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.result import Result, summarise
-from reidassoc.engine.step import Step
-from reidassoc.errors import DataError, RecipeError, ReidassocError
-from reidassoc.evaluation.labels import label_quality
+from reidassoc.errors import DataError, RecipeError
 from reidassoc.ops.seeds import generator_for, seed_for
-from reidassoc.pipeline import Composed, Method, compose
-from reidassoc.recipe import Optimiser, Recipe, Stage
+from reidassoc.pipeline import Composed, compose
+from reidassoc.recipe import Optimiser, Recipe
 from reidassoc.types import Modality, Pair
 
-LOG_EVERY = 10  # steps between two readings of the losses, the only ones that wait for the device
 CALIBRATION_BATCHES = 12
-
-
-@dataclass
-class Run:
-    """A run under way: what was composed, where it computes, and what it has reached."""
-
-    composed: Composed
-    fabric: Fabric
-    folder: RunFolder
-    stores: Pair[ImageStore]
-    identity: Pair[Tensor] | None
-    evaluation: Evaluation | None
-    state: checkpoint.State
-    counts: Counter[str]
-    log: Log
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.composed.recipe
-
-    def epochs(self) -> None:
-        """Train every epoch that is left."""
-        for epoch in range(self.state.epoch, self.recipe.epochs):
-            stage, within = self.recipe.stage_at(epoch)
-            method = self.composed.methods[self.recipe.stages.index(stage)]
-            torch.manual_seed(seed_for(self.recipe.seed, epoch, "torch"))
-            clock = Clock()
-            if within == 0 and epoch > 0 and stage.optimiser is not None:
-                self.state.optimiser = build_optimiser(self.state.network.parameters(), stage.optimiser)
-                self.state.optimiser_step = 0
-            self.log.epoch(epoch, self.recipe.epochs, stage.name, stage.iterations)
-
-            features = extract(self.state.network, self.stores, self.fabric, batch=self.recipe.extract_batch)
-            clock.lap("extract")
-            labelled = label(
-                method, stage, features, epoch=epoch, first_of_stage=within == 0, seed=self.recipe.seed,
-                previous=self.state.targets, counts=self.counts, identity=self.identity,
-            )  # fmt: skip
-            clock.lap("label")
-            losses = self.steps(stage, method, labelled, epoch)
-            clock.lap("train")
-
-            self.state.epoch = epoch + 1
-            self.state.targets = labelled.targets if labelled else self.state.targets
-            row = self.report(epoch, stage, labelled, losses)
-            clock.lap("evaluate")
-            if labelled:
-                self.folder.write_labels(epoch, labelled.targets)
-            self.folder.append_metrics({**row, "seconds": clock.laps})
-            self.state.counts = dict(self.counts)
-            checkpoint.save(self.folder, self.state, self.recipe.digest)
-            self.log.report({**row, "seconds": clock.laps})
-
-    def steps(self, stage: Stage, method: Method, labelled: Labelled | None, epoch: int) -> dict[str, float]:
-        """Train one epoch's batches; return the mean of every loss term."""
-        if labelled is None:
-            return {}
-        scene, targets = labelled.scene, labelled.targets
-        declared = [part.part.banks(scene, targets) for part in (*method.objectives, *method.refiners)]
-        banks = Banks.rebuild(chain.from_iterable(declared))
-        sampling = method.objectives[0].part.sampling
-        sampler = Sampler.build(targets, sampling, identities=stage.identities, images=stage.images)
-        if not sampler.usable:
-            self.counts[SKIPPED] += 1
-            return {}
-        if sampler.short:
-            self.log.once(
-                f"fewer than {stage.identities} usable labels in epoch {epoch}: some are drawn twice in a batch"
-            )
-        step = Step(
-            self.fabric, self.state.network, self.state.optimiser, method, scene, targets, banks, stage.augmentation.pad
-        )
-        settings = self.optimiser_settings(stage)
-        total: dict[str, Tensor] = {}
-        index = scene.features.map(lambda features: features.index.cpu().numpy())
-        prepared = batches(
-            sampler=sampler, stores=self.stores, index=index, targets=targets, banks=[live.bank for live in banks],
-            augmentation=stage.augmentation, steps=stage.iterations, seed=self.recipe.seed, epoch=epoch,
-        )  # fmt: skip
-        for number, host in enumerate(prepared, start=1):
-            set_learning_rate(self.state.optimiser, learning_rate(settings, epoch, self.state.optimiser_step))
-            terms = step(host)
-            self.state.optimiser_step += 1
-            total = {name: total.get(name, 0.0) + term for name, term in terms.items()}
-            if number % LOG_EVERY == 0 or number == stage.iterations:
-                mean = {name: value.item() / number for name, value in total.items()}
-                if not math.isfinite(mean["loss"]):
-                    worst = [name for name, value in mean.items() if not math.isfinite(value) and name != "loss"]
-                    raise ReidassocError(
-                        f"the loss is no longer finite in epoch {epoch}, step ≤ {number} ({', '.join(worst)}); "
-                        f"lower the learning rate, or go on from the last checkpoint with --resume {self.folder.path}"
-                    )
-                self.log.step(number, mean, images=sum(len(rows) for rows in host.rows))
-        return mean
-
-    def optimiser_settings(self, stage: Stage) -> Optimiser:
-        """The settings in force: the stage's own, or those of the last stage before it that has some."""
-        before = self.recipe.stages[: self.recipe.stages.index(stage) + 1]
-        return next((known.optimiser for known in reversed(before) if known.optimiser is not None), Optimiser())
-
-    def report(
-        self, epoch: int, stage: Stage, labelled: Labelled | None, losses: Mapping[str, float]
-    ) -> dict[str, Any]:
-        """What metrics.jsonl says of the epoch, timings aside."""
-        row: dict[str, Any] = {"epoch": epoch, "stage": stage.name, "losses": dict(losses)}
-        if labelled is not None:
-            row["clusters"] = {str(m): labelled.scene.clustering.own[m].count for m in Modality}
-            row["outliers"] = {str(m): int((labelled.scene.clustering.own[m].labels < 0).sum()) for m in Modality}
-            if self.identity is not None:
-                row["labels"] = label_quality(labelled.targets, self.identity)
-        last = epoch + 1 == self.recipe.epochs
-        every = self.recipe.evaluate_every
-        if self.evaluation is not None and (last or (every and (epoch + 1) % every == 0)):
-            row["retrieval"] = self.evaluation(self.state.network, self.fabric).summary
-        return row
-
-
-class Clock:
-    """Seconds of each part of an epoch."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name] = round(now - self._last, 3)
-        self._last = now
 
 
 def run(
