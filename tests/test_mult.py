@@ -9,6 +9,7 @@ from golden_vectors import golden
 
 from reidassoc import Association, Clustering, Clusters, Features, Pair, Scene, registry
 from reidassoc.ops import averaging
+from reidassoc.ops import transport as transport_module
 from reidassoc.testing import check_associator, check_permutation, check_swap, toy_scene
 from reidassoc_plugins.associators.mult import Mult
 from reidassoc_plugins.clusterers.dbscan import Dbscan
@@ -85,6 +86,20 @@ def test_default_truncation_changes_no_more_than_a_label_in_a_thousand(monkeypat
     monkeypatch.setattr(averaging, "MAX_DENSITY", 1.0)  # truncated, whether it pays or not
     assert agreement(Mult()(scene), exact) >= 0.999
     assert agreement(Mult()(golden_scene()), Mult(truncation=0.0)(golden_scene())) >= 0.999
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("dense", [False, True])
+def test_shortcuts_change_no_more_than_a_label_in_a_thousand(
+    monkeypatch: pytest.MonkeyPatch, bfloat16: bool, dense: bool
+) -> None:
+    scene = many_people()
+    exact = Mult(truncation=0.0)(scene)
+    monkeypatch.setattr(transport_module, "FAST_FROM", 0)
+    monkeypatch.setattr(transport_module, "bfloat16_pays", lambda device: bfloat16)
+    if dense:
+        monkeypatch.setattr(averaging, "MAX_DENSITY", 0.0)
+    assert agreement(Mult()(scene), exact) >= 0.999
 
 
 def test_default_truncation_is_used_where_it_pays() -> None:

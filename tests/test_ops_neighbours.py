@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidassoc.ops import neighbours
+from reidassoc.ops import half, neighbours
+from reidassoc.ops.accelerate import compiled_search, without_numba
 from reidassoc.ops.exact import check_features, full_float32
 from reidassoc.ops.neighbours import nearest
 
@@ -63,6 +64,85 @@ def test_ties_between_different_keys_are_cut_deterministically() -> None:
     _, index = nearest(x, x, 3)
     assert index[0].tolist() == [0, 1, 2]
     assert index[7].tolist() == [7, 0, 1]
+
+
+def blobs(n: int, d: int = 96, seed: int = 0, spread: float = 0.3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    centre = torch.randn(20, d, generator=generator)
+    return F.normalize(centre[torch.arange(n) % 20] + spread * torch.randn(n, d, generator=generator), dim=1)
+
+
+@pytest.fixture
+def screened(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Every search is screened in bfloat16, on this machine too."""
+    if compiled_search(torch.device("cpu")) is None:
+        pytest.skip("numba is not installed")
+    monkeypatch.setattr(neighbours, "SCREEN_FROM", 0)
+    monkeypatch.setattr(neighbours, "bfloat16_pays", lambda device: True)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("block", [1 << 12, 1 << 24])
+@pytest.mark.parametrize("spread", [0.02, 0.3, 2.0])  # crowded: everything is a candidate; to scattered
+def test_screening_changes_nothing(screened: pytest.MonkeyPatch, block: int, spread: float) -> None:
+    screened.setattr(neighbours, "BLOCK_ELEMENTS", block)
+    x, y = blobs(500, spread=spread), blobs(300, seed=1, spread=spread)
+    for queries, keys in ((x, x), (x, y), (3 * y, 2 * x)):
+        similarity, index = nearest(queries, keys, 9)
+        want = queries.double() @ keys.double().T
+        want_similarity, want_index = torch.sort(want, dim=1, descending=True, stable=True)
+        torch.testing.assert_close(similarity.double(), want_similarity[:, :9], rtol=1e-6, atol=1e-6)
+        differ = index != want_index[:, :9]  # only where float32 itself can't tell
+        gap = (want.gather(1, index) - want_similarity[:, :9]).abs() / want.abs().max()
+        assert float(gap[differ].max() if bool(differ.any()) else 0.0) < 1e-6
+
+
+def test_screening_gives_rows_up_that_it_cannot_tell(screened: pytest.MonkeyPatch) -> None:
+    screened.setattr(neighbours, "SCREEN_LIMIT", 12)  # fewer than the 25 of a blob
+    searched: list[int] = []
+    exact = neighbours._nearest_exact
+
+    def counted(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        searched.append(len(queries))
+        return exact(queries, keys, k)
+
+    screened.setattr(neighbours, "_nearest_exact", counted)
+    x = torch.cat([blobs(500, spread=0.02), unit(200, 96, seed=5), -blobs(30)])
+    similarity, index = nearest(x, x, 9)
+    want = exact(x, x, 9)
+    torch.testing.assert_close(similarity, want[0])
+    assert float((index == want[1]).double().mean()) > 0.99
+    assert 0 < searched[0] < len(x)  # some rows, not all of them
+
+
+def test_screening_keeps_the_order_of_ties(screened: pytest.MonkeyPatch) -> None:
+    x = blobs(600)
+    x[[5, 100, 301, 599]] = x[3].clone()
+    _, index = nearest(x, x, 8)
+    for row in (3, 5, 100, 301, 599):
+        assert index[row, :5].tolist() == [3, 5, 100, 301, 599]
+
+
+def test_the_rounding_bound_holds() -> None:
+    x, y = blobs(300, 512), unit(200, 512, seed=3)
+    hx, hy = x.bfloat16(), y.bfloat16()
+    bound = hx.float().norm(dim=1, keepdim=True) * neighbours._rounded_off(y, hy) + neighbours._rounded_off(x, hx)[
+        :, None
+    ] * y.norm(dim=1)
+    error = (x.double() @ y.double().T - hx.double() @ hy.double().T).abs()
+    assert bool((error <= bound).all())
+    assert float(bound.max()) < 3 * neighbours.HALF
+
+
+def test_screening_needs_the_processor_and_numba() -> None:
+    cpu = torch.device("cpu")
+    with half.without_bfloat16():
+        assert not half.bfloat16_pays(cpu)
+    assert not half.bfloat16_pays(torch.device("meta"))
+    with without_numba():
+        assert neighbours._nearest_screened(unit(30), unit(30), 3) is None
+    if compiled_search(cpu) is not None:
+        assert neighbours._nearest_screened(1e9 * unit(30), 1e9 * unit(30), 3) is None  # beyond bfloat16's safe range
 
 
 @pytest.mark.parametrize(("n", "m", "k", "want"), [(0, 5, 3, 3), (4, 0, 3, 0), (1, 1, 9, 1), (2, 2, 9, 2)])

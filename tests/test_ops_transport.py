@@ -142,6 +142,87 @@ def test_dense_plans_are_not_truncated() -> None:
     assert averaging.source is plan
 
 
+@pytest.fixture(params=["float32", "bfloat16", "torch"])
+def shortcut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Small plans are made fast, too: in either precision, and by the torch loops."""
+    monkeypatch.setattr(module, "FAST_FROM", 0)
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 1 << 13)
+    monkeypatch.setattr(module, "bfloat16_pays", lambda device: request.param == "bfloat16")
+    if request.param == "torch":
+        with without_numba():
+            yield "torch"
+    else:
+        if compiled(torch.device("cpu")) is None:
+            pytest.skip("numba is not installed")
+        yield request.param
+
+
+def people(count: int, number: int, width: int = 64) -> Tensor:
+    """Uneven groups that both sides share: plain rounds take hundreds to move the excess."""
+    generator = torch.Generator().manual_seed(number)
+    centre = torch.randn(12, width, generator=torch.Generator().manual_seed(0))
+    share = torch.exp(0.2 * torch.randn(12, generator=generator))
+    who = torch.multinomial(share, count, replacement=True, generator=generator)
+    return F.normalize(centre[who] + 0.6 * torch.randn(count, width, generator=generator), dim=1)
+
+
+def test_a_fast_plan_is_nearer_to_the_converged_one_in_fewer_rounds(shortcut: str) -> None:
+    x, y = people(203, 1), people(120, 2)
+    fast = transport(x, y, strength=25.0, fast=True)
+    plain = transport(x, y, strength=25.0)
+    converged = transport(x, y, strength=25.0, tolerance=1e-3, max_rounds=5000)
+    assert (fast.kernel.dtype == torch.bfloat16) == (shortcut == "bfloat16")
+    assert plain.rounds > 150
+    assert fast.rounds < plain.rounds / 2
+
+    def away(plan: module.Plan) -> float:
+        dense, want = plan.dense(), converged.dense()
+        return float((dense / dense.sum(1, keepdim=True) - want / want.sum(1, keepdim=True)).abs().sum(1).mean())
+
+    assert away(fast) < (1e-2 if shortcut == "bfloat16" else away(plain))
+    assert float((fast.row_argmax() == plain.row_argmax()).double().mean()) > 0.99
+    torch.testing.assert_close(fast.dense().sum(0), torch.full((120,), 1 / 120), rtol=1e-4, atol=0)
+
+
+def test_a_bfloat16_plan_averages_and_truncates_like_its_dense_form(shortcut: str) -> None:
+    plan = transport(people(203, 1), people(120, 2), strength=25.0, fast=True)
+    for side, y in ((plan, torch.rand(120, 7)), (plan.transposed, torch.rand(203, 7))):
+        dense = side.dense()
+        rows = dense / dense.sum(1, keepdim=True)
+        tolerance = 1e-2 if shortcut == "bfloat16" else 1e-5
+        torch.testing.assert_close(side.average(y), rows @ y, rtol=tolerance, atol=0)
+        torch.testing.assert_close(Averaging.of_plan(side) @ y, side.average(y))
+        torch.testing.assert_close(side.row_sums(), dense.sum(1) / side.row, rtol=1e-4, atol=0)
+        sparse = side.truncated(1e-2)
+        assert sparse is not None
+        assert float((sparse.to_dense() - rows).abs().sum(1).max()) < 0.03
+
+
+def test_a_plan_that_converges_at_once_takes_no_shortcut(shortcut: str) -> None:
+    x, y = unit(50), unit(20, seed=1)
+    fast = transport(x, y, strength=1e-6, fast=True)
+    assert fast.rounds == 1
+    assert transport(x, y, strength=25.0, fast=True, tolerance=0.0, max_rounds=15).rounds == 15
+
+
+def test_rounds_that_run_away_are_made_plainly(shortcut: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = people(203, 1), people(120, 2)
+    monkeypatch.setattr(module, "OMEGA", 2.3)  # beyond 2 no start is near enough
+    fast = transport(x, y, strength=25.0, fast=True)
+    plain = transport(x, y, strength=25.0)
+    assert fast.rounds == pytest.approx(plain.rounds, abs=20)
+    torch.testing.assert_close(fast.dense(), plain.dense(), rtol=0.2, atol=1e-9)
+
+
+def test_a_kernel_beyond_bfloat16s_range_stays_float32(shortcut: str) -> None:
+    x = torch.cat([unit(300), F.normalize(torch.full((1, 8), -1.0), dim=1)])
+    y = torch.cat(
+        [F.normalize(torch.ones(6, 8) + 0.05 * unit(6, seed=3), dim=1), -F.normalize(torch.ones(1, 8), dim=1)]
+    )
+    plan = transport(x, y, strength=2000.0, fast=True, max_rounds=30)
+    assert bool(torch.isfinite(plan.dense()).all())
+
+
 def test_permuting_rows_permutes_the_plan(engine: str) -> None:
     x, y = unit(70), unit(30, seed=1)
     order = torch.randperm(70, generator=torch.Generator().manual_seed(0))

@@ -46,7 +46,8 @@ class Mult(Associator):
 
     def __call__(self, scene: Scene) -> Association:
         within = scene.affinity(k1=self.k1, k2=self.k2).map(Averaging.of_affinity)
-        plan = transport(scene.features.visible.x, scene.features.infrared.x, strength=self.strength)
+        fast = self.truncation > 0
+        plan = transport(scene.features.visible.x, scene.features.infrared.x, strength=self.strength, fast=fast)
         across = Pair(plan, plan.transposed).map(lambda p: Averaging.of_plan(p, lost=self.truncation))
         space = Pair.build(lambda own: self.transfer(own, *self.start(own, scene), within, across))
         # space.visible holds (own, cross) labels in the visible space: the cross ones are of infrared samples.

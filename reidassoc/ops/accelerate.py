@@ -23,10 +23,24 @@ _disabled = 0
 
 def compiled(device: torch.device) -> ModuleType | None:
     """The module of compiled kernels, or None: no numba, not a CPU, or inside `without_numba`."""
+    return _kernels(device, "compiled")
+
+
+def compiled_scaling(device: torch.device) -> ModuleType | None:
+    """The compiled rounds of entropic transport, or None for the same reasons."""
+    return _kernels(device, "compiled_scaling")
+
+
+def compiled_search(device: torch.device) -> ModuleType | None:
+    """The compiled loops of neighbour search and encoding, or None for the same reasons."""
+    return _kernels(device, "compiled_search")
+
+
+def _kernels(device: torch.device, module: str) -> ModuleType | None:
     if _disabled or device.type != "cpu":
         return None
     try:
-        return importlib.import_module("reidassoc.ops.compiled")  # lazy: numba costs 0.5 s and is optional
+        return importlib.import_module(f"reidassoc.ops.{module}")  # lazy: numba costs 0.5 s and is optional
     except ImportError:
         return None
 

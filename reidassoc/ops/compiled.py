@@ -92,49 +92,6 @@ def csr_dense(start: int, stop: int, pointer: Array, column: Array, value: Array
                 total[k] += weight * source[k]
 
 
-@njit(**FAST)  # type: ignore[untyped-decorator]
-def scaling_round(start: int, stop: int, kernel: Array, b: Array, mass: float, tiny: float, a: Array) -> Array:
-    """a = mass / (kernel b) for rows [start, stop), and their share of kernelᵀ a: the kernel is read once."""
-    width = kernel.shape[1]
-    column = np.zeros(width, np.float64)
-    partial = np.zeros(width, np.float32)
-    pending = 0
-    zero = np.float32(0.0)
-    i = start
-    while i < stop:
-        if i + 4 <= stop:  # four rows share every load of b and of the sums: this loop is bound by memory
-            r0, r1, r2, r3 = kernel[i], kernel[i + 1], kernel[i + 2], kernel[i + 3]
-            t0, t1, t2, t3 = zero, zero, zero, zero
-            for k in range(width):
-                t0 += r0[k] * b[k]
-                t1 += r1[k] * b[k]
-                t2 += r2[k] * b[k]
-                t3 += r3[k] * b[k]
-            s0, s1 = np.float32(mass / max(t0, tiny)), np.float32(mass / max(t1, tiny))
-            s2, s3 = np.float32(mass / max(t2, tiny)), np.float32(mass / max(t3, tiny))
-            a[i], a[i + 1], a[i + 2], a[i + 3] = s0, s1, s2, s3
-            for k in range(width):
-                partial[k] += s0 * r0[k] + s1 * r1[k] + s2 * r2[k] + s3 * r3[k]
-            i += 4
-        else:
-            row = kernel[i]
-            t0 = zero
-            for k in range(width):
-                t0 += row[k] * b[k]
-            s0 = np.float32(mass / max(t0, tiny))
-            a[i] = s0
-            for k in range(width):
-                partial[k] += s0 * row[k]
-            i += 1
-        pending += 1
-        if pending == 32 or i == stop:  # short float32 sums, long float64 ones
-            for k in range(width):
-                column[k] += partial[k]
-                partial[k] = 0.0
-            pending = 0
-    return column
-
-
 @njit(**EXACT)  # type: ignore[untyped-decorator]
 def heaviest(start: int, stop: int, kernel: Array, b: Array, lost: float) -> tuple[Array, Array, Array]:
     """Rows [start, stop) of kernel * b: the heavy entries that leave out at most `lost` of a row's sum.

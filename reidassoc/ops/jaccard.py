@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reidassoc.ops.accelerate import compiled, over_rows
+from reidassoc.ops.accelerate import compiled, compiled_search, over_rows
 from reidassoc.ops.exact import check_features, full_float32
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.sparse import add_at, csr_from_counts, rows_of, transposed
@@ -68,6 +68,12 @@ def _self_first(rank: Tensor) -> Tensor:
 
 def _reciprocal(rank: Tensor) -> Tensor:
     """(N, k) bool: does the neighbour have me among its k, too?"""
+    kernels = compiled_search(rank.device)
+    if kernels is not None:
+        mutual = torch.empty(rank.shape, dtype=torch.bool)
+        arrays = (rank.contiguous().numpy(), mutual.numpy())
+        over_rows(lambda start, stop: kernels.mutual_rows(start, stop, *arrays), rank.shape[0])
+        return mutual
     me = torch.arange(rank.shape[0], device=rank.device)
     rows = max(1, BLOCK_ELEMENTS // rank.shape[1] ** 2)
     return torch.cat([(rank[rank[i]] == i[:, None, None]).any(dim=2) for i in torch.split(me, rows)])
@@ -75,11 +81,28 @@ def _reciprocal(rank: Tensor) -> Tensor:
 
 def _encode(x: Tensor, rank: Tensor, half: Tensor) -> Tensor:
     """Steps 2 to 4: CSR rows V_i = softmax of -d² over the expanded reciprocal set of i."""
+    n = rank.shape[0]
+    count, column = _reciprocal_sets(rank, half)
+    row = torch.repeat_interleave(torch.arange(n, device=x.device), count)
+    weight = torch.exp(2.0 * _pair_similarity(x, row, column) - 2.0)
+    encoding = csr_from_counts(count, column, weight, n)
+    total = torch.segment_reduce(weight, "sum", offsets=encoding.crow_indices())
+    return csr_from_counts(count, column, weight / total[row], n)
+
+
+def _reciprocal_sets(rank: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+    """Steps 2 and 3, the expanded reciprocal sets: (their sizes, members ascending)."""
     n, k = rank.shape
     mutual, half_mutual = _reciprocal(rank), _reciprocal(half)
     half_size = half_mutual.sum(dim=1)
+    kernels = compiled_search(rank.device)
+    if kernels is not None:
+        arrays = [t.contiguous().numpy() for t in (rank, half, mutual, half_mutual, half_size)]
+        parts = over_rows(lambda start, stop: kernels.reciprocal_rows(start, stop, *arrays), n)
+        sizes, members = (torch.cat([torch.from_numpy(p) for p in part]) for part in zip(*parts, strict=True))
+        return sizes, members
     counts, columns = [], []
-    for rows in torch.split(torch.arange(n, device=x.device), max(1, BLOCK_ELEMENTS // (k * half.shape[1]))):
+    for rows in torch.split(torch.arange(n, device=rank.device), max(1, BLOCK_ELEMENTS // (k * half.shape[1]))):
         mine = torch.where(mutual[rows], rank[rows], n).sort(dim=1).values  # N(i), padded by n
         friend = half[rank[rows]]  # (rows, k, k_half): the candidates H(j), for j in R(i)
         in_half = half_mutual[rank[rows]] & mutual[rows][:, :, None]
@@ -92,12 +115,7 @@ def _encode(x: Tensor, rank: Tensor, half: Tensor) -> Tensor:
         keep[:, 1:] &= members[:, 1:] != members[:, :-1]
         counts.append(keep.sum(dim=1))
         columns.append(members[keep])
-    count, column = torch.cat(counts), torch.cat(columns)
-    row = torch.repeat_interleave(torch.arange(n, device=x.device), count)
-    weight = torch.exp(2.0 * _pair_similarity(x, row, column) - 2.0)
-    encoding = csr_from_counts(count, column, weight, n)
-    total = torch.segment_reduce(weight, "sum", offsets=encoding.crow_indices())
-    return csr_from_counts(count, column, weight / total[row], n)
+    return torch.cat(counts), torch.cat(columns)
 
 
 def _pair_similarity(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
@@ -124,6 +142,11 @@ def _expand(encoding: Tensor, rank: Tensor, group: Tensor | None) -> Tensor:
         weight = 1.0 / peers
         weight = weight / weight.sum(dim=1, keepdim=True)  # the sum of 1/peers counts the groups
     pointer, column, value = encoding.crow_indices(), encoding.col_indices(), encoding.values()
+    kernels = compiled_search(value.device)
+    if kernels is not None:
+        arrays = [t.contiguous().numpy() for t in (pointer, column, value, rank, weight)]
+        parts = over_rows(lambda start, stop: kernels.mean_rows(start, stop, *arrays), n)
+        return _stack([(torch.from_numpy(c), torch.from_numpy(j), torch.from_numpy(v)) for c, j, v in parts], n)
     size = pointer.diff()
     pieces = []
     entries = max(1, int(size[rank].sum()) // n)

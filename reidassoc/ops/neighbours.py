@@ -1,4 +1,8 @@
-"""Exact nearest neighbours by inner product, in memory that does not grow with N x M."""
+"""Exact nearest neighbours by inner product, in memory that does not grow with N x M.
+
+Where the processor multiplies bfloat16, large searches are screened in it first. Each rounding is bounded, so every
+key that may be among the k nearest is a candidate, and the candidates are ranked in float32: the answer is exact.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from reidassoc.ops.accelerate import compiled_search, over_rows
 from reidassoc.ops.exact import full_float32
+from reidassoc.ops.half import bfloat16_pays
+from reidassoc.ops.sparse import pointers
 
 BLOCK_ELEMENTS = 1 << 24  # similarities held at once: 64 MiB of float32
+SCREEN_FROM = 1 << 32  # multiplications from which screening pays
+SCREEN_LIMIT = 1024  # candidates of a row; with more it is searched in float32
+HALF = 2.0**-8  # largest relative rounding to bfloat16
 
 
 def nearest(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -43,6 +53,16 @@ def nearest(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return queries.new_zeros(shape, dtype=torch.float32), queries.new_zeros(shape, dtype=torch.int64)
     keys = keys.detach().float().contiguous()
     queries = keys if symmetric else queries.detach().float().contiguous()
+    if queries.shape[0] * keys.shape[0] * keys.shape[1] >= SCREEN_FROM and bfloat16_pays(keys.device):
+        screened = _nearest_screened(queries, keys, k)
+        if screened is not None:
+            return screened
+    return _nearest_exact(queries, keys, k)
+
+
+def _nearest_exact(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """All inner products in float32; `queries is keys` saves half of them."""
+    symmetric = queries is keys
     # Copies get one product together: in different blocks of a matrix product they could differ in the last bit.
     key_copies = _copies(keys)
     query_copies = key_copies if symmetric else _copies(queries)
@@ -59,6 +79,57 @@ def nearest(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if query_copies is not None:
         similarity, index = similarity[query_copies.group], index[query_copies.group]
     return similarity, index
+
+
+def _nearest_screened(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor] | None:
+    """The same from bfloat16 products, whose candidates are ranked in float32; None without compiled loops.
+
+    With x = h + l, h in bfloat16: |<x, y> - <h_x, h_y>| <= |h_x| |l_y| + |l_x| |y|. To it come the float32 sums, of
+    relative error D 2^-23, and the rounding of the product, relative to itself. If t is the k-th largest product of a
+    row and e that bound, k keys have a similarity of at least t - e, and no key below t - 2 e has.
+    """
+    kernels = compiled_search(keys.device)
+    length = torch.linalg.vector_norm(keys, dim=1)
+    if kernels is None or not 1e-3 < float(length.max()) < 1e3:  # else products could leave bfloat16's range
+        return None
+    n, width = queries.shape
+    half = keys.bfloat16()
+    longest, rest = float(length.max()), float(_rounded_off(keys, half).max())
+    similarity = torch.empty(n, k)
+    index = torch.empty(n, k, dtype=torch.int64)
+    rows = max(1, min(n, BLOCK_ELEMENTS // keys.shape[0]))
+    products = torch.empty(rows, keys.shape[0], dtype=torch.bfloat16)
+    left = []
+    for begin in range(0, n, rows):
+        part = queries[begin : begin + rows]
+        half_part = half[begin : begin + rows] if queries is keys else part.bfloat16()
+        out = torch.mm(half_part, half.T, out=products[: len(part)])
+        own = torch.linalg.vector_norm(part, dim=1)
+        slack = own * (1 + HALF) * rest + _rounded_off(part, half_part) * longest + own * longest * width * 2.0**-22
+        arrays = (out.view(torch.uint16).numpy(), slack.numpy(), 1.01 * HALF, k, SCREEN_LIMIT)
+        found = over_rows(lambda start, stop, a=arrays: kernels.screen_rows(start, stop, *a), len(part))  # type: ignore[misc]
+        count, column = (torch.cat([torch.from_numpy(f) for f in piece]) for piece in zip(*found, strict=True))
+        told = (count >= 0).nonzero().flatten()
+        best, which = torch.empty(len(told), k), torch.empty(len(told), k, dtype=torch.int64)
+        if len(told) == len(part):
+            known = part
+        else:
+            known = part[told]
+            left.append((count < 0).nonzero().flatten() + begin)
+        tables = (known.numpy(), keys.numpy(), pointers(count[told]).numpy(), column.numpy())
+        answer = (best.numpy(), which.numpy())
+        over_rows(lambda start, stop, a=(*tables, *answer): kernels.rank_rows(start, stop, *a), len(told))  # type: ignore[misc]
+        similarity[begin + told], index[begin + told] = best, which
+    if left:
+        unknown = torch.cat(left)
+        similarity[unknown], index[unknown] = _nearest_exact(queries[unknown], keys, k)
+    return similarity, index
+
+
+def _rounded_off(x: Tensor, half: Tensor) -> Tensor:
+    """(N,) lengths of what rounding to bfloat16 took away."""
+    pieces = zip(torch.split(x, 4096), torch.split(half, 4096), strict=True)
+    return torch.cat([torch.linalg.vector_norm(whole - part.float(), dim=1) for whole, part in pieces])
 
 
 class _Copies(NamedTuple):

@@ -18,11 +18,16 @@ def csr(pointer: Tensor, column: Tensor, value: Tensor, shape: tuple[int, int]) 
         return torch.sparse_csr_tensor(pointer, column, value, shape, check_invariants=False)
 
 
-def csr_from_counts(count: Tensor, column: Tensor, value: Tensor, width: int) -> Tensor:
-    """CSR from the number of entries of each row, and the entries row by row."""
+def pointers(count: Tensor) -> Tensor:
+    """(N + 1,) int64: where each row begins, and the last one ends, from the number of entries of each row."""
     pointer = torch.zeros(count.numel() + 1, dtype=torch.int64, device=count.device)
     torch.cumsum(count, 0, out=pointer[1:])
-    return csr(pointer, column, value, (count.numel(), width))
+    return pointer
+
+
+def csr_from_counts(count: Tensor, column: Tensor, value: Tensor, width: int) -> Tensor:
+    """CSR from the number of entries of each row, and the entries row by row."""
+    return csr(pointers(count), column, value, (count.numel(), width))
 
 
 def rows_of(matrix: Tensor) -> Tensor:
