@@ -24,6 +24,7 @@ FAST_FROM = 1 << 22  # kernel entries from which shortcuts pay; below, a fast pl
 WARM_ROUNDS = 20  # plain rounds before the over-relaxed ones, which need a start not too far off
 SETTLE_ROUNDS = 3  # plain rounds after them: columns become exact
 OMEGA = 1.85  # step length of the over-relaxed rounds: the best one where plain rounds shrink the error by 0.6 %
+TILE = 32  # columns that bfloat16 products take at once
 REACH = 70.0  # e^70: how far the entries of a bfloat16 kernel may rise above 1; float32 ends at e^88
 TINY = torch.finfo(torch.float32).tiny
 
@@ -81,11 +82,13 @@ class Plan:
             sums: `row_sums()`, if the caller has them already: a bfloat16 kernel needs them.
         """
         if self.kernel.dtype == torch.bfloat16:
+            classes = dense.shape[1]
             weighted = (self.column[:, None] * dense).bfloat16()
+            weighted = torch.nn.functional.pad(weighted, (0, -classes % TILE))  # whole tiles: a quarter faster
             with torch.no_grad():  # along the kernel's memory: a transposed one would first be copied
                 along = self.kernel.is_contiguous()
                 half = self.kernel @ weighted if along else (weighted.T @ self.kernel.T).T
-            return half.float() / (self.row_sums() if sums is None else sums)[:, None].clamp(min=TINY)
+            return half[:, :classes].float() / (self.row_sums() if sums is None else sums)[:, None].clamp(min=TINY)
         with full_float32(dense.device):
             weighted = torch.cat([self.column[:, None] * dense, self.column[:, None]], dim=1)
             result = self.kernel @ weighted  # the last column is every row's sum: one pass serves both
