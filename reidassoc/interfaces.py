@@ -34,7 +34,11 @@ class Plugin(Protocol):
 
 
 class Clusterer(Plugin, Protocol):
-    """Groups each modality's features into pseudo-identities."""
+    """Groups each modality's features into pseudo-identities.
+
+    One whose ``needs`` holds ``identity`` gets a further argument ``identity=Pair[Tensor]``, and only where the recipe says
+    ``oracle: true``.
+    """
 
     kind: ClassVar[str] = "clusterers"
 
@@ -55,10 +59,11 @@ class Associator(Plugin, Protocol):
     """Labels the samples of each modality in the other one's label space.
 
     One whose ``needs`` holds ``identity`` is called as ``(scene, identity=Pair[Tensor])``, and only where the recipe
-    says ``oracle: true``.
+    says ``oracle: true``. ``recipe`` is the name under which recipes of its method ship, if that is not its own.
     """
 
     kind: ClassVar[str] = "associators"
+    recipe: ClassVar[str] = ""
 
     @abstractmethod
     def __call__(self, scene: Scene) -> Association: ...

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -74,12 +75,12 @@ def compose(recipe: Recipe) -> Composed:
 
 def refuse_misfits(recipe: Recipe, stage: Stage, method: Method, network: Network) -> None:
     """Raise RecipeError with the reason if a part of the stage needs what the stage doesn't give."""
-    parts = [method.associator] if method.associator else []
+    parts: list[object] = [method.clusterer, *([method.associator] if method.associator else [])]
     parts += [weighted.part for weighted in (*method.refiners, *method.objectives)]
     given = gives(network) | {"affinity", "cameras", "augmented"}
     if method.associator is not None:
         given |= {"cross"}
-    for part in [method.clusterer, *parts]:
+    for part in parts:
         given |= gives(part)
     if recipe.oracle:
         given |= {"identity"}
@@ -122,21 +123,38 @@ def check_features(features: Pair[Features]) -> None:
 
 
 def cluster(
-    clusterer: Clusterer, features: Pair[Features], *, epoch: int = 0, seed: int = 0, previous: Clustering | None = None
+    clusterer: Clusterer,
+    features: Pair[Features],
+    *,
+    epoch: int = 0,
+    seed: int = 0,
+    previous: Clustering | None = None,
+    identity: Pair[Tensor] | None = None,
 ) -> Clustering:
     """Run a clusterer on checked features."""
     check_features(features)
-    return guarded("clusterer", clusterer, lambda: clusterer(features, epoch=epoch, seed=seed, previous=previous))
+    call = informed(clusterer, clusterer, identity)
+    return guarded("clusterer", clusterer, lambda: call(features, epoch=epoch, seed=seed, previous=previous))
 
 
 def associate(associator: Associator, scene: Scene, identity: Pair[Tensor] | None = None) -> Association:
-    """Run an associator; true identities reach it only if it declares that it needs them, and they are given."""
-    if "identity" not in needs(associator):
-        return guarded("associator", associator, lambda: associator(scene))
+    """Run an associator on checked features."""
+    check_features(scene.features)
+    call = informed(associator, associator, identity)
+    return guarded("associator", associator, lambda: call(scene))
+
+
+def informed(part: object, call: Callable[..., T], identity: Pair[Tensor] | None) -> Callable[..., T]:
+    """The call of a plug-in: true identities reach it only if it declares that it needs them, and they are given.
+
+    Raises:
+        RecipeError: it needs them, and there are none.
+    """
+    if "identity" not in needs(part):
+        return call
     if identity is None:
-        raise RecipeError(f"{name_of(associator)} needs true identities, and there are none")
-    informed = cast(Callable[..., Association], associator)
-    return guarded("associator", associator, lambda: informed(scene, identity=identity))
+        raise RecipeError(f"{name_of(part)} needs true identities, and there are none")
+    return partial(call, identity=identity)
 
 
 def target(

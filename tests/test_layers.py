@@ -16,7 +16,7 @@ LAYERS = (  # each may import itself and what stands before it
     ("ops",),
     ("scene", "banks", "batch", "interfaces"),
     ("spec", "options", "registry"),
-    ("recipe", "overrides", "pipeline", "weights"),
+    ("inheritance", "recipe", "overrides", "pipeline", "weights"),
     ("data", "evaluation", "testing"),
     ("engine",),
     ("bench", "report"),
@@ -24,7 +24,7 @@ LAYERS = (  # each may import itself and what stands before it
     ("__main__",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-PUBLIC = {"ops", "types", "interfaces", "errors", "weights", "data.images"}
+PUBLIC = {"ops", "types", "interfaces", "errors", "spec", "weights", "data.images"}
 CORE = Path(reidassoc.__file__).parent
 PLUGINS = Path(next(iter(reidassoc_plugins.__path__)))
 

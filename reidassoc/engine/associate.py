@@ -64,7 +64,7 @@ def associate(
         visible: (N_v, D) floating point; rows are normalised here.
         infrared: (N_r, D), likewise.
         clusterer: likewise a spec or an object.
-        identity: true identities, for scoring (and for an associator that needs them).
+        identity: true identities, for scoring (and for a clusterer or associator that needs them).
 
     Raises:
         ReidassocError: a spec or the features are wrong.
@@ -80,12 +80,12 @@ def associate(
     method = registry.build("associators", associator) if isinstance(associator, str) else associator
     grouping = registry.build("clusterers", clusterer) if isinstance(clusterer, str) else clusterer
     features = Pair(on_device(visible, "visible", fabric.device), on_device(infrared, "infrared", fabric.device))
-    started = time.perf_counter()
-    clustering = cluster(grouping, features, seed=seed)
-    clustered = time.perf_counter()
     known = identity.map(lambda true: true.to(fabric.device)) if identity is not None else None
     if known is not None and any(len(known[m]) != len(features[m]) for m in Modality):
         raise DataError("identities must be one for each feature row")
+    started = time.perf_counter()
+    clustering = cluster(grouping, features, seed=seed, identity=known)
+    clustered = time.perf_counter()
     targets = Targets.compose(clustering, run_associator(method, Scene(0, seed, features, clustering), known))
     ended = time.perf_counter()
 

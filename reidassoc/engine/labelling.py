@@ -47,14 +47,14 @@ def label(
     kept = clustering_of(previous, features) if previous is not None else None
     if stage.relabel == "once" and not first_of_stage and previous is not None and kept is not None:
         return Labelled(Scene(epoch, seed, features, kept, previous), replace(previous, prototypes={}))
-    clustering = cluster(method.clusterer, features, epoch=epoch, seed=seed, previous=kept)
+    clustering = cluster(method.clusterer, features, epoch=epoch, seed=seed, previous=kept, identity=identity)
     if not clustering.usable and previous is not None and kept is not None and kept.usable:
         counts[KEPT_LABELS] += 1
         scene = Scene(epoch, seed, features, kept, previous)
         return Labelled(scene, target(method, scene, identity=identity))
     if not clustering.usable and (relaxed := method.clusterer.relaxed()) is not None:
         counts[RELAXED] += 1
-        clustering = cluster(relaxed, features, epoch=epoch, seed=seed, previous=None)
+        clustering = cluster(relaxed, features, epoch=epoch, seed=seed, previous=None, identity=identity)
     if not clustering.usable:
         counts[SKIPPED] += 1
         return None

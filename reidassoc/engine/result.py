@@ -78,7 +78,8 @@ def summarise(
 def flags(composed: Composed) -> list[str]:
     """What a reader must know before comparing the figures."""
     recipe = composed.recipe
-    found = ["uses true identities"] if any(uses_identity(method.associator) for method in composed.methods) else []
+    parts = [part for method in composed.methods for part in (method.clusterer, method.associator)]
+    found = ["uses true identities"] if any(uses_identity(part) for part in parts) else []
     if recipe.batch_norm_gpus > 1:
         found.append(f"published with {recipe.batch_norm_gpus} GPUs; batch-norm statistics here are of one device")
     return found

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from reidassoc.interfaces import Associator, Clusterer, Refiner
+from reidassoc.interfaces import Associator, Clusterer, Plugin, Refiner
 from reidassoc.ops.prototypes import centroids
 from reidassoc.scene import Scene
 from reidassoc.testing.scenes import CASES, Toy
@@ -77,7 +77,7 @@ def check_clusterer(clusterer: Clusterer, cases: Mapping[str, Toy] = CASES, devi
     """
     for case, toy in cases.items():
         features = toy.scene(device=device).features
-        call = partial(clusterer, epoch=0, seed=0, previous=None)
+        call = partial(clusterer, epoch=0, seed=0, previous=None, **known(clusterer, toy, device))
         result = unchanged(case, features, partial(call, features))
         require(isinstance(result, Clustering), case, f"must return a Clustering, got {type(result).__name__}")
         for modality in Modality:
@@ -94,10 +94,15 @@ def check_clusterer(clusterer: Clusterer, cases: Mapping[str, Toy] = CASES, devi
 
 def run(associator: Associator, toy: Toy, scene: Scene) -> Association:
     """Call an associator as the pipeline would, with identities only if it declares that it needs them."""
-    if "identity" not in associator.needs:
-        return associator(scene)
-    identity = toy.identity.map(lambda numbers: numbers.to(scene.features.visible.x.device))
-    return cast(Association, cast(Any, associator)(scene, identity=identity))
+    call = cast(Any, associator)
+    return cast(Association, call(scene, **known(associator, toy, scene.features.visible.x.device)))
+
+
+def known(part: Plugin, toy: Toy, device: torch.device | str) -> dict[str, Any]:
+    """The further argument of a plug-in that declares that it needs true identities."""
+    if "identity" not in part.needs:
+        return {}
+    return {"identity": toy.identity.map(lambda numbers: numbers.to(device))}
 
 
 def toy_targets(scene: Scene, *, soft: bool) -> Targets:

@@ -1,0 +1,131 @@
+"""Any clusterer of scikit-learn, by its name; and any object with ``fit_predict``, from Python."""
+
+from __future__ import annotations
+
+import inspect
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from reidassoc import OUTLIER, Clusterer, Clustering, Clusters, Features, Pair
+from reidassoc.errors import SpecError, nearest_name
+from reidassoc.ops.exact import check_features
+from reidassoc.ops.partition import by_first_member
+from reidassoc.ops.prototypes import centroids
+from reidassoc.ops.seeds import seed_for
+from reidassoc.spec import Spec
+
+NUMPY_SEEDS = 2**32  # it takes no larger one
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitPredict(Clusterer):
+    """Group images of one modality by an object with scikit-learn's ``fit_predict``.
+
+    ``fit_predict`` gets (N, D) float64 unit features of one modality and returns N whole numbers, negative = outlier. A copy
+    of the object is used for each call, so that it keeps nothing. Its ``random_state``, if it has one and that is None, is
+    seeded from (seed, epoch); an ``n_clusters`` larger than N is lowered to N. Fewer than two images are outliers: most
+    clusterers refuse them.
+
+    >>> from sklearn.cluster import Birch
+    >>> from reidassoc.testing import toy_features
+    >>> clusterer = FitPredict(estimator=Birch(n_clusters=6))
+    >>> clusterer(toy_features(), epoch=0, seed=0, previous=None).own.visible.count
+    6
+    """
+
+    estimator: Any
+
+    def __post_init__(self) -> None:
+        if not callable(getattr(self.estimator, "fit_predict", None)):
+            raise ValueError(f"estimator must have a method fit_predict, got {type(self.estimator).__name__}")
+
+    def __call__(self, features: Pair[Features], *, epoch: int, seed: int, previous: Clustering | None) -> Clustering:
+        drawn = seed_for(seed, epoch, "fit_predict") % NUMPY_SEEDS
+        return Clustering(own=features.map(lambda one: self.cluster(one, drawn)))
+
+    def cluster(self, features: Features, seed: int) -> Clusters:
+        """Cluster one modality."""
+        check_features("features", features.x)
+        labels = torch.full_like(features.index, OUTLIER)
+        if len(features) > 1:
+            found = np.asarray(self.ready(len(features), seed).fit_predict(features.x.detach().cpu().double().numpy()))
+            if found.shape != (len(features),) or found.dtype.kind not in "iu":
+                raise ValueError(
+                    f"fit_predict must return ({len(features)},) integers, got {found.shape} {found.dtype}"
+                )
+            labels = by_first_member(found).to(features.x.device)
+        return Clusters(labels, centroids(features.x, labels, int(labels.max()) + 1 if len(labels) else 0))
+
+    def ready(self, count: int, seed: int) -> Any:
+        """A copy of the estimator for N samples."""
+        method = deepcopy(self.estimator)
+        if getattr(method, "random_state", 0) is None:
+            method.random_state = seed
+        wanted = getattr(method, "n_clusters", None)
+        if isinstance(wanted, int) and wanted > count:
+            method.n_clusters = count
+        return method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sklearn(Clusterer):
+    """Group images of one modality by a clusterer of scikit-learn.
+
+    ``estimator`` is one of ``sklearn.cluster`` with its options, as text: ``'AgglomerativeClustering(n_clusters=20)'``. Only
+    literals are read, nothing is evaluated, and name and options are checked before any work. Called on the unit features
+    of each modality by itself (Euclidean distance, in the order of the cosine) as :class:`FitPredict` says; a metric
+    ``precomputed`` is refused, since there are features only.
+
+    >>> from reidassoc.testing import toy_features
+    >>> clusterer = Sklearn(estimator="AgglomerativeClustering(n_clusters=5)")
+    >>> clusterer(toy_features(), epoch=0, seed=0, previous=None).own.map(lambda c: c.count)
+    Pair(visible=5, infrared=5)
+    """
+
+    paper: ClassVar[str] = "Pedregosa et al., JMLR 2011"
+
+    estimator: Annotated[str, Field(description="such as 'AgglomerativeClustering(n_clusters=20)'")]
+
+    def __post_init__(self) -> None:
+        made(self.estimator)  # so that a recipe is refused before any work
+
+    def __call__(self, features: Pair[Features], *, epoch: int, seed: int, previous: Clustering | None) -> Clustering:
+        return FitPredict(estimator=made(self.estimator))(features, epoch=epoch, seed=seed, previous=previous)
+
+
+def made(text: str) -> Any:
+    """The estimator of ``sklearn.cluster`` that a text describes.
+
+    Raises:
+        SpecError: the text does not parse, or names a clusterer, an option or a value that scikit-learn does not know.
+    """
+    import sklearn.cluster
+
+    spec = Spec.parse(text)
+    known = {
+        name: cls
+        for name in sklearn.cluster.__all__
+        if inspect.isclass(cls := getattr(sklearn.cluster, name)) and callable(getattr(cls, "fit_predict", None))
+    }
+    if spec.name not in known:
+        listed = ", ".join(sorted(known))
+        raise SpecError(f"sklearn: no clusterer '{spec.name}'{nearest_name(spec.name, known)}; known: {listed}")
+    cls = known[spec.name]
+    options = list(inspect.signature(cls).parameters)
+    for option, value in spec.options.items():
+        if option not in options:
+            hint = nearest_name(option, options)
+            raise SpecError(f"sklearn: {spec.name} has no option '{option}'{hint}; options: {', '.join(options)}")
+        if value == "precomputed":
+            raise SpecError(f"sklearn: {option} 'precomputed' needs distances, and a clusterer gets features")
+    try:
+        estimator = cls(**spec.options)
+        estimator._validate_params()  # scikit-learn would do so when it fits, in the midst of a run
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"sklearn: {spec.name}: {str(error).splitlines()[0]}") from None
+    return estimator
