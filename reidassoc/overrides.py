@@ -31,8 +31,10 @@ def choose(
 ) -> Recipe:
     """Find the recipe that the names mean, and exchange in it what is named.
 
-    The recipe is the named one; else ``ASSOCIATOR/DATASET`` if that ships; else ``mult/DATASET``. A named associator,
-    refiners and objectives replace those of the stages that associate across modalities.
+    The recipe is the named one; else that of the associator's method on the dataset, if one ships (``pgm/DATASET``; of cma
+    ``adca/DATASET``: the plug-in's ``recipe`` says so); else ``mult/DATASET``. A named associator, refiners and objectives
+    replace those of the stages that associate across modalities: so ``recipe="mult/synthetic", associator="pgm"`` runs PGM's
+    association in MULT's training, and methods compared that way differ in their association alone.
 
     Raises:
         ReidassocError: a name is unknown or a change doesn't fit.
@@ -40,7 +42,7 @@ def choose(
     wanted = Spec.parse(dataset) if dataset else None
     cross = Spec.parse(associator) if associator else None
     chosen = load_recipe(
-        recipe or default_recipe(cross.name if cross else BASE, wanted.name if wanted else "synthetic")
+        recipe or default_recipe(method_of(cross) if cross else BASE, wanted.name if wanted else "synthetic")
     )
     data = chosen.model_dump(mode="json")
     if wanted is not None:
@@ -75,6 +77,11 @@ def shared_options(text: str, cross: Spec) -> Mapping[str, Any]:
     """Options of the recipe's associator that belong to the data, not the method: k1 and k2 of the affinity."""
     known = {option for option in ("k1", "k2") if hasattr(registry.get("associators", cross.name), option)}
     return {key: value for key, value in Spec.parse(text).options.items() if key in known}
+
+
+def method_of(cross: Spec) -> str:
+    """The name under which recipes of an associator's method ship."""
+    return getattr(registry.get("associators", cross.name), "recipe", "") or cross.name
 
 
 def default_recipe(method: str, dataset: str) -> str:

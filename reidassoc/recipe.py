@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from reidassoc.errors import RecipeError, SpecError, nearest_name
+from reidassoc.inheritance import extended, members
 from reidassoc.spec import Spec
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ class Recipe(Model):
     stages: tuple[Stage, ...] = Field(min_length=1)
     seed: int = Field(0, ge=0)
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    oracle: bool = Field(False, description="true identities may be given to the associator; flagged in every result")
+    oracle: bool = Field(
+        False, description="true identities may be given to clusterer and associator; flagged in every result"
+    )
     batch_norm_gpus: int = Field(1, ge=1, description="GPU count that the published numbers belong to")
     evaluate_every: int = Field(1, ge=0, description="epochs between evaluations; 0 = after the last one only")
     extract_batch: int = Field(256, ge=1)
@@ -156,8 +159,33 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         RecipeError: there is none, or it does not hold what a recipe must.
     """
+    data = read(name)
+    if isinstance(data, Mapping) and "extends" in data:
+        parent, data = parent_of(name, data)
+        data = extended(read(parent), data, where=name, of=parent)
+    return parse_recipe(data, name)
+
+
+def parent_of(name: str, data: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The recipe that another one extends, and the latter with its name if it is of a family."""
+    parent = data["extends"]
+    if isinstance(parent, list) and name in (family := members(name.partition("/")[0], parent)):
+        return family[name], {**data, "name": name}
+    if not isinstance(parent, str):
+        raise RecipeError(f"{name}: extends must be one recipe's name or file, such as mult/synthetic, got {parent!r}")
+    if is_file(parent) and is_file(name):  # beside the file that names it
+        parent = str(Path(name).expanduser().parent / Path(parent).expanduser())
+    return parent, data
+
+
+def is_file(name: str) -> bool:
+    return Path(name).suffix in {".yaml", ".yml"}
+
+
+def read(name: str) -> Any:
+    """What the YAML of a recipe says; RecipeError if there is none."""
     path = Path(name).expanduser()
-    if path.suffix in {".yaml", ".yml"}:
+    if is_file(name):
         if not path.is_file():
             raise RecipeError(f"no recipe file {path}; shipped recipes: {', '.join(shipped_recipes())}")
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -170,19 +198,31 @@ def load_recipe(name: str) -> Recipe:
             )
         text = shipped[name].read_text(encoding="utf-8")
     try:
-        data = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{name} is no YAML: {str(error).splitlines()[0]}") from None
-    return parse_recipe(data, name)
 
 
 def shipped_recipes() -> dict[str, Traversable]:
-    """All recipes that installed packages ship, as ``method/dataset``."""
+    """All recipes that installed packages ship, as ``method/dataset``; a family's file stands for several."""
+    families: dict[str, Traversable] = {}
     found: dict[str, Traversable] = {}
     for point in sorted(entry_points(group=RECIPE_GROUP), key=lambda point: point.name, reverse=True):
         for folder in files(point.value).iterdir():
-            if folder.is_dir():
+            if folder.name.endswith(".yaml"):
+                families |= dict.fromkeys(members(folder.name.removesuffix(".yaml"), parents_in(folder)), folder)
+            elif folder.is_dir():
                 for file in folder.iterdir():
                     if file.name.endswith(".yaml"):
                         found[f"{folder.name}/{file.name.removesuffix('.yaml')}"] = file
-    return dict(sorted(found.items()))
+    return dict(sorted({**families, **found}.items()))
+
+
+def parents_in(file: Traversable) -> list[str]:
+    """The recipes that a family extends; none if the file is no family: a stranger's package breaks only itself."""
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError):
+        return []
+    parents = data.get("extends") if isinstance(data, Mapping) else None
+    return [str(parent) for parent in parents] if isinstance(parents, list) else []

@@ -53,10 +53,12 @@ def test_the_readme_s_plugin_keeps_its_contract_and_its_promise(tmp_path: Path) 
         assert partner == best.get(own, -1)
 
 
-def test_the_example_recipe_composes(tmp_path: Path) -> None:
-    (text,) = blocks("docs/recipes.md", "yaml")
-    (tmp_path / "mine.yaml").write_text(text)
-    assert len(compose(load_recipe(str(tmp_path / "mine.yaml"))).methods) == 2
+def test_the_example_recipes_compose(tmp_path: Path) -> None:
+    texts = blocks("docs/recipes.md", "yaml")
+    assert len(texts) == 2
+    for text in texts:
+        (tmp_path / "mine.yaml").write_text(text)
+        assert len(compose(load_recipe(str(tmp_path / "mine.yaml"))).methods) == 2
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -42,6 +42,111 @@ def test_a_recipe_reads_back_from_its_own_text(recipe: Recipe, tmp_path: Path) -
     assert choose(recipe=str(path), seed=1).digest != recipe.digest
 
 
+def test_a_recipe_may_say_only_what_it_changes(recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "name: mine\nextends: mult/synthetic\nseed: 3\nstages:\n  cross:\n    associator: pgm\n    refiners: []\n"
+        "    augmentation: {erase: 0.4}\n"
+    )
+    chosen = load_recipe(str(path))
+    expected = recipe.model_dump(mode="json")
+    expected |= {"name": "mine", "reference": "", "seed": 3}
+    expected["stages"][1] |= {"associator": "pgm", "refiners": []}
+    expected["stages"][1]["augmentation"]["erase"] = 0.4
+    assert chosen.model_dump(mode="json") == expected
+    whole = tmp_path / "whole.yaml"
+    whole.write_text(chosen.to_yaml())  # what a run folder holds: it needs no other file, and has the same hash
+    assert "extends" not in whole.read_text()
+    assert load_recipe(str(whole)).digest == chosen.digest
+    beside = tmp_path / "beside.yaml"
+    beside.write_text("name: other\nextends: whole.yaml\nevaluate_every: 7\n")
+    assert load_recipe(str(beside)).stages == chosen.stages
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x\nextends: malt/synthetic", "no recipe 'malt/synthetic'; did you mean 'mult/synthetic'"),
+        ("name: x\nextends: [mult/synthetic]", "extends must be one recipe's name or file"),
+        ("name: x\nextends: pgm/synthetic", "pgm/synthetic, which is no whole recipe"),
+        ("name: x\nextends: none.yaml", "no recipe file .*none.yaml"),
+        ("extends: mult/synthetic", "name: Field required"),
+        ("name: x\nextends: mult/synthetic\nstagse: {}", "no key 'stagse'; did you mean 'stages'"),
+        (
+            "name: x\nextends: mult/synthetic\nstages: {cros: {epochs: 1}}",
+            "no stage 'cros' to change; did you mean 'cross'",
+        ),
+        ("name: x\nextends: mult/synthetic\nstages: {cross: pgm}", "stages.cross must be a mapping"),
+        (
+            "name: x\nextends: mult/synthetic\nstages: {cross: {epoch: 1}}",
+            "no key 'stages.1.epoch'; did you mean 'epochs'",
+        ),
+    ],
+)
+def test_wrong_inheritance_is_named(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize(
+    ("associator", "dataset", "name"),
+    [
+        ("pgm", "synthetic", "pgm/synthetic"),
+        ("cma", "regdb", "adca/regdb"),
+        ("nulc", "regdb", "nulc/regdb"),
+        ("nearest", "synthetic", "mult/synthetic"),
+        ("pgm", "manifest", "pgm/sysu_mm01"),
+    ],
+)
+def test_an_associator_runs_in_its_method_s_recipe(associator: str, dataset: str, name: str) -> None:
+    chosen, shipped = choose(associator=associator, dataset=dataset), load_recipe(name)
+    assert chosen.name == name
+    assert [stage.objectives for stage in chosen.stages] == [stage.objectives for stage in shipped.stages]
+    assert chosen.stages[1].associator.name == associator
+    assert chosen.stages == shipped.stages or associator == "nearest"
+
+
+ALIKE = ("adca", "base", "cclnet", "gur", "hil", "mbccm", "nulc", "otla", "pgm", "rpnr", "supervised")
+
+
+@pytest.mark.parametrize("name", [f"{method}/synthetic" for method in ALIKE])
+def test_methods_on_the_synthetic_pedestrians_differ_in_nothing_but_the_method(name: str, recipe: Recipe) -> None:
+    """Same pictures, network, clusterer, epochs, batches, learning rates, augmentation, and banks."""
+    chosen = load_recipe(name)
+    assert chosen.epochs == recipe.epochs
+    method = {"name", "reference", "stages"} | ({"clusterer", "oracle"} if name.startswith("supervised/") else set())
+    same = set(Recipe.model_fields) - method
+    assert chosen.model_dump(include=same) == recipe.model_dump(include=same)
+    pairs = zip(chosen.stages, recipe.stages, strict=True) if not name.startswith("base/") else ()
+    for mine, theirs in pairs:
+        parts = {"associator", "refiners", "objectives"}
+        assert mine.model_dump(exclude=parts) == theirs.model_dump(exclude=parts)
+        for option in ("momentum", "temperature"):
+            values = {part.use.options.get(option) for part in (*mine.objectives, *theirs.objectives)}
+            assert len(values) == 1, f"{name}: take the banks' {option} of mult/synthetic's stage {mine.name}"
+
+
+def test_supervised_recipes_say_so() -> None:
+    from reidassoc.engine.result import flags
+
+    chosen = load_recipe("supervised/synthetic")
+    assert chosen.oracle
+    assert "uses true identities" in flags(compose(chosen))
+    honest = chosen.model_dump(mode="json") | {"oracle": False}
+    with pytest.raises(RecipeError, match="identity needs 'identity', but it sees true identities"):
+        compose(parse_recipe(honest, "mine"))
+
+
+def test_any_association_runs_in_another_method_s_training(recipe: Recipe) -> None:
+    chosen = choose(recipe="mult/synthetic", associator="pgm")
+    assert str(chosen.stages[1].associator) == "pgm"
+    assert chosen.stages[1].objectives == recipe.stages[1].objectives
+    assert chosen.stages[1].refiners == recipe.stages[1].refiners
+    assert choose(associator="pgm").stages[1].objectives != recipe.stages[1].objectives
+
+
 def test_names_on_the_command_line_replace_parts() -> None:
     chosen = choose(
         associator="nearest",

@@ -31,6 +31,7 @@ class Bccm(Associator):
     """
 
     paper: ClassVar[str] = "Cheng et al., MBCCM, ACM MM 2023, arXiv 2305.12673"
+    recipe: ClassVar[str] = "mbccm"
 
     link: Annotated[bool, Field(description="share a label among all clusters no farther than the match")] = False
 

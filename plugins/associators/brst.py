@@ -28,6 +28,7 @@ class Brst(Associator):
     """
 
     paper: ClassVar[str] = "Shi et al., HIL, arXiv 2509.11587"
+    recipe: ClassVar[str] = "hil"
 
     ratio: Annotated[float, Field(ge=0, le=1, description="of the centroid's largest cosine that a sample needs")] = 0.5
     outliers: Annotated[bool, Field(description="label the clusterer's outliers, too")] = False

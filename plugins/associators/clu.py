@@ -29,6 +29,7 @@ class Clu(Associator):
     """
 
     paper: ClassVar[str] = "Yang et al., GUR, ICCV 2023"
+    recipe: ClassVar[str] = "gur"
 
     across: Annotated[int, Field(ge=1, description="voting images of the other modality")] = 20
     within: Annotated[int, Field(ge=1, description="voting images of the own modality; 1 = no second vote")] = 20

@@ -32,6 +32,7 @@ class Cma(Associator):
     """
 
     paper: ClassVar[str] = "Yang et al., ADCA, ACM MM 2022"
+    recipe: ClassVar[str] = "adca"
 
     floor: Annotated[float, Field(ge=-1, le=1, description="least cosine of two images that count")] = 0.5
     own: Annotated[float, Field(ge=0, le=1, description="share of a matched cluster's own centroid in its start")] = 0.1

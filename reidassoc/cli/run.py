@@ -12,20 +12,30 @@ class Interrupted(click.exceptions.Abort):
 
 
 @click.command()
-@click.option("--associator", metavar="SPEC", help="How clusters are associated across modalities.  [default: mult]")
+@click.option(
+    "--associator",
+    metavar="SPEC",
+    help="How clusters are associated, by default in its method's recipe.  [default: mult]",
+)
 @click.option("--clusterer", metavar="SPEC", help="How images are clustered, e.g. 'dbscan(eps=0.5)'.")
 @click.option("--refiner", "refiners", multiple=True, metavar="SPEC", help="How labels are refined; may be repeated.")
 @click.option("--objective", "objectives", multiple=True, metavar="SPEC", help="What is optimised; may be repeated.")
 @click.option("--network", metavar="SPEC", help="The network, e.g. 'two_stream(depth=18)'.")
 @click.option("--dataset", metavar="SPEC", help="The dataset, e.g. 'synthetic(size=\"tiny\")'.  [default: synthetic]")
 @click.option("--data", "root", metavar="ROOT", help="Folder of a dataset that is kept on disk.")
-@click.option("--recipe", metavar="NAME|FILE", help="A shipped recipe, as mult/sysu_mm01, or a YAML file.")
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    help="A shipped recipe, as mult/sysu_mm01, or a YAML file; parts named replace its own.",
+)
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="One change, e.g. associator.alpha=0.3.")
 @click.option("--weights", metavar="NAME|FILE", help="Initial weights of the network: imagenet, none, or a file.")
 @click.option(
     "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
 )
-@click.option("--oracle", is_flag=True, help="Let the associator see true identities; flagged in every result.")
+@click.option(
+    "--oracle", is_flag=True, help="Let clusterer and associator see true identities; flagged in every result."
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Everything random follows from it.  [default: 0]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--out", metavar="DIR", type=click.Path(), help="The run folder.  [default: runs/RECIPE-NUMBER]")
@@ -50,9 +60,13 @@ def run(
 ) -> None:
     """Train: cluster, associate, refine and learn, epoch by epoch; evaluate; print a table.
 
+    Without --recipe, an associator runs in its method's recipe for the dataset (pgm in pgm/DATASET, cma in adca/DATASET), or in
+    mult/DATASET if it has none. To compare associations alone, name the recipe: --recipe mult/synthetic --associator pgm.
+
     \b
     Examples:
       reidassoc run --associator mult
+      reidassoc run --recipe mult/synthetic --associator pgm
       reidassoc run --associator 'mult(alpha=0.3)' --dataset sysu_mm01 --data /data/SYSU-MM01
       reidassoc run --resume runs/mult-synthetic-1
     """
