@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -63,12 +65,9 @@ class Infomap(Clusterer):
                 two_level=True, directed=self.graph == "cosine", silent=True, seed=seed, num_trials=1
             )
             method.add_links(links)
-            result = method.run()
-            modules = (
-                result.modules() if hasattr(result, "modules") else method.get_modules()
-            )  # since, until infomap 2.16
-            for node, module in modules.items():
-                labels[node] = module
+            method.run()
+            node, module = torch.from_numpy(modules(method)).T
+            labels[node] = module
         labels = by_first_member(labels, least=self.min_cluster_size).to(features.x.device)
         return Clusters(labels, centroids(features.x, labels, int(labels.max()) + 1 if len(labels) else 0))
 
@@ -92,6 +91,18 @@ class Infomap(Clusterer):
         rows = torch.arange(len(features), device=similarity.device)
         row = rows.repeat_interleave(similarity.crow_indices().diff())
         return row, similarity.col_indices(), similarity.values()
+
+
+def modules(method: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(L, 2) int64: node and module, as Infomap writes them.
+
+    Through a file: its Python iterators and faiss's are registered under one name by SWIG, and reading one with the other's
+    code ends the process.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "modules.clu")
+        method.write_clu(str(path))
+        return np.loadtxt(path, dtype=np.int64, comments="#", usecols=(0, 1), ndmin=2)
 
 
 def load_infomap() -> Any:
