@@ -1,8 +1,8 @@
 """The six kinds of plug-in. A plug-in is a frozen, keyword-only dataclass that subclasses one of these.
 
 Its fields are its options (annotated, with ranges where they have any); it keeps nothing between calls. What it needs
-beyond the defaults it declares in ``needs``: ``identity`` (true identities; diagnosis only), ``cross`` (labels across
-modalities), ``parts``, ``cameras``, ``augmented`` (the channel-augmented stream), ``shared``.
+of the other parts of a recipe it declares in ``needs``, what they may rely on in ``gives``: the words are listed in
+:mod:`reidassoc.fitting`. A recipe whose parts don't fit together is refused when it is composed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ Sampling = Literal["own", "paired", "shared"]
 
 
 class Plugin(Protocol):
-    """What all kinds share: they say what they need, and where they come from."""
+    """What all kinds share: they say what they need and give, and where they come from.
+
+    ``variants``: options with which a plug-in needs or gives something else, or that it can't do without, as
+    ``"parts=3"``: for ``reidassoc list --matrix`` and for what error messages propose.
+    """
 
     kind: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
     gives: ClassVar[frozenset[str]] = frozenset()
+    variants: ClassVar[tuple[str, ...]] = ()
     paper: ClassVar[str] = ""
 
 
@@ -64,6 +69,7 @@ class Associator(Plugin, Protocol):
 
     kind: ClassVar[str] = "associators"
     recipe: ClassVar[str] = ""
+    gives: ClassVar[frozenset[str]] = frozenset({"cross"})
 
     @abstractmethod
     def __call__(self, scene: Scene) -> Association: ...

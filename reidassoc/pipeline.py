@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reidassoc import registry
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError
+from reidassoc.fitting import misfits, needs
 from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Refiner
 from reidassoc.recipe import Recipe, Stage
 from reidassoc.scene import Scene
@@ -75,33 +76,11 @@ def compose(recipe: Recipe) -> Composed:
 
 def refuse_misfits(recipe: Recipe, stage: Stage, method: Method, network: Network) -> None:
     """Raise RecipeError with the reason if a part of the stage needs what the stage doesn't give."""
-    parts: list[object] = [method.clusterer, *([method.associator] if method.associator else [])]
-    parts += [weighted.part for weighted in (*method.refiners, *method.objectives)]
-    given = gives(network) | {"affinity", "cameras", "augmented"}
-    if method.associator is not None:
-        given |= {"cross"}
-    for part in parts:
-        given |= gives(part)
-    if recipe.oracle:
-        given |= {"identity"}
-    for part in parts:
-        for need in sorted(needs(part) - given):
-            hint = {
-                "identity": "it sees true identities: say so with --oracle (oracle: true in the recipe)",
-                "cross": "the stage has no associator",
-            }.get(need, "no part of this stage gives it")
-            raise RecipeError(f"stage '{stage.name}': {name_of(part)} needs '{need}', but {hint}")
-    drawn = {weighted.part.sampling for weighted in method.objectives}
-    if len(drawn) > 1:
-        raise RecipeError(f"stage '{stage.name}': its objectives draw batches differently: {', '.join(sorted(drawn))}")
-
-
-def needs(part: object) -> frozenset[str]:
-    return getattr(part, "needs", frozenset())
-
-
-def gives(part: object) -> frozenset[str]:
-    return getattr(part, "gives", frozenset())
+    parts: list[tuple[str, Any]] = [(recipe.clusterer.name, method.clusterer)]
+    parts += [(stage.associator.name, method.associator)] if stage.associator else []
+    parts += [(weighted.name, weighted.part) for weighted in (*method.refiners, *method.objectives)]
+    for misfit in misfits([*parts, (recipe.network.name, network)], oracle=recipe.oracle):
+        raise RecipeError(f"stage '{stage.name}': {misfit}")
 
 
 def name_of(part: object) -> str:

@@ -86,10 +86,10 @@ def test_gradients_are_those_of_the_loss(k: int) -> None:
     gpcr = Gpcr(k=k, temperature=0.5)
     banks = double(Banks.rebuild(gpcr.banks(batch.scene, batch.targets)))
 
-    def loss(*tensors: Tensor) -> Tensor:
-        return torch.stack(list(gpcr.losses(with_leaves(batch, tensors), banks).values())).sum()
+    def losses(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(gpcr.losses(with_leaves(batch, tensors), banks).values())
 
-    assert torch.autograd.gradcheck(loss, leaves(batch))
+    assert torch.autograd.gradcheck(losses, leaves(batch))  # each term by itself
 
 
 def test_its_banks_are_frozen_unit_images() -> None:
@@ -145,22 +145,31 @@ def test_it_says_what_it_misses() -> None:
     views["infrared"] = View("infrared", torch.arange(3), batch["infrared"].z[:3])
     with pytest.raises(RecipeError, match="the streams differ in size"):
         Gpcr(parts=False).losses(replace(batch, views=views), banks)
-    assert Gpcr().needs == {"parts"}
-    assert Gpcr(parts=False).needs == frozenset()
+    assert Gpcr().needs == {"paired", "parts"}
+    assert Gpcr(parts=False).needs == {"paired"}
+
+
+def near_mask(logits: Tensor, k: int) -> list[list[bool]]:
+    near = near_rows(logits, k)
+    mask = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, near.index, near.has(logits, near.index))
+    assert torch.equal(mask, logits > near.floor)  # the index holds every entry above the floor
+    return mask.tolist()
 
 
 def test_near_rows_leave_ties_with_the_next_one_out() -> None:
     logits = torch.tensor([[4.0, 3.0, 2.0, 2.0, 1.0], [5.0, 5.0, 5.0, 5.0, 5.0]])
-    assert near_rows(logits, 2).tolist() == [[True, True, False, False, False], [False] * 5]
-    assert near_rows(logits, 3).tolist() == [[True, True, False, False, False], [False] * 5]
-    assert bool(near_rows(logits, 5).all())
+    assert near_mask(logits, 2) == [[True, True, False, False, False], [False] * 5]
+    assert near_mask(logits, 3) == [[True, True, False, False, False], [False] * 5]
+    assert near_mask(logits, 5) == [[True] * 5] * 2
 
 
 def test_positive_loss_is_finite_where_a_row_has_none() -> None:
     logits = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    positive = torch.tensor([[True, False, True, False], [False] * 4, [True] * 4])
-    loss = positive_loss(logits, positive)
-    torch.testing.assert_close(loss, -logits.softmax(1)[0, [0, 2]].sum().log() / 2)
+    index = torch.tensor([[0, 1, 2], [3, 1, 0], [1, 2, 3]])
+    positive = torch.tensor([[True, False, True], [False] * 3, [True] * 3])
+    loss = positive_loss(logits, index, positive)
+    p = logits.softmax(1)
+    torch.testing.assert_close(loss, -(p[0, [0, 2]].sum().log() + p[2, 1:].sum().log()) / 2)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert bool(torch.isfinite(gradient).all())
     assert not bool(gradient[1].any())

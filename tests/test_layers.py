@@ -16,7 +16,7 @@ LAYERS = (  # each may import itself and what stands before it
     ("ops",),
     ("scene", "banks", "batch", "interfaces"),
     ("spec", "options", "registry"),
-    ("inheritance", "recipe", "overrides", "pipeline", "weights"),
+    ("inheritance", "recipe", "overrides", "fitting", "pipeline", "matrix", "weights"),
     ("data", "evaluation", "testing"),
     ("engine",),
     ("bench", "report"),

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ class FromFile(Associator):
     Raises:
         DataError: (when called) the file is missing or no such archive, or its labels don't fit the scene.
     """
+
+    variants: ClassVar[tuple[str, ...]] = ("path='labels.npz'",)
 
     path: Annotated[Path, Field(description=".npz file with cross_* and perhaps own_* labels")]
 

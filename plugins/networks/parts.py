@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,14 @@ from reidassoc_plugins.networks.necks import neck
 OWN = (("visible", "visible"), ("augmented", "augmented"), ("infrared", "infrared"))
 FIRST = (("visible", "infrared"), ("augmented", "infrared"), ("infrared", "visible"))
 SECOND = (("visible", "augmented"), ("augmented", "visible"), ("infrared", "augmented"))
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """Fold a map's columns into its channels: (B, C, h, w) -> (B, C·w, h, 1), a position per row of cells.
+
+    For maps of few channels, whose identity evidence is where on a row something is.
+    """
+    return x.transpose(2, 3).flatten(1, 2).unsqueeze(3)
 
 
 class PartHeads(nn.Module):
@@ -62,3 +70,11 @@ class PartHeads(nn.Module):
         scale = query.shape[2] ** -0.5
         logits: Tensor = torch.einsum("bpd,bpld->bpl", query, stripes).float() * scale
         return logits.softmax(2)
+
+
+def of_streams(
+    heads: PartHeads | None, maps: Mapping[str, Tensor], fold: Callable[[Tensor], Tensor] = lambda x: x
+) -> dict[str, dict[tuple[str, str], Tensor]]:
+    """What the heads find on the folded maps, by query stream; nothing for any stream without heads."""
+    found = heads({stream: fold(x) for stream, x in maps.items()}) if heads is not None else {}
+    return {stream: {pair: x for pair, x in found.items() if pair[0] == stream} for stream in maps}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from reidassoc import Modality, Network, NetworkOutput
 from reidassoc_plugins.networks.necks import neck
+from reidassoc_plugins.networks.parts import PartHeads, as_rows, of_streams
 
 MODALITY_OF = {"visible": Modality.VISIBLE, "augmented": Modality.VISIBLE, "infrared": Modality.INFRARED}
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -74,7 +75,7 @@ def local_mean(x: Tensor, grid: tuple[int, int]) -> Tensor:
 class TinyNet(nn.Module):
     """Fixed edges plus a learnt correction that starts at zero, on a grid; an orthogonal projection; a neck per modality."""
 
-    def __init__(self, *, width: int, channels: int, size: tuple[int, int]) -> None:
+    def __init__(self, *, width: int, channels: int, size: tuple[int, int], parts: int = 0) -> None:
         super().__init__()
         self.width = width
         grid = (min(GRID[0], size[0]), min(GRID[1], size[1]))
@@ -91,6 +92,7 @@ class TinyNet(nn.Module):
         self.project = nn.Linear(ORIENTATIONS * grid[0] * grid[1], width, bias=False)
         nn.init.orthogonal_(self.project.weight)
         self.necks = nn.ModuleDict({m.value: neck(width) for m in Modality})
+        self.heads = PartHeads(parts, ORIENTATIONS * grid[1]) if parts else None
 
     def forward(self, images: Mapping[str, Tensor]) -> dict[str, NetworkOutput]:
         counts = {stream: len(x) for stream, x in images.items()}
@@ -104,7 +106,8 @@ class TinyNet(nn.Module):
         rows = dict(zip(counts, pooled_rows.split(list(counts.values())), strict=True))
         found = dict(zip(counts, maps.split(list(counts.values())), strict=True))
         after = self.by_modality(self.necks, rows)
-        return {s: NetworkOutput(z=after[s], pooled=rows[s], map=found[s]) for s in counts}
+        parts = of_streams(self.heads, found, as_rows)
+        return {s: NetworkOutput(z=after[s], pooled=rows[s], map=found[s], parts=parts[s]) for s in counts}
 
     @staticmethod
     def by_modality(norms: nn.ModuleDict, streams: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -145,8 +148,22 @@ def stem(channels: int) -> nn.Sequential:
 class Tiny(Network):
     """Edges, a grid and a small convolutional branch: trains on a CPU in minutes; for the synthetic pedestrians."""
 
+    variants: ClassVar[tuple[str, ...]] = ("parts=3",)
+
     width: Annotated[int, Field(ge=8, le=1024, description="of the embedding")] = 256
     channels: Annotated[int, Field(ge=1, description="of the learnt branch")] = 32
+    parts: Annotated[int, Field(ge=0, le=16, description="part features per image (SALCR: 3); 0 = none")] = 0
+
+    @property
+    def gives(self) -> frozenset[str]:  # type: ignore[override]  # what it gives depends on its options
+        return frozenset({"parts"}) if self.parts else frozenset()
 
     def build(self, *, size: tuple[int, int]) -> nn.Module:
-        return TinyNet(width=self.width, channels=self.channels, size=size)
+        """Return the module for images of ``size`` (height, width).
+
+        Raises:
+            ValueError: the images have fewer rows than parts are asked for.
+        """
+        if size[0] < self.parts:
+            raise ValueError(f"tiny(parts={self.parts}): images of {size[0]} x {size[1]} pixels are too small")
+        return TinyNet(width=self.width, channels=self.channels, size=size, parts=self.parts)

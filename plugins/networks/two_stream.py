@@ -17,7 +17,7 @@ from reidassoc.weights import Layout, imagenet_state, load_into, read_state
 from reidassoc_plugins.networks.layouts import LAYOUTS
 from reidassoc_plugins.networks.necks import neck
 from reidassoc_plugins.networks.non_local import NonLocal
-from reidassoc_plugins.networks.parts import PartHeads
+from reidassoc_plugins.networks.parts import PartHeads, of_streams
 from reidassoc_plugins.networks.pooling import generalised_mean
 
 STEM = {"visible": "visible", "augmented": "visible", "infrared": "infrared"}  # the stem by which a stream enters
@@ -38,6 +38,7 @@ class TwoStream(Network):
     """
 
     paper: ClassVar[str] = "Ye et al., AGW, TPAMI 2021"
+    variants: ClassVar[tuple[str, ...]] = ("parts=3",)
     layouts: ClassVar[Mapping[str, Layout]] = LAYOUTS
 
     depth: Annotated[Literal[18, 34, 50], Field(description="layers of the ResNet")] = 50
@@ -110,12 +111,9 @@ class TwoStreamModule(nn.Module):
         x = self.body(torch.cat(entered))
         pooled = generalised_mean(x)
         maps = dict(zip(streams, torch.split(x, sizes), strict=True))
-        parts = self.heads(maps) if self.heads is not None else {}
+        parts = of_streams(self.heads, maps)
         outputs = zip(streams, torch.split(self.neck(pooled), sizes), torch.split(pooled, sizes), strict=True)
-        return {
-            stream: NetworkOutput(z, before, maps[stream], {pair: f for pair, f in parts.items() if pair[0] == stream})
-            for stream, z, before in outputs
-        }
+        return {stream: NetworkOutput(z, before, maps[stream], parts[stream]) for stream, z, before in outputs}
 
     def body(self, x: Tensor) -> Tensor:
         """The shared stages, each followed block by block by its non-local ones, if any."""

@@ -33,6 +33,7 @@ class Acl(Objective):
     paper: ClassVar[str] = "Wu and Ye, PGM, CVPR 2023"
     sampling: ClassVar[Sampling] = "own"
     needs: ClassVar[frozenset[str]] = frozenset({"cross"})
+    gives: ClassVar[frozenset[str]] = frozenset({"specific bank"})
 
     cross_weight: Annotated[float, Field(ge=0, description="of the cross term")] = 0.25
     feed_cross: Annotated[bool, Field(description="let the cross features feed the bank that they visit, too")] = True

@@ -38,6 +38,7 @@ class Amirl(Objective):
     paper: ClassVar[str] = "He et al., IJCV 2024, arXiv 2402.00672"
     sampling: ClassVar[Sampling] = "paired"
     needs: ClassVar[frozenset[str]] = frozenset({"cross"})
+    gives: ClassVar[frozenset[str]] = frozenset({"specific bank", "cross bank", "agnostic bank"})
 
     temperature: Annotated[float, Field(gt=0, description="τ of the banks")] = 0.05
     momentum: Annotated[float, Field(ge=0, le=1, description="μ of the banks")] = 0.1

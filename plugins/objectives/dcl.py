@@ -27,6 +27,7 @@ class Dcl(Objective):
 
     paper: ClassVar[str] = "Yang et al., ADCA, ACM MM 2022"
     sampling: ClassVar[Sampling] = "own"
+    gives: ClassVar[frozenset[str]] = frozenset({"specific bank"})
 
     temperature: Annotated[float, Field(gt=0, description="τ of the banks")] = 0.05
     momentum: Annotated[float, Field(ge=0, le=1, description="μ of the banks")] = 0.1

@@ -28,6 +28,7 @@ class Dual(Objective):
     paper: ClassVar[str] = "SALCR, IJCV 2025, arXiv 2504.19244"
     sampling: ClassVar[Sampling] = "paired"
     needs: ClassVar[frozenset[str]] = frozenset({"cross"})
+    gives: ClassVar[frozenset[str]] = frozenset({"agnostic bank"})
 
     temperature: Annotated[float, Field(gt=0, description="τ of the banks")] = 0.05
     momentum: Annotated[float, Field(ge=0, le=1, description="μ of the banks")] = 0.1

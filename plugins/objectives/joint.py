@@ -33,6 +33,8 @@ class Joint(Objective):
     paper: ClassVar[str] = "Shi et al., ECCV 2024, arXiv 2401.06825"
     sampling: ClassVar[Sampling] = "own"  # unless `draw` says otherwise
     needs: ClassVar[frozenset[str]] = frozenset({"shared"})
+    gives: ClassVar[frozenset[str]] = frozenset({"specific bank", "joint bank"})
+    variants: ClassVar[tuple[str, ...]] = ("draw='paired'",)
 
     temperature: Annotated[float, Field(gt=0, description="τ of the banks")] = 0.05
     momentum: Annotated[float, Field(ge=0, le=1, description="μ of the banks")] = 0.1

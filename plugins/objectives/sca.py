@@ -34,6 +34,7 @@ class Sca(Objective):
     paper: ClassVar[str] = "Shi et al., ECCV 2024, arXiv 2401.06825"
     sampling: ClassVar[Sampling] = "paired"  # unless `draw` says otherwise
     needs: ClassVar[frozenset[str]] = frozenset({"cross"})  # unless `space` is shared
+    variants: ClassVar[tuple[str, ...]] = ("space='shared', draw='shared'",)
 
     intra: Annotated[float, Field(ge=0, description="weight of the intra term")] = 0.5
     inter: Annotated[float, Field(ge=0, description="weight of the inter term")] = 0.05

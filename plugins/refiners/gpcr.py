@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from reidassoc import Bank, Banks, Batch, Modality, Refiner, Scene, Targets
 from reidassoc.errors import RecipeError
 from reidassoc.ops.part_features import unit_parts
-from reidassoc.ops.positives import near_rows, positive_loss
+from reidassoc.ops.positives import Near, near_rows, positive_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,9 @@ class Gpcr(Refiner):
     """
 
     paper: ClassVar[str] = "SALCR, IJCV 2025, arXiv 2504.19244"
-    needs: ClassVar[frozenset[str]] = frozenset({"parts"})
+    needs: ClassVar[frozenset[str]] = frozenset({"paired", "parts"})
+    gives: ClassVar[frozenset[str]] = frozenset({"instance bank"})
+    variants: ClassVar[tuple[str, ...]] = ("parts=false",)
 
     k: Annotated[int, Field(ge=1, description="neighbours of a row in a bank")] = 30
     temperature: Annotated[float, Field(gt=0, description="τ of the banks")] = 0.05
@@ -42,7 +44,7 @@ class Gpcr(Refiner):
 
     def __post_init__(self) -> None:
         if not self.parts:
-            object.__setattr__(self, "needs", frozenset())
+            object.__setattr__(self, "needs", frozenset({"paired"}))
 
     def banks(self, scene: Scene, targets: Targets) -> Sequence[Bank]:
         def bank(modality: Modality, start: Tensor, part: int | None = None) -> Bank:
@@ -75,11 +77,13 @@ class Gpcr(Refiner):
         for modality in Modality:
             logits = {view.stream: banks[f"gpcr.{modality}"].logits(view.feature) for view in batch}
             near = {stream: near_rows(rows, self.k) for stream, rows in logits.items()}
-            agreed = torch.stack(list(near.values())).all(dim=0)
-            alike.append(positive_loss(torch.cat(list(logits.values())), agreed.repeat(len(logits), 1)))
+            alike.append(self.global_loss(logits, near))
+            known = {stream: near[stream].has(rows, near[stream].index) for stream, rows in logits.items()}
             for part in range(count):
                 live = banks[f"gpcr.{modality}.{part}"]
-                by_part.append(self.part_loss({pair: live.logits(x[:, part]) for pair, x in parts.items()}, near))
+                by_part.append(
+                    self.part_loss(parts, live.logits(torch.cat([x[:, part] for x in parts.values()])), near, known)
+                )
         terms = {"global": torch.stack(alike).sum()}
         return {**terms, "part": torch.stack(by_part).sum() / count} if count else terms
 
@@ -94,12 +98,37 @@ class Gpcr(Refiner):
             )
         return found
 
-    def part_loss(self, logits: Mapping[tuple[str, str], Tensor], near: Mapping[str, Tensor]) -> Tensor:
-        """The loss of one part in one bank: rows (query, map), positives from the other maps."""
-        found = {pair: near_rows(rows, self.k) for pair, rows in logits.items()}
+    def global_loss(self, logits: Mapping[str, Tensor], near: Mapping[str, Near]) -> Tensor:
+        """The loss in one global bank: a row's positives are near to all streams."""
+        index = torch.cat([mine.index for mine in near.values()])
+        agreed = [
+            torch.stack([near[other].has(logits[other], mine.index) for other in logits]).all(dim=0)
+            for mine in near.values()
+        ]
+        return positive_loss(torch.cat(list(logits.values())), index, torch.cat(agreed))
+
+    def part_loss(
+        self, pairs: Iterable[tuple[str, str]], logits: Tensor, near: Mapping[str, Near], known: Mapping[str, Tensor]
+    ) -> Tensor:
+        """The loss of one part in one bank: rows (query, map), positives from the other maps.
+
+        Args:
+            pairs: (query stream, map stream) of the blocks of rows.
+            logits: (9·B, N), block by block.
+            near: the global neighbours of each stream.
+            known: (B, k) bool, which entries of ``near.index`` are near.
+        """
+        names = list(pairs)
+        blocks = logits.split(len(logits) // len(names))
+        index = [near[query].index for query, _ in names]
+        floors = near_rows(logits, self.k).floor.split(len(blocks[0]))
+        found = {
+            pair: Near(rows, floor).has(block, rows)
+            for pair, rows, floor, block in zip(names, index, floors, blocks, strict=True)
+        }
         positive = []
-        for query, asked in logits:
-            others = [found[pair] for pair in logits if pair[0] == query and pair[1] != asked]
-            elsewhere = torch.stack(others).any(dim=0) if others else torch.zeros_like(near[query])
-            positive.append(near[query] & elsewhere)
-        return positive_loss(torch.cat(list(logits.values())), torch.cat(positive))
+        for query, asked in names:
+            others = [found[pair] for pair in names if pair[0] == query and pair[1] != asked]
+            elsewhere = torch.stack(others).any(dim=0) if others else torch.zeros_like(known[query])
+            positive.append(known[query] & elsewhere)
+        return positive_loss(logits, torch.cat(index), torch.cat(positive))

@@ -26,6 +26,7 @@ class Oclr(Refiner):
     """
 
     paper: ClassVar[str] = "He et al., IJCV 2024, arXiv 2402.00672"
+    needs: ClassVar[frozenset[str]] = frozenset({"agnostic bank", "specific bank|cross bank"})
 
     sharpening: Annotated[float, Field(gt=0, le=1, description="divides the target's logits")] = 0.2
     detach_target: Annotated[bool, Field(description="let no gradient into the target, as SALCR does")] = False

@@ -7,16 +7,20 @@ import click
 
 @click.command("list")
 @click.argument("kind", required=False)
+@click.option("--matrix", is_flag=True, help="Print which plug-ins run with which others, and why some don't.")
 @click.option(
     "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
 )
-def list_plugins(kind: str | None, plugins: tuple[str, ...]) -> None:
+def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> None:
     """List plug-ins: name, claim, origin, paper. One that fails to load is shown with its reason.
+
+    With --matrix, pairs of plug-ins: those of KIND, or all, against clusterers, objectives, refiners and networks.
 
     \b
     Examples:
       reidassoc list
       reidassoc list associators
+      reidassoc list --matrix
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -28,6 +32,11 @@ def list_plugins(kind: str | None, plugins: tuple[str, ...]) -> None:
 
     for file in plugins:
         registry.load_file(file)
+    if matrix:
+        from reidassoc.cli.grids import print_matrix
+
+        print_matrix(registry.kind_of(kind) if kind else None)
+        return
     console = Console(highlight=False)
     for each in [registry.kind_of(kind)] if kind else KINDS:
         table = Table(title=each, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
@@ -87,6 +96,9 @@ def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
             console.print(f"\nPaper: {entry.paper}", markup=False)
         if needed := sorted(getattr(cls, "needs", ())):
             console.print(f"Needs: {', '.join(needed)}")
+        given = getattr(cls, "gives", None)
+        if isinstance(given, frozenset) and given:  # a network's depends on its options
+            console.print(f"Gives: {', '.join(sorted(given))}")
         table = Table("option", "type", "default", "range", "meaning", box=SIMPLE_HEAD, pad_edge=False)
         for option in options_of(cls):
             row = (option.name, option.type, option.default, option.range, option.doc)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
+from reidassoc.ops.part_features import PARTS
 from reidassoc.types import Features, Modality, Pair
 
 
@@ -17,6 +18,9 @@ def extract(
     network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, *, batch: int, mirror: bool = False
 ) -> Pair[Features]:
     """Return unit features of every readable image; ``index`` names its row in the store.
+
+    Where the network gives part features, ``extra["parts"]`` holds each image's on its own map (N, P, D), unit rows; not
+    with ``mirror``, since nothing evaluates them.
 
     Args:
         mirror: average each image's unit feature with that of its mirror image (evaluation does; clustering doesn't).
@@ -40,7 +44,8 @@ def features_of(
         elif part is not None:
             parts.append(part)
         chunks.append(unit)
-    return Features(torch.cat(chunks), store.good.to(fabric.device), store.records.camera[store.good].to(fabric.device))
+    index, camera = store.good.to(fabric.device), store.records.camera[store.good].to(fabric.device)
+    return Features(torch.cat(chunks), index, camera, extra={PARTS: torch.cat(parts)} if parts else {})
 
 
 def unit_features(
