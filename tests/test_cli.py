@@ -60,7 +60,9 @@ def test_evaluate_prints_the_same_figures(ran: tuple[Path, subprocess.CompletedP
     folder, _ = ran
     done = command("evaluate", str(folder), "--json", cwd=folder.parent)
     assert json.loads(done.stdout)["protocols"] == json.loads((folder / "result.json").read_text())["protocols"]
-    assert "mINP" in command("evaluate", str(folder), cwd=folder.parent).stdout
+    shown = command("evaluate", str(folder), "--transductive", "cmfp(k=4)", cwd=folder.parent).stdout
+    assert "mINP" in shown
+    assert "transductive" in shown.split("cmfp(k=4)")[1]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
@@ -107,6 +109,14 @@ BAD = {
     "resume nothing": (["run", "--resume", "empty"], "empty is no run folder"),
     "no such option": (["run", "--asociator", "mult"], "No such option"),
     "no such command": (["rum"], "No such command 'rum'"),
+    "unknown step": (
+        ["evaluate", "nowhere", "--transductive", "cmpf"],
+        "no transductive step 'cmpf'; did you mean 'cmfp'",
+    ),
+    "no such matrix": (
+        ["list", "datasets", "--matrix"],
+        "no matrix of datasets: expected associators, objectives, refiners",
+    ),
     "unknown kind": (["list", "associaters"], "no kind of plug-in 'associaters'; did you mean 'associators'"),
     "unknown name": (["show", "malt"], "no plug-in 'malt'; did you mean 'mult'"),
     "no features": (["associate", "none.npz", "--out", "o.npz"], "no feature file none.npz"),

@@ -100,6 +100,19 @@ def test_evaluating_the_checkpoint_gives_the_run_s_result(finished: Path) -> Non
     assert found["protocols"] == json.loads((finished / "result.json").read_text())["protocols"]
 
 
+def test_transductive_figures_are_kept_apart(finished: Path) -> None:
+    plain = ra.evaluate(finished, device="cpu")
+    found = ra.evaluate(finished, device="cpu", transductive=["cmfp(k=4)", "k_reciprocal"])
+    assert "transductive" not in plain
+    apart = found.pop("transductive")
+    assert found == plain
+    assert list(apart) == ["cmfp(k=4)", "k_reciprocal"]
+    for step in apart.values():
+        assert step["flags"] == ["transductive: ranks each trial's queries and gallery together"]
+        assert step["protocols"].keys() == plain["protocols"].keys()
+        assert step["protocols"] != plain["protocols"]
+
+
 def test_a_spoilt_checkpoint_falls_back_to_the_one_before(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)

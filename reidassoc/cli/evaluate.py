@@ -10,21 +10,32 @@ import click
 @click.option("--dataset", metavar="SPEC", help="Test on another dataset than the run's own.")
 @click.option("--data", "root", metavar="ROOT", help="Folder of a dataset that is kept on disk.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--transductive",
+    multiple=True,
+    metavar="STEP",
+    help="Report a test-time step in a column of its own: cmfp, 'cmfp(k=8)', k_reciprocal; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def evaluate(run: str, dataset: str | None, root: str | None, device: str, as_json: bool) -> None:
+def evaluate(
+    run: str, dataset: str | None, root: str | None, device: str, transductive: tuple[str, ...], as_json: bool
+) -> None:
     """Evaluate RUN's newest checkpoint under every protocol of its dataset: mean ± std over the trials.
 
     \b
     Example:
       reidassoc evaluate runs/mult-synthetic-1
+      reidassoc evaluate runs/salcr-synthetic-1 --transductive 'cmfp(k=8)'
     """
     import json
 
-    from reidassoc.cli.tables import protocol_table
+    from reidassoc.cli.tables import protocol_table, transductive_table
     from reidassoc.engine.evaluate import evaluate as score
 
-    found = score(run, dataset=dataset, root=root, device=device)
+    found = score(run, dataset=dataset, root=root, device=device, transductive=transductive)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         protocol_table(found["protocols"], f"{run}, epoch {found['epoch']}, on {found['dataset']}", found["notes"])
+        if found.get("transductive"):
+            transductive_table(found["protocols"], found["transductive"])

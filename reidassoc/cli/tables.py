@@ -59,6 +59,25 @@ def protocol_table(protocols: Mapping[str, Any], title: str, notes: Sequence[str
         console.print(note)
 
 
+def transductive_table(plain: Mapping[str, Any], steps: Mapping[str, Any], width: int | None = None) -> None:
+    """Print each test-time step in a column of its own, beside the plain result; a row per protocol and figure."""
+    console = console_of(width)
+    console.print(
+        "\n[bold]Transductive[/]: each trial's queries and gallery ranked together; not comparable with plain figures"
+    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("protocol")
+    table.add_column("")
+    for name in ("plain", *(f"{step}\ntransductive" for step in steps)):
+        table.add_column(escape(name), justify="right")
+    columns = [plain, *(step["protocols"] for step in steps.values())]
+    for protocol in plain:
+        for number, key in enumerate(("rank1", "mAP", "mINP")):
+            cells = [f"{of[protocol][key]['mean']:.1f} ± {of[protocol][key]['std']:.1f}" for of in columns]
+            table.add_row("" if number else protocol, COLUMNS[key], *cells)
+    console.print(table)
+
+
 def print_protocols(console: Console, protocols: Mapping[str, Any], title: str) -> None:
     """Print one row per protocol; a narrow terminal gets fewer ranks."""
     console.print(f"\n[bold]{escape(title)}[/]\nRetrieval, percent, mean ± std over trials")

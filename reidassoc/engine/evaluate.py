@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,14 @@ from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.evaluation.retrieval import Retrieval, retrieve
+from reidassoc.evaluation.transductive import Rerank
+from reidassoc.evaluation.transductive import transductive as make_step
 from reidassoc.interfaces import Dataset
 from reidassoc.recipe import Recipe
 from reidassoc.spec import Spec
 from reidassoc.types import Pair, Trial
+
+TRANSDUCTIVE = "transductive: ranks each trial's queries and gallery together"
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,16 @@ class Evaluation:
     batch: int
 
     def __call__(self, network: nn.Module, fabric: Fabric) -> Retrieval:
-        features = extract(network, self.stores, fabric, batch=self.batch, mirror=True)
-        return retrieve(
-            features.map(lambda f: f.x.cpu()),
-            identity=self.identity,
-            camera=self.stores.map(lambda store: store.records.camera),
-            trials=self.trials,
-        )
+        return self.score(self.embed(network, fabric))
+
+    def embed(self, network: nn.Module, fabric: Fabric) -> Pair[Tensor]:
+        """(N, D) unit features of all test images, each averaged with its mirror image's, on the CPU."""
+        return extract(network, self.stores, fabric, batch=self.batch, mirror=True).map(lambda f: f.x.cpu())
+
+    def score(self, features: Pair[Tensor], rerank: Rerank | None = None) -> Retrieval:
+        """Rank every trial; with a transductive step, from that trial's queries and gallery together."""
+        camera = self.stores.map(lambda store: store.records.camera)
+        return retrieve(features, identity=self.identity, camera=camera, trials=self.trials, rerank=rerank)
 
 
 def prepare_evaluation(dataset: Dataset, recipe: Recipe) -> Evaluation | None:
@@ -56,7 +64,12 @@ def prepare_evaluation(dataset: Dataset, recipe: Recipe) -> Evaluation | None:
 
 
 def evaluate(
-    run: str | Path, *, dataset: str | None = None, root: str | None = None, device: str = "auto"
+    run: str | Path,
+    *,
+    dataset: str | None = None,
+    root: str | None = None,
+    device: str = "auto",
+    transductive: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluate the newest checkpoint of a run under every protocol of its dataset, or of another one.
 
@@ -65,13 +78,16 @@ def evaluate(
         dataset: spec of the dataset to test on; the run's own if not given.
         root: where it lies, if it is kept on disk.
         device: as for ``run``.
+        transductive: test-time steps to report beside the plain result, such as ``"cmfp(k=30)"`` or ``"k_reciprocal"``.
 
     Returns:
-        ``{"epoch": …, "dataset": …, "protocols": {protocol: {metric: {"mean", "std"}}}, "notes": […]}``, in percent.
+        ``{"epoch": …, "dataset": …, "protocols": {protocol: {metric: {"mean", "std"}}}, "notes": […]}``, in percent; and,
+        if asked for, ``"transductive": {step: {"flags": […], "protocols": …}}``: each step's own figures, kept apart.
 
     Raises:
         ReidassocError: the run, its checkpoint or the dataset can't be used; a RegDB split other than the trained one.
     """
+    steps = [make_step(text) for text in transductive]
     folder = RunFolder.open(Path(run))
     recipe = folder.recipe
     spec = Spec.parse(dataset) if dataset else recipe.dataset
@@ -88,12 +104,18 @@ def evaluate(
     network = registry.build("networks", untrained(recipe.network)).build(size=recipe.size).to(fabric.device)
     data = checkpoint.newest(folder, fabric.device)
     checkpoint.load_network(network, data)
-    result = evaluation(network, fabric)
+    features = evaluation.embed(network, fabric)
+    result = evaluation.score(features)
+    apart = {
+        name: {"flags": [TRANSDUCTIVE], "protocols": evaluation.score(features, rerank).summary}
+        for name, rerank in steps
+    }
     return {
         "epoch": data["epoch"] - 1,
         "dataset": str(spec),
         "protocols": result.summary,
         "notes": list(result.notes),
+        **({"transductive": apart} if apart else {}),
     }
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reidassoc.errors import DataError
 from reidassoc.evaluation.ranking import Ranking, rank
+from reidassoc.evaluation.transductive import Rerank
 from reidassoc.types import Modality, Pair, Trial
 
 QUERY_CHUNK = 2048  # queries whose similarities to the whole gallery are held at once
@@ -83,18 +85,24 @@ def summarise(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict[str, flo
 
 
 def retrieve(
-    features: Pair[Tensor], *, identity: Pair[Tensor], camera: Pair[Tensor], trials: Sequence[Trial]
+    features: Pair[Tensor],
+    *,
+    identity: Pair[Tensor],
+    camera: Pair[Tensor],
+    trials: Sequence[Trial],
+    rerank: Rerank | None = None,
 ) -> Retrieval:
     """Rank every trial's gallery for its queries by cosine.
 
     The distance is 1 − cosine; the rows are normalised again here, so that features of any length give the cosine
-    order.
+    order. A transductive ``rerank`` replaces it: it sees the queries and the gallery of one trial, never those of others.
 
     Args:
         features: (N, D) per modality, rows in the order of ``dataset.test()``.
         identity: (N,) int64 per modality.
         camera: (N,) int64 per modality.
         trials: the dataset's trials; their rows index the above.
+        rerank: a test-time step of :mod:`reidassoc.evaluation.transductive`; its figures must be kept apart.
 
     Returns:
         One result per trial, in the order given.
@@ -117,6 +125,8 @@ def retrieve(
         if len(lengths) != 1:
             raise ValueError(f"{modality}: features, identity and camera differ in length: {sorted(lengths)}")
     unit = features.map(lambda x: torch.nn.functional.normalize(x.float(), dim=1))
+    if rerank is not None:
+        return Retrieval(tuple(reranked(unit, trial, identity, camera, rerank) for trial in trials))
     parts: dict[int, list[Ranking]] = {number: [] for number in range(len(trials))}
     for modality in Modality:
         wanted = [number for number, trial in enumerate(trials) if trial.query_modality == modality]
@@ -131,6 +141,27 @@ def retrieve(
         ranking = in_query_order(parts[number], trial)
         results.append(TrialResult(trial.protocol, trial.number, trial.query_modality, ranking))
     return Retrieval(tuple(results))
+
+
+def reranked(
+    unit: Pair[Tensor], trial: Trial, identity: Pair[Tensor], camera: Pair[Tensor], rerank: Rerank
+) -> TrialResult:
+    """One trial, its distances made from its own queries and gallery together."""
+    side, query, gallery = trial.query_modality, trial.query.cpu(), trial.gallery.cpu()
+    rows, theirs = unit[side][query.to(unit[side].device)], unit[side.other][gallery.to(unit[side.other].device)]
+    if not all(bool(torch.isfinite(x).all()) for x in (rows, theirs)):
+        raise DataError(
+            "the features to rerank hold NaN or infinite values: the run has diverged; take an earlier checkpoint"
+        )
+    ranking = rank(
+        rerank(rows, theirs),
+        query_identity=identity[side].cpu()[query],
+        gallery_identity=identity[side.other].cpu()[gallery],
+        query_camera=camera[side].cpu()[query],
+        gallery_camera=camera[side.other].cpu()[gallery],
+        rule=trial.rule,
+    )
+    return TrialResult(trial.protocol, trial.number, side, ranking)
 
 
 def rank_trial(distance: Tensor, trial: Trial, start: int, identity: Pair[Tensor], camera: Pair[Tensor]) -> Ranking:
