@@ -95,7 +95,8 @@ def quoted(need: str) -> str:
 
 def givers(need: str, known: Sequence[tuple[str, Any]]) -> list[str]:
     """The plug-ins that meet a need, as specs: of several forms of one the first."""
-    words, found = set(need.split("|")), {}
+    words = set(need.split("|"))
+    found: dict[tuple[str, str], str] = {}
     for spec, part in known:
         if words & gives(part):
             found.setdefault((part.kind, Spec.parse(spec).name), spec)

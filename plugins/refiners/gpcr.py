@@ -119,9 +119,9 @@ class Gpcr(Refiner):
             known: (B, k) bool, which entries of ``near.index`` are near.
         """
         names = list(pairs)
-        blocks = logits.split(len(logits) // len(names))
+        blocks = torch.split(logits, len(logits) // len(names))
         index = [near[query].index for query, _ in names]
-        floors = near_rows(logits, self.k).floor.split(len(blocks[0]))
+        floors = torch.split(near_rows(logits, self.k).floor, len(blocks[0]))
         found = {
             pair: Near(rows, floor).has(block, rows)
             for pair, rows, floor, block in zip(names, index, floors, blocks, strict=True)

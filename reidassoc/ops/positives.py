@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-class Near(NamedTuple):
+@dataclass(frozen=True)
+class Near:
     """The nearest rows of a bank to each of B queries: entry j is near if its logit is above the query's ``floor``.
 
     Args:
