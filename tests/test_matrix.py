@@ -80,7 +80,7 @@ class Runner:
         """The labels of an epoch, and the loss of one batch."""
         grouping, matching = specs["clusterers"], specs["associators"]
         if grouping not in self.clusterings:
-            self.clusterings[grouping] = cluster(self.part("clusterers", grouping), toy())
+            self.clusterings[grouping] = cluster(self.part("clusterers", grouping), toy(), identity=toy_identity())
         scene = Scene(0, 0, toy(), self.clusterings[grouping])
         assert scene.clustering.usable
         if (grouping, matching) not in self.associations:
@@ -210,7 +210,7 @@ def test_networks_clusterers_and_associators_give_what_they_declare(known: PARTS
     runner = Runner(known, label_file)
     for kind, spec in known:
         if kind == "clusterers":
-            made = cluster(runner.part(kind, spec), toy())
+            made = cluster(runner.part(kind, spec), toy(), identity=toy_identity())
             assert (made.shared is not None) == ("shared" in gives(known[kind, spec])), spec
         if kind == "associators":
             scene = Scene(0, 0, toy(), cluster(runner.part("clusterers", "dbscan"), toy()))

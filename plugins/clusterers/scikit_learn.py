@@ -124,7 +124,7 @@ def made(text: str) -> Any:
         if value == "precomputed":
             raise SpecError(f"sklearn: {option} 'precomputed' needs distances, and a clusterer gets features")
     try:
-        estimator = cls(**spec.options)
+        estimator: Any = cls(**spec.options)
         estimator._validate_params()  # scikit-learn would do so when it fits, in the midst of a run
     except (TypeError, ValueError) as error:
         raise SpecError(f"sklearn: {spec.name}: {str(error).splitlines()[0]}") from None

@@ -77,7 +77,7 @@ def check_clusterer(clusterer: Clusterer, cases: Mapping[str, Toy] = CASES, devi
     """
     for case, toy in cases.items():
         features = toy.scene(device=device).features
-        call = partial(clusterer, epoch=0, seed=0, previous=None, **known(clusterer, toy, device))
+        call: Any = partial(clusterer, epoch=0, seed=0, previous=None, **known(clusterer, toy, device))
         result = unchanged(case, features, partial(call, features))
         require(isinstance(result, Clustering), case, f"must return a Clustering, got {type(result).__name__}")
         for modality in Modality:
