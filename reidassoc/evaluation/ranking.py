@@ -118,10 +118,7 @@ def rank(
     for name, (column, length) in named.items():
         if column.shape != (length,):
             raise ValueError(f"{name} must be ({length},) to fit the distances, got {tuple(column.shape)}")
-    if bool(torch.isnan(distance).any()):
-        raise DataError(
-            "the features to rank hold NaN: the run has diverged; take an earlier checkpoint or a lower learning rate"
-        )
+    finite(distance)
     device = distance.device
     query_identity, query_camera = query_identity.to(device), query_camera.to(device)
     gallery_identity, gallery_camera = gallery_identity.to(device), gallery_camera.to(device)
@@ -138,6 +135,15 @@ def rank(
         for start in range(0, max(queries, 1), step)
     ]
     return Ranking.join(parts)
+
+
+def finite(distance: Tensor) -> Tensor:
+    """The distances, if none is NaN; else a DataError."""
+    if bool(torch.isnan(distance).any()):
+        raise DataError(
+            "the features to rank hold NaN: the run has diverged; take an earlier checkpoint or a lower learning rate"
+        )
+    return distance
 
 
 def rank_chunk(

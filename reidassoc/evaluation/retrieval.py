@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from reidassoc.errors import DataError
-from reidassoc.evaluation.ranking import Ranking, rank
+from reidassoc.evaluation.ranking import Ranking, finite, nearest_first, rank
 from reidassoc.evaluation.transductive import Rerank
+from reidassoc.evaluation.walk import rank_sorted
+from reidassoc.ops.accelerate import compiled_ranking
 from reidassoc.types import Modality, Pair, Trial
 
 QUERY_CHUNK = 2048  # queries whose similarities to the whole gallery are held at once
@@ -134,8 +136,10 @@ def retrieve(
             stop = min(start + QUERY_CHUNK, len(unit[modality]))
             similarity = unit[modality][start:stop] @ unit[modality.other].T
             distance = 1 - similarity
+            several = len(wanted) > 1 and compiled_ranking(distance.device) is not None
+            order = nearest_first(finite(distance)) if several else None  # one sort serves all trials
             for number in wanted:
-                parts[number].append(rank_trial(distance, trials[number], start, identity, camera))
+                parts[number].append(rank_trial(distance, trials[number], start, identity, camera, order))
     results = []
     for number, trial in enumerate(trials):
         ranking = in_query_order(parts[number], trial)
@@ -164,20 +168,29 @@ def reranked(
     return TrialResult(trial.protocol, trial.number, side, ranking)
 
 
-def rank_trial(distance: Tensor, trial: Trial, start: int, identity: Pair[Tensor], camera: Pair[Tensor]) -> Ranking:
-    """Rank those queries of a trial that lie in rows ``start`` … of the distance chunk."""
+def rank_trial(
+    distance: Tensor, trial: Trial, start: int, identity: Pair[Tensor], camera: Pair[Tensor], order: Tensor | None
+) -> Ranking:
+    """Rank those queries of a trial that lie in rows ``start`` … of the distance chunk, sorted already or not."""
     here = (trial.query >= start) & (trial.query < start + len(distance))
     query, gallery, side = trial.query[here], trial.gallery, trial.query_modality
     rows = (query - start).to(distance.device)
+    asked = {"query_identity": identity[side].cpu()[query], "query_camera": camera[side].cpu()[query]}
+    shown, taken = identity[side.other].cpu(), camera[side.other].cpu()
+    if order is not None:
+        ranking = rank_sorted(
+            order, distance, rows, gallery, gallery_identity=shown, gallery_camera=taken, rule=trial.rule, **asked
+        )
+        if ranking is not None:
+            return ranking
     whole = len(rows) == len(distance) and bool((rows.diff() == 1).all())
     chosen = distance if whole else distance[rows]
     return rank(
         chosen[:, gallery.to(distance.device)],
-        query_identity=identity[side].cpu()[query],
-        gallery_identity=identity[side.other].cpu()[gallery],
-        query_camera=camera[side].cpu()[query],
-        gallery_camera=camera[side.other].cpu()[gallery],
+        gallery_identity=shown[gallery],
+        gallery_camera=taken[gallery],
         rule=trial.rule,
+        **asked,
     )
 
 

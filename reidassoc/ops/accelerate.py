@@ -36,6 +36,11 @@ def compiled_search(device: torch.device) -> ModuleType | None:
     return _kernels(device, "compiled_search")
 
 
+def compiled_ranking(device: torch.device) -> ModuleType | None:
+    """The compiled walk of the evaluation, or None for the same reasons."""
+    return _kernels(device, "compiled_ranking")
+
+
 def _kernels(device: torch.device, module: str) -> ModuleType | None:
     if _disabled or device.type != "cpu":
         return None
