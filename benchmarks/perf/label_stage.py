@@ -42,21 +42,23 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 T = TypeVar("T")
 
 
-def synthetic(scale: float, seed: int, noise: float = 1.0) -> tuple[Pair[Features], Pair[Tensor]]:
+def synthetic(
+    scale: float, seed: int, noise: float = 1.0, *, width: int = WIDTH
+) -> tuple[Pair[Features], Pair[Tensor]]:
     """Features and true identities; sizes and identities shrink with `scale`."""
     identities = max(2, round(IDENTITIES * scale))
-    shared = torch.randn(identities, WIDTH, generator=torch.Generator().manual_seed(seed))
+    shared = torch.randn(identities, width, generator=torch.Generator().manual_seed(seed))
 
     def one(count: int, number: int) -> tuple[Features, Tensor]:
         generator = torch.Generator().manual_seed(seed + number)
         share = torch.exp(0.4 * torch.randn(identities, generator=generator))
         identity = torch.multinomial(share, max(8, round(count * scale)), replacement=True, generator=generator)
         identity = identity.sort().values
-        centre = shared + 0.5 * torch.randn(identities, WIDTH, generator=generator)
-        centre += 0.5 * torch.randn(1, WIDTH, generator=generator)
-        x = torch.empty(len(identity), WIDTH)
+        centre = shared + 0.5 * torch.randn(identities, width, generator=generator)
+        centre += 0.5 * torch.randn(1, width, generator=generator)
+        x = torch.empty(len(identity), width)
         for rows in torch.arange(len(x)).split(2048):
-            part = centre[identity[rows]] + noise * torch.randn(len(rows), WIDTH, generator=generator)
+            part = centre[identity[rows]] + noise * torch.randn(len(rows), width, generator=generator)
             x[rows] = torch.nn.functional.normalize(part, dim=1)
         return Features(x), identity
 
