@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from hashlib import sha256
-from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
+from reidassoc.entrypoints import installed
 from reidassoc.errors import RecipeError, SpecError, nearest_name
 from reidassoc.inheritance import extended, members
 from reidassoc.spec import Spec
@@ -207,7 +207,7 @@ def shipped_recipes() -> dict[str, Traversable]:
     """All recipes that installed packages ship, as ``method/dataset``; a family's file stands for several."""
     families: dict[str, Traversable] = {}
     found: dict[str, Traversable] = {}
-    for point in sorted(entry_points(group=RECIPE_GROUP), key=lambda point: point.name, reverse=True):
+    for point in sorted(installed(RECIPE_GROUP), key=lambda point: point.name, reverse=True):
         for folder in files(point.value).iterdir():
             if folder.name.endswith(".yaml"):
                 families |= dict.fromkeys(members(folder.name.removesuffix(".yaml"), parents_in(folder)), folder)

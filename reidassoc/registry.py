@@ -13,10 +13,11 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+from reidassoc.entrypoints import installed
 from reidassoc.errors import PluginError, nearest_name
 from reidassoc.interfaces import KINDS
 from reidassoc.options import construct
@@ -101,7 +102,7 @@ def load_file(text: str) -> list[Entry]:
 
 def names(kind: str) -> list[str]:
     """The names registered for a kind, sorted; nothing is imported."""
-    points = {point.name for point in entry_points(group=GROUP + kind)}
+    points = {point.name for point in installed(GROUP + kind)}
     return sorted(points | {name for added, name in _added if added == kind})
 
 
@@ -119,7 +120,7 @@ def find(kind: str, name: str) -> Entry:
     """
     if (kind, name) in _added:
         return _added[kind, name]
-    points = sorted(entry_points(group=GROUP + kind, name=name), key=lambda point: point.value)
+    points = sorted((point for point in installed(GROUP + kind) if point.name == name), key=lambda point: point.value)
     if not points:
         known = names(kind)
         raise PluginError(f"no {kind.removesuffix('s')} '{name}'{nearest_name(name, known)}; known: {', '.join(known)}")

@@ -15,7 +15,7 @@ LAYERS = (  # each may import itself and what stands before it
     ("types",),
     ("ops",),
     ("scene", "banks", "batch", "interfaces"),
-    ("spec", "options", "registry"),
+    ("entrypoints", "spec", "options", "registry"),
     ("inheritance", "recipe", "overrides", "fitting", "pipeline", "matrix", "weights"),
     ("data", "evaluation", "testing"),
     ("engine",),

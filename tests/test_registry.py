@@ -97,15 +97,14 @@ def test_an_unknown_name_gets_the_nearest_one() -> None:
 
 
 def test_a_broken_package_breaks_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = registry.entry_points
+    real = registry.installed
     broken = EntryPoint("broken", "no_such_module_anywhere:Thing", "reidassoc.associators")
     wrong = EntryPoint("wrong", "pathlib:Path", "reidassoc.associators")
 
-    def with_broken(**selected: str) -> list[EntryPoint]:
-        extra = [p for p in (broken, wrong) if p.group == selected["group"] and selected.get("name", p.name) == p.name]
-        return [*real(**selected), *extra]
+    def with_broken(group: str) -> tuple[EntryPoint, ...]:
+        return (*real(group), *(point for point in (broken, wrong) if point.group == group))
 
-    monkeypatch.setattr(registry, "entry_points", with_broken)
+    monkeypatch.setattr(registry, "installed", with_broken)
     found = {entry.name: entry for entry in registry.entries("associators")}
     assert "ModuleNotFoundError" in found["broken"].problem
     assert "is no associator" in found["wrong"].problem
