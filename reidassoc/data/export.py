@@ -21,7 +21,7 @@ from reidassoc.errors import DataError, nearest_name
 from reidassoc.interfaces import Dataset
 from reidassoc.types import Modality, Pair, Records
 
-JPEG_QUALITY = 95
+JPEG_QUALITY = 98
 REGDB_SPLITS = 10
 SYSU_TRIALS = 10
 SYSU_CAMERAS = Pair((1, 2, 4, 5), (3, 6))
@@ -117,7 +117,7 @@ def write(tree: Tree, folder: Path) -> None:
         path, picture = folder / entry[0], entry[1]
         image = Image.fromarray(picture.records.source.load(picture.row))
         if path.suffix == ".jpg":
-            image.save(path, quality=JPEG_QUALITY)
+            image.save(path, quality=JPEG_QUALITY, subsampling=0)  # colour at full resolution: 4:4:4
         else:
             image.save(path)
 
