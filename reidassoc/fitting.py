@@ -11,6 +11,7 @@ word                 meaning                                                    
 ``paired``           image i of every stream shows the same pseudo-identity                  objectives, by how they draw
 ``agnostic bank``    a cluster bank of global features, of that role; so ``specific bank``, … objectives, refiners
 ``identity``         true identities                                                         ``--oracle``
+``losses``           the samples' losses in the last epoch, if an objective can tell them    every stage
 ``affinity``         the k-reciprocal affinity; ``cameras``; the stream ``augmented``        every stage
 ==================== ======================================================================= ==========================
 """
@@ -25,7 +26,7 @@ from reidassoc import registry
 from reidassoc.errors import ReidassocError
 from reidassoc.spec import Spec
 
-EVERYWHERE = frozenset({"affinity", "cameras", "augmented"})  # what every stage has
+EVERYWHERE = frozenset({"affinity", "losses", "cameras", "augmented"})  # what every stage has
 DRAWN_FROM = {"own": frozenset[str](), "paired": frozenset({"cross"}), "shared": frozenset({"shared"})}
 ONE_WAY = "one way to draw batches"
 GIVERS = ("clusterers", "associators", "objectives", "networks", "refiners")

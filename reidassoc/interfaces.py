@@ -15,7 +15,7 @@ from typing import ClassVar, Literal, Protocol
 from torch import Tensor, nn
 
 from reidassoc.banks import Bank, Banks
-from reidassoc.batch import Batch
+from reidassoc.batch import Batch, View
 from reidassoc.scene import Scene
 from reidassoc.types import Association, Clustering, Features, Pair, Records, Targets, Trial
 
@@ -95,16 +95,35 @@ class Objective(Plugin, Protocol):
 
     ``sampling``: ``own`` draws identities of each modality by themselves; ``paired`` draws half of them from either label
     space, with samples of both modalities; ``shared`` from the shared space.
+
+    An objective may train a module beside the network, such as a classifier: ``modules`` makes it, and the engine keeps it,
+    moves it to the device, gives it an optimiser (at the stage's full rate; the network's is multiplied by the recipe's
+    ``network_rate``) and saves it with checkpoints. It is made in a stage's first epoch, and again whenever the labels were
+    made anew, unless ``outlives_labels``. Such an objective is called as ``(batch, banks, module=it)``, likewise its
+    ``per_sample``.
     """
 
     kind: ClassVar[str] = "objectives"
     sampling: ClassVar[Sampling]
+    outlives_labels: ClassVar[bool] = False
 
     @abstractmethod
     def banks(self, scene: Scene, targets: Targets) -> Sequence[Bank]: ...
 
     @abstractmethod
     def __call__(self, batch: Batch, banks: Banks) -> Mapping[str, Tensor]: ...
+
+    def modules(self, scene: Scene, targets: Targets) -> nn.Module | None:
+        """Make the module that this objective trains beside the network, on the CPU; None if it needs none."""
+        return None
+
+    def per_sample(self, view: View, batch: Batch, banks: Banks) -> Tensor | None:
+        """The loss (B,) of each row of a view, NaN for one without a label; None if it can't be told row by row.
+
+        Asked for at an epoch's end, without gradient and augmentation, with one view in the batch, where a part of the
+        stage needs ``losses``.
+        """
+        return None
 
 
 @dataclass(frozen=True)

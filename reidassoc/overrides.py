@@ -28,6 +28,7 @@ def choose(
     weights: str | None = None,
     seed: int | None = None,
     oracle: bool = False,
+    on_nan: str | None = None,
 ) -> Recipe:
     """Find the recipe that the names mean, and exchange in it what is named.
 
@@ -70,6 +71,7 @@ def choose(
     extra += [("network.weights", weights)] if weights else []
     extra += [("seed", seed)] if seed is not None else []
     extra += [("oracle", True)] if oracle else []
+    extra += [("on_nan", on_nan)] if on_nan else []
     return override(parse_recipe(data, chosen.name), [*changes, *extra])
 
 

@@ -67,6 +67,7 @@ class Optimiser(Model):
     milestones: tuple[int, ...] = ()
     gamma: float = Field(0.1, gt=0, le=1)
     warmup_steps: int = Field(0, ge=0)
+    network_rate: float = Field(1.0, gt=0, description="factor of the network's rate; objectives' own modules have 1")
 
 
 class Augmentation(Model):
@@ -112,6 +113,9 @@ class Recipe(Model):
         False, description="true identities may be given to clusterer and associator; flagged in every result"
     )
     batch_norm_gpus: int = Field(1, ge=1, description="GPU count that the published numbers belong to")
+    on_nan: Literal["stop", "skip"] = Field(
+        "stop", description="what a step whose loss is not finite does to the run; it never changes the network"
+    )
     evaluate_every: int = Field(1, ge=0, description="epochs between evaluations; 0 = after the last one only")
     extract_batch: int = Field(256, ge=1)
 

@@ -21,7 +21,9 @@ class Scene:
         features: unit features of all training images, outliers included.
         clustering: what the clusterer made of them.
         previous: the targets of the last epoch, if there was one.
-        losses: (N,) float32 loss of each sample in the last epoch, if the recipe asks for it.
+        losses: (N,) float32 loss of each sample at the end of the last epoch, NaN for a sample without one; there if a
+            part of that epoch's stage needs ``losses`` and an objective of it can tell them.
+        stage_epoch: number of the epoch within its stage.
     """
 
     epoch: int
@@ -30,6 +32,7 @@ class Scene:
     clustering: Clustering
     previous: Targets | None = None
     losses: Pair[Tensor] | None = None
+    stage_epoch: int = 0
 
     def affinity(self, *, k1: int = 30, k2: int = 6) -> Pair[Tensor]:
         """Return 1 − Jaccard distance of each modality as sparse CSR (N, N); computed once per epoch."""

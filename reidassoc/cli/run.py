@@ -37,6 +37,7 @@ class Interrupted(click.exceptions.Abort):
     "--oracle", is_flag=True, help="Let clusterer and associator see true identities; flagged in every result."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Everything random follows from it.  [default: 0]")
+@click.option("--on-nan", type=click.Choice(["stop", "skip"]), help="When a loss is not finite.  [default: stop]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--out", metavar="DIR", type=click.Path(), help="The run folder.  [default: runs/RECIPE-NUMBER]")
 @click.option("--resume", metavar="DIR", type=click.Path(), help="Go on with an interrupted run.")
@@ -54,6 +55,7 @@ def run(
     plugins: tuple[str, ...],
     oracle: bool,
     seed: int | None,
+    on_nan: str | None,
     device: str,
     out: str | None,
     resume: str | None,
@@ -84,6 +86,7 @@ def run(
     chosen = {
         "associator": associator, "clusterer": clusterer, "refiners": refiners, "objectives": objectives, "network": network,
         "dataset": dataset, "root": root, "recipe": recipe, "weights": weights, "seed": seed, "oracle": oracle,
+        "on_nan": on_nan,
     }  # fmt: skip
     if resume:
         given = [name for name, value in {**chosen, "set": changes, "out": out}.items() if value]

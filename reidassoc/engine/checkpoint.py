@@ -1,8 +1,8 @@
-"""Checkpoints at epoch ends: network, optimiser, targets. Read with ``weights_only``; nothing in them is code."""
+"""Checkpoints at epoch ends: network, optimisers, heads, targets, losses. Read with ``weights_only``; nothing in them is code."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.heads import Heads
+from reidassoc.engine.optim import load_optimiser
 from reidassoc.errors import CheckpointError
-from reidassoc.types import Modality, SoftLabels, Targets
+from reidassoc.types import Modality, Pair, SoftLabels, Targets
 
 FORMAT = 1
 
@@ -25,6 +27,8 @@ class State:
         optimiser_step: steps since the optimiser was made.
         targets: of the last epoch, if there was one.
         counts: faults so far, by name (fall-backs, skipped epochs).
+        heads: the modules of the objectives, with their optimisers.
+        losses: (N,) of each modality's samples in the last epoch, where the stage asked for them.
     """
 
     network: nn.Module
@@ -33,6 +37,8 @@ class State:
     optimiser_step: int = 0
     targets: Targets | None = None
     counts: dict[str, int] | None = None
+    heads: Heads = field(default_factory=Heads)
+    losses: Pair[Tensor] | None = None
 
 
 def save(folder: RunFolder, state: State, digest: str) -> Path:
@@ -57,6 +63,8 @@ def packed(state: State, digest: str) -> dict[str, Any]:
         "optimiser": state.optimiser.state_dict(),
         "targets": pack_targets(state.targets),
         "counts": dict(state.counts or {}),
+        "heads": state.heads.packed(),
+        "losses": list(state.losses) if state.losses is not None else None,
     }
 
 
@@ -117,7 +125,7 @@ def restore(state: State, data: dict[str, Any], digest: str) -> None:
         )
     try:
         state.network.load_state_dict(data["network"])
-        state.optimiser.load_state_dict(data["optimiser"])
+        load_optimiser(state.optimiser, data["optimiser"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"the checkpoint does not fit the recipe's network: {str(error).splitlines()[0]}"
@@ -125,6 +133,8 @@ def restore(state: State, data: dict[str, Any], digest: str) -> None:
     state.epoch, state.optimiser_step = data["epoch"], data["optimiser_step"]
     state.targets = unpack_targets(data["targets"])
     state.counts = dict(data["counts"])
+    state.heads = Heads(stored=dict(data.get("heads", {})))
+    state.losses = Pair(*data["losses"]) if data.get("losses") else None
 
 
 def load_network(network: nn.Module, data: dict[str, Any]) -> None:

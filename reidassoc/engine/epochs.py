@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
@@ -24,8 +23,10 @@ from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.labelling import SKIPPED, Labelled, label
 from reidassoc.engine.log import Log
+from reidassoc.engine.losses import sample_losses, wanted
 from reidassoc.engine.optim import build_optimiser, learning_rate, set_learning_rate
 from reidassoc.engine.step import Step
+from reidassoc.engine.tally import Reading, Tally
 from reidassoc.errors import ReidassocError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.ops.seeds import seed_for
@@ -34,6 +35,7 @@ from reidassoc.recipe import Optimiser, Recipe, Stage
 from reidassoc.types import Modality, Pair
 
 LOG_EVERY = 10  # steps between two readings of the losses, the only ones that wait for the device
+LOST = "steps without effect (loss not finite)"
 
 
 @dataclass
@@ -69,12 +71,17 @@ class Run:
             features = extract(self.state.network, self.stores, self.fabric, batch=self.recipe.extract_batch)
             clock.lap("extract")
             labelled = label(
-                method, stage, features, epoch=epoch, first_of_stage=within == 0, seed=self.recipe.seed,
-                previous=self.state.targets, counts=self.counts, identity=self.identity,
+                method, stage, features, epoch=epoch, stage_epoch=within, seed=self.recipe.seed,
+                previous=self.state.targets, losses=self.state.losses, counts=self.counts, identity=self.identity,
             )  # fmt: skip
             clock.lap("label")
-            losses = self.steps(stage, method, labelled, epoch)
-            clock.lap("train")
+            losses: dict[str, float] = {}
+            if labelled:
+                banks = self.prepare(stage, method, labelled)
+                losses = self.steps(stage, method, labelled, banks)
+                clock.lap("train")
+                self.state.losses = self.sample_losses(method, labelled, banks)
+                clock.lap("losses")
 
             self.state.epoch = epoch + 1
             self.state.targets = labelled.targets if labelled else self.state.targets
@@ -87,13 +94,17 @@ class Run:
             checkpoint.save(self.folder, self.state, self.recipe.digest)
             self.log.report({**row, "seconds": clock.laps})
 
-    def steps(self, stage: Stage, method: Method, labelled: Labelled | None, epoch: int) -> dict[str, float]:
-        """Train one epoch's batches; return the mean of every loss term."""
-        if labelled is None:
-            return {}
+    def prepare(self, stage: Stage, method: Method, labelled: Labelled) -> Banks:
+        """Make the epoch's banks, and its heads where they are not kept."""
         scene, targets = labelled.scene, labelled.targets
+        settings = self.optimiser_settings(stage)
+        self.state.heads.prepare(method, labelled, settings=settings, device=self.fabric.device)
         declared = [part.part.banks(scene, targets) for part in (*method.objectives, *method.refiners)]
-        banks = Banks.rebuild(chain.from_iterable(declared))
+        return Banks.rebuild(chain.from_iterable(declared))
+
+    def steps(self, stage: Stage, method: Method, labelled: Labelled, banks: Banks) -> dict[str, float]:
+        """Train one epoch's batches; return the mean of every loss term."""
+        scene, targets, epoch = labelled.scene, labelled.targets, labelled.scene.epoch
         sampling = method.objectives[0].part.sampling
         sampler = Sampler.build(targets, sampling, identities=stage.identities, images=stage.images)
         if not sampler.usable:
@@ -104,30 +115,50 @@ class Run:
                 f"fewer than {stage.identities} usable labels in epoch {epoch}: some are drawn twice in a batch"
             )
         step = Step(
-            self.fabric, self.state.network, self.state.optimiser, method, scene, targets, banks, stage.augmentation.pad
-        )
+            self.fabric, self.state.network, self.state.optimiser, method, scene, targets, banks, self.state.heads,
+            stage.augmentation.pad,
+        )  # fmt: skip
         settings = self.optimiser_settings(stage)
-        total: dict[str, Tensor] = {}
+        tally = Tally()
         index = scene.features.map(lambda features: features.index.cpu().numpy())
         prepared = batches(
             sampler=sampler, stores=self.stores, index=index, targets=targets, banks=[live.bank for live in banks],
             augmentation=stage.augmentation, steps=stage.iterations, seed=self.recipe.seed, epoch=epoch,
         )  # fmt: skip
         for number, host in enumerate(prepared, start=1):
-            set_learning_rate(self.state.optimiser, learning_rate(settings, epoch, self.state.optimiser_step))
-            terms = step(host)
+            rate = learning_rate(settings, epoch, self.state.optimiser_step)
+            set_learning_rate(self.state.optimiser, rate * settings.network_rate)
+            for head in self.state.heads:
+                set_learning_rate(head.optimiser, rate)
+            tally.add(*step(host))
             self.state.optimiser_step += 1
-            total = {name: total.get(name, 0.0) + term for name, term in terms.items()}
             if number % LOG_EVERY == 0 or number == stage.iterations:
-                mean = {name: value.item() / number for name, value in total.items()}
-                if not math.isfinite(mean["loss"]):
-                    worst = [name for name, value in mean.items() if not math.isfinite(value) and name != "loss"]
-                    raise ReidassocError(
-                        f"the loss is no longer finite in epoch {epoch}, step ≤ {number} ({', '.join(worst)}); "
-                        f"lower the learning rate, or go on from the last checkpoint with --resume {self.folder.path}"
-                    )
-                self.log.step(number, mean, images=sum(len(rows) for rows in host.rows))
-        return mean
+                reading = tally.read()
+                if reading.lost and self.recipe.on_nan == "stop":
+                    self.stop(epoch, stage, labelled, reading, number)
+                if reading.mean:
+                    self.log.step(number, reading.mean, images=sum(len(rows) for rows in host.rows))
+        self.counts.update({LOST: reading.lost} if reading.lost else {})
+        return dict(reading.mean)
+
+    def stop(self, epoch: int, stage: Stage, labelled: Labelled, reading: Reading, number: int) -> NoReturn:
+        """End a run whose loss is not finite any more; its row so far stays, marked as cut off."""
+        row = self.report(epoch, stage, labelled, reading.mean, evaluate=False)
+        self.folder.append_metrics({**row, "stopped": {"step": number, "not finite": list(reading.culprits)}})
+        raise ReidassocError(
+            f"the loss is no longer finite in epoch {epoch}, step ≤ {number} ({', '.join(reading.culprits) or 'gradient'}); "
+            "start anew with a lower learning rate, or leave such steps out with --on-nan skip; "
+            f"{self.folder.path} holds the last whole epoch"
+        )
+
+    def sample_losses(self, method: Method, labelled: Labelled, banks: Banks) -> Pair[Tensor] | None:
+        """The loss of every sample as the epoch ends, if the stage asks for it."""
+        if not wanted(method):
+            return None
+        return sample_losses(
+            self.state.network, self.stores, self.fabric, method, labelled, banks, self.state.heads,
+            batch=self.recipe.extract_batch,
+        )  # fmt: skip
 
     def optimiser_settings(self, stage: Stage) -> Optimiser:
         """The settings in force: the stage's own, or those of the last stage before it that has some."""
@@ -135,7 +166,7 @@ class Run:
         return next((known.optimiser for known in reversed(before) if known.optimiser is not None), Optimiser())
 
     def report(
-        self, epoch: int, stage: Stage, labelled: Labelled | None, losses: Mapping[str, float]
+        self, epoch: int, stage: Stage, labelled: Labelled | None, losses: Mapping[str, float], *, evaluate: bool = True
     ) -> dict[str, Any]:
         """What metrics.jsonl says of the epoch, timings aside."""
         row: dict[str, Any] = {"epoch": epoch, "stage": stage.name, "losses": dict(losses)}
@@ -146,7 +177,7 @@ class Run:
                 row["labels"] = label_quality(labelled.targets, self.identity)
         last = epoch + 1 == self.recipe.epochs
         every = self.recipe.evaluate_every
-        if self.evaluation is not None and (last or (every and (epoch + 1) % every == 0)):
+        if evaluate and self.evaluation is not None and (last or (every and (epoch + 1) % every == 0)):
             row["retrieval"] = self.evaluation(self.state.network, self.fabric).summary
         return row
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor
 
@@ -20,10 +21,11 @@ SKIPPED = "epochs without training"
 
 @dataclass(frozen=True)
 class Labelled:
-    """An epoch's scene and targets."""
+    """An epoch's scene and targets, and whether its labels were made anew."""
 
     scene: Scene
     targets: Targets
+    fresh: bool = True
 
 
 def label(
@@ -32,9 +34,10 @@ def label(
     features: Pair[Features],
     *,
     epoch: int,
-    first_of_stage: bool,
+    stage_epoch: int,
     seed: int,
     previous: Targets | None,
+    losses: Pair[Tensor] | None,
     counts: Counter[str],
     identity: Pair[Tensor] | None = None,
 ) -> Labelled | None:
@@ -44,13 +47,14 @@ def label(
     cluster: the last epoch's labels are kept if there are any; else the clusterer is relaxed once; else the epoch is
     skipped. Each case is counted.
     """
+    look = partial(Scene, epoch, seed, features, previous=previous, losses=losses, stage_epoch=stage_epoch)
     kept = clustering_of(previous, features) if previous is not None else None
-    if stage.relabel == "once" and not first_of_stage and previous is not None and kept is not None:
-        return Labelled(Scene(epoch, seed, features, kept, previous), replace(previous, prototypes={}))
+    if stage.relabel == "once" and stage_epoch > 0 and previous is not None and kept is not None:
+        return Labelled(look(kept), replace(previous, prototypes={}), fresh=False)
     clustering = cluster(method.clusterer, features, epoch=epoch, seed=seed, previous=kept, identity=identity)
     if not clustering.usable and previous is not None and kept is not None and kept.usable:
         counts[KEPT_LABELS] += 1
-        scene = Scene(epoch, seed, features, kept, previous)
+        scene = look(kept)
         return Labelled(scene, target(method, scene, identity=identity))
     if not clustering.usable and (relaxed := method.clusterer.relaxed()) is not None:
         counts[RELAXED] += 1
@@ -58,7 +62,7 @@ def label(
     if not clustering.usable:
         counts[SKIPPED] += 1
         return None
-    scene = Scene(epoch, seed, features, clustering, previous)
+    scene = look(clustering)
     return Labelled(scene, target(method, scene, identity=identity))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,13 +12,22 @@ from reidassoc.recipe import Optimiser
 
 
 def build_optimiser(parameters: Iterable[nn.Parameter], settings: Optimiser) -> torch.optim.Optimizer:
-    """Return the optimiser over the parameters that can be trained."""
+    """Return the optimiser over the parameters that can be trained. Its state lies on their device: no step waits for it."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    fused = True if trained and trained[0].device.type == "cuda" else None  # else Adam counts its steps on the host
     if settings.name == "sgd":
         return torch.optim.SGD(
             trained, settings.learning_rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
         )
-    return torch.optim.Adam(trained, settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.Adam(trained, settings.learning_rate, weight_decay=settings.weight_decay, fused=fused)
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, data: dict[str, Any]) -> None:
+    """Load a checkpoint's state, which may come from another device: how steps are computed stays this device's."""
+    fused = [group.get("fused") for group in optimiser.param_groups]
+    optimiser.load_state_dict(data)
+    for group, own in zip(optimiser.param_groups, fused, strict=True):
+        group["fused"] = own
 
 
 def learning_rate(settings: Optimiser, epoch: int, step: int) -> float:

@@ -14,6 +14,8 @@ from reidassoc.banks import Banks, Feed
 from reidassoc.batch import STREAMS, Batch, View
 from reidassoc.data.loader import HostBatch
 from reidassoc.data.transforms import augment
+from reidassoc.engine.gate import Before, finite_step, update
+from reidassoc.engine.heads import Heads
 from reidassoc.errors import PluginError
 from reidassoc.pipeline import Method
 from reidassoc.scene import Scene
@@ -35,11 +37,19 @@ class Step:
     scene: Scene
     targets: Targets
     banks: Banks
+    heads: Heads
     pad: int
 
-    def __call__(self, host: HostBatch) -> dict[str, Tensor]:
-        """Train on one batch; return every loss term, detached, on the device, and ``loss``, their weighted sum."""
+    def __call__(self, host: HostBatch) -> tuple[dict[str, Tensor], Tensor]:
+        """Train on one batch, unless the loss or a gradient is not finite: then network, optimiser and banks stay as they were.
+
+        Returns:
+            every loss term, detached, on the device, and ``loss``, their weighted sum; () bool, whether the step was finite.
+        """
         device = self.fabric.device
+        modules = [self.network, *(head.module for head in self.heads)]
+        optimisers = [self.optimiser, *(head.optimiser for head in self.heads)]
+        statistics = Before(buffer for module in modules for buffer in module.buffers())  # of batch norm
         images = {
             stream: augment(
                 host.images[modality].to(device, non_blocking=True), host.draws[stream].to(device), self.pad
@@ -57,18 +67,21 @@ class Step:
 
         terms = self.losses(batch)
         loss = torch.stack(list(terms.values())).sum()
-        finite = torch.isfinite(loss)
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
-        self.optimiser.step()
+        finite = finite_step(loss, modules)
+        update(optimisers, finite)
+        statistics.restore_unless(finite)
         self.banks.update(self.feeds(batch, host.rounds), gate=finite)
-        return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
+        return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}, finite
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """All loss terms with their weights, named ``part/term``."""
         terms: dict[str, Tensor] = {}
-        for weighted in self.method.objectives:
-            terms |= {f"{weighted.name}/{k}": weighted.weight * v for k, v in weighted.part(batch, self.banks).items()}
+        for number, weighted in enumerate(self.method.objectives):
+            found = weighted.part(batch, self.banks, **self.heads.of(number, weighted.name))
+            terms |= {f"{weighted.name}/{k}": weighted.weight * v for k, v in found.items()}
         for weighted in self.method.refiners:
             found = weighted.part.losses(batch, self.banks)
             terms |= {f"{weighted.name}/{k}": weighted.weight * v for k, v in found.items()}

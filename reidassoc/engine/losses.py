@@ -1,0 +1,64 @@
+"""The losses of all samples, one by one: what confidence in a label is read off."""
+
+from __future__ import annotations
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from reidassoc.banks import Banks
+from reidassoc.batch import Batch, View
+from reidassoc.data.store import ImageStore
+from reidassoc.data.transforms import normalise
+from reidassoc.engine.heads import Heads
+from reidassoc.engine.labelling import Labelled
+from reidassoc.fitting import needs
+from reidassoc.pipeline import Method
+from reidassoc.types import Modality, Pair
+
+
+def wanted(method: Method) -> bool:
+    """Whether a part of a stage asks for the samples' losses."""
+    return any("losses" in needs(weighted.part) for weighted in (*method.objectives, *method.refiners))
+
+
+@torch.no_grad()
+def sample_losses(
+    network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, method: Method, labelled: Labelled, banks: Banks,
+    heads: Heads, *, batch: int,
+) -> Pair[Tensor] | None:  # fmt: skip
+    """Return the loss of every sample, (N,) float32 per modality: a pass in evaluation mode, images as they are.
+
+    It is the weighted sum of what the objectives' ``per_sample`` say; NaN where one of them says nothing of a sample. None
+    if no objective has any.
+    """
+
+    def of_modality(modality: Modality) -> list[Tensor | None]:
+        good = stores[modality].good
+        chunks = torch.split(torch.arange(len(good)), batch)
+        return [of_chunk(modality, rows, stores[modality].read(good[rows])) for rows in chunks]
+
+    def of_chunk(modality: Modality, rows: Tensor, pixels: Tensor) -> Tensor | None:
+        stream = str(modality)
+        with fabric.autocast():
+            output = network({stream: normalise(pixels.to(fabric.device, non_blocking=True))})[stream]
+        parts = {pair: part.float() for pair, part in output.parts.items()}
+        view = View(stream, rows.to(fabric.device), output.z.float(), output.map, parts)
+        shown = Batch({stream: view}, labelled.scene.epoch, labelled.scene, labelled.targets)
+        found = []
+        for number, weighted in enumerate(method.objectives):
+            loss = weighted.part.per_sample(view, shown, banks, **heads.of(number, weighted.name))
+            if loss is not None:
+                found.append(weighted.weight * loss.float())
+        return torch.stack(found).sum(0) if found else None
+
+    network.eval()
+    for head in heads:
+        head.module.eval()
+    losses = Pair.build(of_modality)
+    network.train()
+    for head in heads:
+        head.module.train()
+    if any(chunk is None for modality in losses for chunk in modality):
+        return None
+    return losses.map(lambda chunks: torch.cat(chunks))  # type: ignore[arg-type]

@@ -1,0 +1,160 @@
+"""A step that is not finite takes no effect, whatever the optimiser, and a run stops or goes on as its recipe says."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import reidassoc as ra
+from reidassoc import registry
+from reidassoc.engine.epochs import LOST
+from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.gate import finite_step, update
+from reidassoc.engine.optim import build_optimiser
+from reidassoc.engine.tally import Tally
+from reidassoc.errors import ReidassocError
+from reidassoc.interfaces import Objective, Sampling
+from reidassoc.overrides import override
+from reidassoc.recipe import Optimiser, Recipe
+
+CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
+
+
+def one_step(network: nn.Module, optimiser: torch.optim.Optimizer, factor: float, **how: Any) -> bool:
+    optimiser.zero_grad(set_to_none=True)
+    x = torch.arange(12.0, device=next(network.parameters()).device).view(3, 4)
+    loss = network(x).square().sum() * factor
+    loss.backward()  # type: ignore[no-untyped-call]
+    finite = finite_step(loss, [network])
+    update([optimiser], finite, **how)
+    return bool(finite)
+
+
+def everything(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    found = {name: value.clone() for name, value in network.state_dict().items()}
+    for number, state in optimiser.state_dict()["state"].items():
+        found |= {f"{number}.{name}": value.clone() for name, value in state.items()}
+    return found
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("on_host", [True, False])
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_a_step_that_is_not_finite_changes_nothing(name: Any, on_host: bool, device: str) -> None:
+    torch.manual_seed(0)
+    network = nn.Linear(4, 2).to(device)
+    optimiser = build_optimiser(network.parameters(), Optimiser(name=name, learning_rate=0.1))
+    assert one_step(network, optimiser, 1.0, on_host=on_host)
+    before = everything(network, optimiser)
+    assert not one_step(network, optimiser, float("nan"), on_host=on_host)
+    assert not one_step(network, optimiser, float("inf"), on_host=on_host)
+    after = everything(network, optimiser)
+    assert before.keys() == after.keys()
+    assert len(before) > 2
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert one_step(network, optimiser, 1.0, on_host=on_host)
+    assert not torch.equal(network.weight, before["weight"])
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_a_first_step_that_is_not_finite_leaves_no_trace(name: Any) -> None:
+    ends = []
+    for factors in ([float("nan"), 1.0, 1.0], [1.0, 1.0]):
+        torch.manual_seed(0)
+        network = nn.Linear(4, 2)
+        optimiser = build_optimiser(network.parameters(), Optimiser(name=name, learning_rate=0.1))
+        for factor in factors:
+            one_step(network, optimiser, factor, on_host=False)
+        ends.append(everything(network, optimiser))
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[1])
+
+
+def test_a_gradient_that_is_not_finite_counts_too() -> None:
+    network = nn.Linear(2, 1)
+    loss = network(torch.zeros(1, 2)).sum().mul(0).sqrt().sum()  # value 0, gradient 0 · ∞
+    loss.backward()
+    assert bool(torch.isfinite(loss))
+    assert not bool(finite_step(loss, [network]))
+
+
+def test_the_tally_leaves_lost_steps_out_and_names_the_terms() -> None:
+    tally = Tally()
+    assert tally.read().mean == {}
+    for a, b in [(1.0, 2.0), (float("nan"), 5.0), (3.0, 4.0)]:
+        terms = {"loss": torch.tensor(a + b), "a": torch.tensor(a), "b": torch.tensor(b)}
+        tally.add(terms, torch.isfinite(terms["loss"]))
+    reading = tally.read()
+    assert reading.mean == {"loss": 5.0, "a": 2.0, "b": 3.0}
+    assert (reading.lost, reading.culprits) == (1, ("a",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faulty(Objective):
+    """Pulls features to the origin; not a number in one epoch, for the batches whose first row is odd (or for all)."""
+
+    sampling: ClassVar[Sampling] = "paired"
+    epoch: int = 3
+    always: bool = False
+
+    def banks(self, scene: Any, targets: Any) -> list[Any]:
+        return []
+
+    def __call__(self, batch: Any, banks: Any) -> dict[str, Tensor]:
+        loss = batch["visible"].feature[:, 0].mean()
+        wrong = batch.epoch == self.epoch and (self.always or int(batch["visible"].rows[0]) % 2)
+        return {"pull": loss * float("nan") if wrong else loss}
+
+
+def faulty(small: Recipe, spec: str, **changes: Any) -> Recipe:
+    registry.add("faulty", Faulty)
+    parts = [("cross.objectives", [spec]), ("cross.refiners", []), ("evaluate_every", 0)]
+    return override(small, [*parts, *changes.items()])
+
+
+def test_a_run_stops_at_the_next_reading_with_its_rows_saved(small: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(ReidassocError, match=r"no longer finite in epoch 3, step ≤ 4 \(faulty/pull\).*--on-nan skip"):
+        ra.run(faulty(small, "faulty"), out=tmp_path / "run", device="cpu")
+    folder = RunFolder(tmp_path / "run")
+    assert [row["epoch"] for row in folder.metrics] == [0, 1, 2, 3]
+    last = folder.metrics[-1]
+    assert last["stopped"] == {"step": 4, "not finite": ["faulty/pull"]}
+    assert last["clusters"]
+    assert set(last["losses"]) == {"loss", "faulty/pull"}
+    assert folder.checkpoints()[0].name == "epoch_003.pt"
+
+
+def test_a_run_that_skips_goes_on_with_what_it_had(small: Recipe, tmp_path: Path) -> None:
+    result = ra.run(faulty(small, "faulty(always=True)", on_nan="skip"), out=tmp_path / "run", device="cpu")
+    assert result.data["counts"] == {LOST: 4}
+    assert [row["losses"] == {} for row in RunFolder(tmp_path / "run").metrics] == [False, False, False, True, False]
+    before, after = (
+        torch.load(tmp_path / "run" / "checkpoints" / name, weights_only=True)
+        for name in ("epoch_004.pt", "epoch_005.pt")
+    )
+    assert not torch.equal(before["network"]["project.weight"], after["network"]["project.weight"])
+
+
+def test_a_skipped_epoch_leaves_the_network_as_it_was(small: Recipe, tmp_path: Path) -> None:
+    chosen = faulty(small, "faulty(always=True, epoch=4)", on_nan="skip")
+    ra.run(chosen, out=tmp_path / "run", device="cpu")
+    before, after = (
+        torch.load(tmp_path / "run" / "checkpoints" / name, weights_only=True)
+        for name in ("epoch_004.pt", "epoch_005.pt")
+    )
+    assert all(torch.equal(value, after["network"][key]) for key, value in before["network"].items())
+    states = deepcopy(before["optimiser"]["state"]), after["optimiser"]["state"]
+    assert all(torch.equal(states[0][n][key], states[1][n][key]) for n in states[0] for key in states[0][n])
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["counts"] == {LOST: 4}
+
+
+def test_the_command_line_reaches_it() -> None:
+    assert ra.choose().on_nan == "stop"
+    assert ra.choose(on_nan="skip").on_nan == "skip"
