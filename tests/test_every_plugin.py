@@ -142,6 +142,10 @@ TRUST = {
         "test_fgsal.py::test_its_losses_are_the_published_ones",
         "test_fgsal.py::test_permuting_the_batch_changes_no_loss",
     ),
+    ("objectives", "classifier"): (
+        "test_classifier.py::test_it_is_a_weighted_cross_entropy_and_a_triplet",
+        "test_classifier.py::test_permuting_the_batch_changes_no_loss",
+    ),
     ("objectives", "sca"): (
         "test_sca.py::test_mmd_is_the_published_one",
         "test_sca.py::test_permuting_a_modalitys_rows_changes_no_loss",

@@ -100,7 +100,8 @@ class Runner:
         rows = sampler.batch(np.random.default_rng(0))
         has_parts = "parts" in gives(self.known["networks", specs["networks"]])
         batch = Batch(views_of(rows, parts=has_parts), 0, scene, targets)
-        terms = dict(objective(batch, banks))
+        module = objective.modules(scene, targets)
+        terms = dict(objective(batch, banks) if module is None else objective(batch, banks, module=module))
         for weighted in method.refiners:
             terms |= weighted.part.losses(batch, banks)
         return torch.stack(list(terms.values())).sum()

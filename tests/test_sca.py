@@ -29,7 +29,7 @@ def hard_step(
     generator = torch.Generator().manual_seed(7)
     features = scene.features.map(lambda f: Features(F.normalize(torch.randn(rows, width, generator=generator), dim=1)))
     own = scene.clustering.own.map(lambda c: Clusters(c.labels, c.centroids.float()))
-    scene = Scene(epoch, 0, features, Clustering(own), losses=losses)
+    scene = Scene(epoch, 0, features, Clustering(own), losses=losses, stage_epoch=epoch)
     labels = {V: torch.tensor([-1, 0, 0, 1, 1, 1, 2, 2])[:rows], R: torch.tensor([0, 0, 0, -1, 1, 1, 0, 1])[:rows]}
     table = {(m, "infrared"): SoftLabels.one_hot(labels[m], clusters) for m in Modality}
     return Batch(batch.views, epoch, scene, Targets(table))
@@ -100,6 +100,7 @@ def test_confidence_tells_low_losses_from_high_ones() -> None:
     assert bool((sure[20:30] < 0.01).all())
     assert sure[30] == 0
     assert torch.equal(sure, confidence(losses, known, seed=0))
+    assert torch.equal(sure, confidence(torch.where(known, losses, torch.nan), torch.ones_like(known), seed=0))
     order = torch.randperm(31, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(confidence(losses[order], known[order], seed=0), sure[order], atol=1e-3, rtol=0)
 
@@ -187,9 +188,9 @@ def test_a_batch_of_outliers_has_no_loss_and_no_gradient() -> None:
 def test_it_can_read_the_shared_space() -> None:
     batch = hard_step()
     shared = registry.build("objectives", "sca(space=shared, draw=shared)")
-    assert shared.needs == {"shared"}
+    assert shared.needs == {"shared", "losses"}
     assert shared.sampling == "shared"
-    assert Sca().needs == {"cross"}
+    assert Sca().needs == {"cross", "losses"}
     assert Sca().sampling == "paired"
     table = {(m, SHARED): batch.targets.of(m, "infrared") for m in Modality}
     prototypes = {SHARED: batch.scene.clustering.own.infrared.centroids}

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from reidassoc import SHARED, Bank, Banks, Batch, Modality, Objective, Scene, SoftLabels, Targets
+from reidassoc import SHARED, Bank, Banks, Batch, Modality, Objective, Scene, SoftLabels, Targets, View
 from reidassoc.interfaces import Sampling
 from reidassoc.ops.losses import soft_cross_entropy
 
@@ -59,6 +60,16 @@ class Joint(Objective):
 
     def __call__(self, batch: Batch, banks: Banks) -> Mapping[str, Tensor]:
         return {space: self.loss(batch, banks, space) for space in spaces(batch.targets)}
+
+    def per_sample(self, view: View, batch: Batch, banks: Banks) -> Tensor:
+        """The mean of a row's cross-entropies in the spaces in which it has a label; NaN if in none."""
+        total, count = torch.zeros_like(view.z[:, 0]), torch.zeros_like(view.z[:, 0])
+        for space in spaces(batch.targets):
+            if space in {str(view.modality), SHARED}:
+                labels = batch.labels(view, space)
+                loss = -(labels.prob * F.log_softmax(banks[f"joint.{space}"].logits(view.feature), dim=1)).sum(1)
+                total, count = total + loss * labels.opinion, count + labels.opinion
+        return total / count  # 0 / 0 is NaN
 
     def loss(self, batch: Batch, banks: Banks, space: str) -> Tensor:
         """One cross-entropy over the rows of all streams that feed the space's bank."""

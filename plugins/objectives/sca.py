@@ -33,13 +33,13 @@ class Sca(Objective):
 
     paper: ClassVar[str] = "Shi et al., ECCV 2024, arXiv 2401.06825"
     sampling: ClassVar[Sampling] = "paired"  # unless `draw` says otherwise
-    needs: ClassVar[frozenset[str]] = frozenset({"cross"})  # unless `space` is shared
+    needs: ClassVar[frozenset[str]] = frozenset({"cross", "losses"})  # `shared` for `cross` if `space` is shared
     variants: ClassVar[tuple[str, ...]] = ("space='shared', draw='shared'",)
 
     intra: Annotated[float, Field(ge=0, description="weight of the intra term")] = 0.5
     inter: Annotated[float, Field(ge=0, description="weight of the inter term")] = 0.05
     inter_from: Annotated[
-        int, Field(ge=0, description="epoch of the run from which the inter term counts (paper: 15 into the stage)")
+        int, Field(ge=0, description="epoch of the stage from which the inter term counts (paper: 15, code: 0)")
     ] = 0
     distance: Annotated[Literal["squared_l2", "l1"], Field(description="to the centre (paper, code)")] = "squared_l2"
     space: Annotated[Literal["visible", "infrared", "shared"], Field(description="of the common labels")] = "infrared"
@@ -48,7 +48,7 @@ class Sca(Objective):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampling", self.draw)
-        object.__setattr__(self, "needs", frozenset({"shared" if self.space == SHARED else "cross"}))
+        object.__setattr__(self, "needs", frozenset({"shared" if self.space == SHARED else "cross", "losses"}))
 
     def banks(self, scene: Scene, targets: Targets) -> Sequence[Bank]:
         for modality in Modality:
@@ -70,7 +70,7 @@ class Sca(Objective):
             pulled.append(self.to_centre(x, label, sure.to(x.dtype)))
         weight = torch.cat(weights) * (torch.cat(labels) >= 0)
         terms = {"intra": self.intra * (weight * torch.cat(pulled)).sum() / weight.sum().clamp_min(1e-12)}
-        if batch.epoch >= self.inter_from:
+        if batch.scene.stage_epoch >= self.inter_from:
             (visible, infrared), (of_visible, of_infrared) = features, labels
             there = mmd_by_label(visible, infrared.detach(), of_visible, of_infrared)
             back = mmd_by_label(visible.detach(), infrared, of_visible, of_infrared)

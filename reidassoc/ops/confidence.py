@@ -46,11 +46,13 @@ def confidence(losses: Tensor, known: Tensor, *, seed: int) -> Tensor:
     host. All 1 where there are fewer than two losses or they do not differ.
 
     Args:
-        losses: (N,) floating, finite.
-        known: (N,) bool, the samples that have a label; the others have confidence 0 and no influence.
+        losses: (N,) floating; NaN for a sample without one.
+        known: (N,) bool, the samples that have a label; the others, and those without a loss, have confidence 0 and no
+            influence.
         seed: of the mixture's start, below 2³².
     """
-    host, rows = losses.detach().double().cpu(), known.cpu().nonzero().flatten()
+    host = losses.detach().double().cpu()
+    rows = (known.cpu() & ~host.isnan()).nonzero().flatten()
     sure = torch.zeros(len(host))
     mine = host[rows]
     if len(rows) < 2 or float(mine.max() - mine.min()) < SMALLEST:
