@@ -165,6 +165,15 @@ def test_names_on_the_command_line_replace_parts() -> None:
     assert chosen.seed == 7
 
 
+def test_a_method_with_a_recipe_of_its_own_is_run_by_it() -> None:
+    assert choose(associator="mmm").name == "mmm/synthetic"
+    assert choose(associator="mmm", dataset="regdb").name == "mmm/regdb"
+    assert choose(recipe="mmm_released/synthetic").stages[-1].relabel == "once"
+    assert choose(changes=[("cross.optimiser.network_rate", 0.1)]).stages[1].optimiser.network_rate == 0.1
+    with pytest.raises(RecipeError, match="on_nan: Input should be 'stop' or 'skip'"):
+        choose(on_nan="ignore")
+
+
 def test_options_that_belong_to_the_data_stay() -> None:
     cross = choose(associator="mult(alpha=0.3)").stages[1]
     assert cross.associator.options["alpha"] == 0.3
