@@ -51,7 +51,7 @@ def test_equals_a_sort_of_the_trials_own_gallery(rule: Rule, levels: int) -> Non
         rows = torch.randperm(40, generator=generator)[:25]
         mine = {"query_identity": query_identity[rows], "query_camera": query_camera[rows], "rule": rule}
         got = rank_sorted(
-            nearest_first(distance),
+            nearest_first(distance).int(),
             distance,
             rows,
             gallery,

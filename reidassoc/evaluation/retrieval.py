@@ -137,7 +137,7 @@ def retrieve(
             similarity = unit[modality][start:stop] @ unit[modality.other].T
             distance = 1 - similarity
             several = len(wanted) > 1 and compiled_ranking(distance.device) is not None
-            order = nearest_first(finite(distance)) if several else None  # one sort serves all trials
+            order = nearest_first(finite(distance)).int() if several else None  # one sort serves all trials
             for number in wanted:
                 parts[number].append(rank_trial(distance, trials[number], start, identity, camera, order))
     results = []

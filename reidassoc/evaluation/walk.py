@@ -26,7 +26,7 @@ def rank_sorted(
     """What `rank` says of distance[rows][:, gallery], without another sort.
 
     Args:
-        order: (R, G) int64, `nearest_first(distance)`.
+        order: (R, G) int32, `nearest_first(distance)`.
         distance: (R, G) float32 on the CPU.
         rows: (Q,) int64 rows of the queries.
         gallery: columns of the trial's gallery.
@@ -40,8 +40,8 @@ def rank_sorted(
     kernels = compiled_ranking(distance.device)
     if kernels is None or distance.dtype != torch.float32 or len(torch.unique(gallery)) < len(gallery):
         return None
-    place = torch.full((distance.shape[1],), -1, dtype=torch.int64)
-    place[gallery] = torch.arange(len(gallery))
+    place = torch.full((distance.shape[1],), -1, dtype=torch.int32)
+    place[gallery] = torch.arange(len(gallery), dtype=torch.int32)
     known, code = torch.unique(gallery_identity, return_inverse=True)
     at = torch.searchsorted(known, query_identity).clamp(max=max(len(known) - 1, 0))
     me = torch.where(known[at] == query_identity, at, -1) if len(known) else torch.full_like(query_identity, -1)

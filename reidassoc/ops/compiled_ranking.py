@@ -30,25 +30,26 @@ def rank_rows(
     """Score queries [start, stop) of one trial.
 
     rows: (Q,) the query's row in `order` and `distance` (R, G); place: (G,) a column's place in the trial's gallery,
-    -1 if it is not in it; gallery_identity: (G,) codes from 0; ignored: (P, 2) camera pairs. The last three are (Q,).
+    -1 if it is not in it; order and place are int32, and stay in the cache; gallery_identity: (G,) codes from 0; ignored: (P, 2) camera pairs. The last three are (Q,).
     """
     columns = order.shape[1]
     met = np.full(gallery_identity.max() + 1, -1, np.int64)
-    chosen = np.empty(columns, np.int64)
+    chosen = np.empty(columns + 1, np.int32)
     for q in range(start, stop):
         row, me, camera = rows[q], query_identity[q], query_camera[q]
         size = 0
-        for p in range(columns):
+        for p in range(columns):  # without a branch, which could not be foretold
             j = order[row, p]
-            if place[j] < 0:
-                continue
-            at = size
+            chosen[size] = j
+            size += place[j] >= 0
+        for p in range(1, size):
+            j = chosen[p]
             d = distance[row, j]
-            while at > 0 and place[chosen[at - 1]] > place[j] and distance[row, chosen[at - 1]] == d:
+            at = p
+            while at > 0 and distance[row, chosen[at - 1]] == d and place[chosen[at - 1]] > place[j]:
                 chosen[at] = chosen[at - 1]  # equal distances come in the order of the trial's gallery
                 at -= 1
             chosen[at] = j
-            size += 1
         kept, found, others, last = 0, 0, 0, 0
         total = 0.0
         for p in range(size):
