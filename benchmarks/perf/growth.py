@@ -1,6 +1,6 @@
 """How the label stage grows with the number of images: processor seconds per stage, and fitted exponents.
 
-    python benchmarks/perf/growth.py                       # 5 000, 10 000, 20 000 visible, half as many infrared, x 512
+python benchmarks/perf/growth.py                       # 5 000, 10 000, 20 000 visible, half as many infrared, x 512
 """
 
 from __future__ import annotations

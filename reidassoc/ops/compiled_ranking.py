@@ -30,7 +30,8 @@ def rank_rows(
     """Score queries [start, stop) of one trial.
 
     rows: (Q,) the query's row in `order` and `distance` (R, G); place: (G,) a column's place in the trial's gallery,
-    -1 if it is not in it; order and place are int32, and stay in the cache; gallery_identity: (G,) codes from 0; ignored: (P, 2) camera pairs. The last three are (Q,).
+    -1 if it is not in it; order and place are int32, and stay in the cache; gallery_identity: (G,) codes from 0;
+    ignored: (P, 2) camera pairs. The last three are (Q,).
     """
     columns = order.shape[1]
     met = np.full(gallery_identity.max() + 1, -1, np.int64)
