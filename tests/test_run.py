@@ -20,6 +20,7 @@ from reidassoc.engine import checkpoint
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.labelling import KEPT_LABELS, RELAXED, SKIPPED
 from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, ReidassocError
+from reidassoc.evaluation.queries import load_scores
 from reidassoc.interfaces import Clusterer, Objective, Sampling
 from reidassoc.ops.prototypes import centroids
 from reidassoc.overrides import override
@@ -57,6 +58,9 @@ def test_a_run_leaves_everything_that_a_table_row_is_traced_to(finished: Path, s
     assert [row["stage"] for row in rows] == ["intra"] * 2 + ["cross"] * 3
     assert [("retrieval" in row) for row in rows] == [False, True, False, True, True]
     assert rows[-1]["retrieval"] == result["protocols"]
+    for protocol, scores in load_scores(finished / "queries.npz").items():
+        mean = 100 * np.nanmean(scores.average_precision, axis=1).mean()
+        assert mean == pytest.approx(result["protocols"][protocol]["mAP"]["mean"], abs=1e-4)
     assert {"amirl/specific_visible", "oclr/agreement", "loss"} <= set(rows[-1]["losses"])
     with np.load(finished / "labels" / "epoch_004.npz") as labels:
         assert set(labels.files) == {"own_visible", "own_infrared", "cross_visible", "cross_infrared"}

@@ -178,7 +178,10 @@ class Run:
         last = epoch + 1 == self.recipe.epochs
         every = self.recipe.evaluate_every
         if evaluate and self.evaluation is not None and (last or (every and (epoch + 1) % every == 0)):
-            row["retrieval"] = self.evaluation(self.state.network, self.fabric).summary
+            retrieval = self.evaluation(self.state.network, self.fabric)
+            row["retrieval"] = retrieval.summary
+            if last:
+                self.folder.write_scores(self.evaluation.scores(retrieval))
         return row
 
 

@@ -17,6 +17,7 @@ from reidassoc.engine.device import open_device
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError, RecipeError
+from reidassoc.evaluation.queries import QueryScores, query_scores
 from reidassoc.evaluation.retrieval import Retrieval, retrieve
 from reidassoc.evaluation.transductive import Rerank
 from reidassoc.evaluation.transductive import transductive as make_step
@@ -48,6 +49,10 @@ class Evaluation:
         """Rank every trial; with a transductive step, from that trial's queries and gallery together."""
         camera = self.stores.map(lambda store: store.records.camera)
         return retrieve(features, identity=self.identity, camera=camera, trials=self.trials, rerank=rerank)
+
+    def scores(self, retrieval: Retrieval) -> dict[str, QueryScores]:
+        """How each query fared, by protocol."""
+        return query_scores(retrieval, trials=self.trials, identity=self.identity)
 
 
 def prepare_evaluation(dataset: Dataset, recipe: Recipe) -> Evaluation | None:

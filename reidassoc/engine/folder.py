@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from reidassoc.errors import CheckpointError, DataError
+from reidassoc.evaluation.queries import QueryScores, save_scores
 from reidassoc.recipe import Recipe, load_recipe
 from reidassoc.types import Targets
 
+SCORES = "queries.npz"
 KEPT = 2  # checkpoints: the newest may be the one that a crash spoils
 
 
@@ -107,6 +109,11 @@ class RunFolder:
             columns[f"{kind}_{modality}"] = labels.hard.cpu().numpy()
         with self.replacing(f"labels/epoch_{epoch:03d}.npz") as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **columns)  # type: ignore[arg-type]
+
+    def write_scores(self, scores: Mapping[str, QueryScores]) -> None:
+        """Keep how each query fared in the last epoch, for paired tests between runs."""
+        with self.replacing(SCORES) as temporary:
+            save_scores(temporary, scores)
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints, newest first."""
