@@ -43,6 +43,9 @@ _PUBLIC = {
     "reidassoc.engine.associate": ("associate",),
     "reidassoc.engine.train": ("run",),
     "reidassoc.engine.evaluate": ("evaluate",),
+    "reidassoc.bench.results": ("read_results",),
+    "reidassoc.bench.table": ("compare_results",),
+    "reidassoc.bench.runner": ("open_benchmark",),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
@@ -50,6 +53,9 @@ if TYPE_CHECKING:
     from reidassoc import registry
     from reidassoc.banks import Bank, Banks
     from reidassoc.batch import Batch, View
+    from reidassoc.bench.results import read_results
+    from reidassoc.bench.runner import open_benchmark
+    from reidassoc.bench.table import compare_results
     from reidassoc.engine.associate import associate
     from reidassoc.engine.evaluate import evaluate
     from reidassoc.engine.train import run
@@ -103,8 +109,11 @@ __all__ = [
     "__version__",
     "associate",
     "choose",
+    "compare_results",
     "evaluate",
     "load_recipe",
+    "open_benchmark",
+    "read_results",
     "registry",
     "run",
 ]

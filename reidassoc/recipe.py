@@ -6,6 +6,7 @@ objectives, each with options and, where several losses are added, a weight: ``0
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from hashlib import sha256
@@ -138,6 +139,26 @@ class Recipe(Model):
     def digest(self) -> str:
         """A short hash of all that decides the result."""
         return sha256(self.to_yaml().encode()).hexdigest()[:16]
+
+    def prefix_digest(self, epochs: int) -> str:
+        """A short hash of all that decides the first ``epochs`` epochs: recipes that agree in it reach the same state.
+
+        What later stages do, and what the recipe is called, has no part in it. A run's last epoch is evaluated whatever
+        ``evaluate_every`` says, so only ``epochs`` below its total are shared.
+
+        Raises:
+            ValueError: the run is not longer than that.
+        """
+        if not 0 < epochs < self.epochs:
+            raise ValueError(f"a shared start must be shorter than the run's {self.epochs} epochs, got {epochs}")
+        data = self.model_dump(mode="json", exclude={"name", "reference", "stages", "oracle"})
+        left, begun = epochs, []
+        for stage in self.stages:
+            if left > 0:
+                begun.append({**stage.model_dump(mode="json"), "epochs": min(left, stage.epochs)})
+                left -= stage.epochs
+        text = json.dumps({**data, "begun": begun, "epochs": epochs}, sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:16]
 
 
 def parse_recipe(data: Any, where: str) -> Recipe:

@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from reidassoc import registry
+from reidassoc.bench.plan import read_plan
 from reidassoc.cli import cli
 from reidassoc.pipeline import associate, compose
 from reidassoc.recipe import load_recipe
@@ -61,6 +62,17 @@ def test_the_example_recipes_compose(tmp_path: Path) -> None:
         assert len(compose(load_recipe(str(tmp_path / "mine.yaml"))).methods) == 2
 
 
+def test_the_benchmark_page_s_grid_and_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = blocks("docs/benchmarks.md", "yaml")
+    (tmp_path / "mine.yaml").write_text(text)
+    plan = read_plan(tmp_path / "mine.yaml")
+    assert len(plan.cells) == 4 * 2 * 3
+    (lines,) = blocks("docs/benchmarks.md", "python")
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "lines.py").write_text(lines)
+    assert runpy.run_path(str(tmp_path / "lines.py"))["table"].rows
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
@@ -70,13 +82,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_named_in_the_docs_exist(page: Path) -> None:
     for line in re.findall(
-        r"reidassoc ((?:run|evaluate|list|show|associate|data)[^`\n]*)", page.read_text(encoding="utf-8")
+        rf"reidassoc ((?:{'|'.join(cli.commands)})\b[^`\n]*)",
+        page.read_text(encoding="utf-8"),
     ):
         command = cli.commands[line.split()[0]]
         if line.split()[0] == "data":
             command = command.commands[line.split()[1]]  # type: ignore[attr-defined]
         known = {option for parameter in command.params for option in parameter.opts}
-        for option in re.findall(r"(?<=\s)--[a-z]+", line):
+        for option in re.findall(r"(?<=\s)--[a-z-]+", line):
             assert option in known, f"{page.name}: reidassoc {line} has no {option}"
 
 

@@ -10,10 +10,12 @@ import click
 
 from reidassoc import __version__
 from reidassoc.cli.associate import associate
+from reidassoc.cli.bench import bench
 from reidassoc.cli.data import data
 from reidassoc.cli.evaluate import evaluate
 from reidassoc.cli.listing import list_plugins, show
 from reidassoc.cli.run import run
+from reidassoc.cli.table import table
 from reidassoc.errors import ReidassocError
 
 BAD_INPUT = 2
@@ -31,7 +33,7 @@ def cli() -> None:
     """
 
 
-for command in (run, evaluate, list_plugins, show, associate, data):
+for command in (run, evaluate, list_plugins, show, associate, data, bench, table):
     cli.add_command(command)
 
 

@@ -61,6 +61,7 @@ def summarise(
         "seed": recipe.seed,
         "epochs": len(rows),
         "flags": flags(composed),
+        "setting": {"batch_norm_groups": 1, "test_time": []},
         "protocols": protocols,
         "best_epoch_oracle": best,
         "labels": labelled[-1]["labels"] if labelled else {},

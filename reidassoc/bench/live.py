@@ -1,0 +1,68 @@
+"""The table that shows a benchmark at work: methods by seeds, each cell with its state or its result."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from reidassoc.bench.plan import Cell, Plan
+from reidassoc.bench.store import Store
+
+
+class Watch:
+    """Shows the states on a terminal as they change; elsewhere one line for each cell that begins or ends."""
+
+    def __init__(self, plan: Plan, store: Store, console: Console | None = None) -> None:
+        self.plan, self.store = plan, store
+        self.console = console or Console(stderr=True, highlight=False)
+        self.live = Live(console=self.console, transient=True, auto_refresh=False)
+        self.said: dict[str, str] = {}
+
+    def __enter__(self) -> Watch:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.live.stop()
+
+    def __call__(self) -> None:
+        states = {cell.id: self.describe(cell) for cell in self.plan.runs}
+        if self.console.is_terminal:
+            self.live.update(self.drawn(states), refresh=True)
+            return
+        for cell in self.plan.runs:
+            text = states[cell.id]
+            coarse = text.partition(" ")[0] if text.startswith("epoch") else text
+            if self.said.setdefault(cell.id, "waiting") != coarse:
+                self.said[cell.id] = coarse
+                name = f"{cell.method}, {cell.dataset}, seed {cell.seed}"
+                self.console.print(f"{name}: {'runs' if coarse == 'epoch' else text}", markup=False, soft_wrap=True)
+
+    def describe(self, cell: Cell) -> str:
+        """``mAP 59.0``, ``epoch 12 of 53``, ``failed: why``, ``begun`` or ``waiting``."""
+        state = self.store.state(cell)
+        if state == "finished":
+            protocols = self.store.result(cell)["protocols"]
+            shown = protocols.get(self.plan.grid.protocol) or next(iter(protocols.values()), None)
+            return f"mAP {shown['mAP']['mean']:.1f}" if shown else "finished"
+        if state == "failed":
+            failure = self.store.failure(cell)
+            return f"failed: {failure['error'] if failure else 'unknown'}"
+        if state == "running":
+            return f"epoch {len(self.store.folder(cell).metrics)} of {cell.recipe.epochs}"
+        return state
+
+    def drawn(self, states: dict[str, str]) -> RichTable:
+        seeds = list(dict.fromkeys(cell.seed for cell in self.plan.cells))
+        table = RichTable("method", "dataset", *(f"seed {seed}" for seed in seeds), box=SIMPLE_HEAD, pad_edge=False)
+        rows = dict.fromkeys((cell.method, cell.dataset) for cell in self.plan.cells)
+        for method, dataset in rows:
+            cells = {c.seed: states[c.id] for c in self.plan.cells if (c.method, c.dataset) == (method, dataset)}
+            table.add_row(escape(method), escape(dataset), *(escape(cells.get(seed, "")) for seed in seeds))
+        return table

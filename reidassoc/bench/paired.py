@@ -1,0 +1,54 @@
+"""What the queries that runs kept say of a table's rows: an interval for each, and tests of all against the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from reidassoc.bench.results import Outcome
+from reidassoc.evaluation.statistics import Comparison, compare, estimate, interval
+
+ORACLE = "uses true identities"
+
+
+def interval_text(outcomes: Sequence[Outcome], protocol: str) -> str:
+    """The mAP's bootstrap interval over seeds and people, or over seeds alone where no query was kept."""
+    if stacked := matrix(outcomes, protocol):
+        low, high = interval(*stacked)
+        return f"{100 * low:.1f} to {100 * high:.1f}"
+    known = [o.data["protocols"][protocol]["mAP"]["mean"] for o in outcomes if protocol in o.data["protocols"]]
+    if len(known) < 2:
+        return ""
+    found = estimate(known)
+    return f"{found.low:.1f} to {found.high:.1f}"
+
+
+def matrix(outcomes: Sequence[Outcome], protocol: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]] | None:
+    """Average precision (S, Q) of a row's seeds and the queries' people, if all kept the same queries."""
+    held = [outcome.queries.get(protocol) for outcome in outcomes]
+    known = [queries for queries in held if queries is not None]
+    if not known or len(known) < len(held):
+        return None
+    if any(not np.array_equal(queries.person, known[0].person) for queries in known):
+        return None
+    return np.stack([queries.precision for queries in known]), known[0].person
+
+
+def against_best(rows: Mapping[str, Sequence[Outcome]], protocol: str) -> list[Comparison]:
+    """Paired tests of the row with the best mAP against every other one on the same queries, Holm-corrected together."""
+    scores, people = {}, {}
+    for name, outcomes in rows.items():
+        if not is_oracle(outcomes) and (stacked := matrix(outcomes, protocol)):
+            scores[name], people[name] = stacked
+    if len(scores) < 2:
+        return []
+    best = max(scores, key=lambda name: float(np.nanmean(scores[name])))
+    scores = {name: values for name, values in scores.items() if np.array_equal(people[name], people[best])}
+    pairs = [(best, name) for name in scores if name != best]
+    return compare(scores, people[best], pairs) if pairs else []
+
+
+def is_oracle(outcomes: Sequence[Outcome]) -> bool:
+    return any(ORACLE in outcome.data["flags"] for outcome in outcomes)

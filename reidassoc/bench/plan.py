@@ -1,0 +1,215 @@
+"""The grid of a benchmark: methods × overrides × datasets × seeds, read from a YAML file and checked before anything runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reidassoc import registry
+from reidassoc.errors import RecipeError, ReidassocError, nearest_name
+from reidassoc.options import options_of
+from reidassoc.overrides import choose
+from reidassoc.pipeline import compose
+from reidassoc.recipe import Recipe
+from reidassoc.spec import Spec
+
+Changes = dict[str, Any]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Variant(Model):
+    """One method: the recipe it starts from, and what is exchanged in it; the words are those of ``reidassoc run``."""
+
+    recipe: str | None = None
+    associator: str | None = None
+    clusterer: str | None = None
+    refiners: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
+    network: str | None = None
+    weights: str | None = None
+    oracle: bool = False
+    set: Changes = Field(default_factory=dict, description="changes as of --set: {path: value}")
+
+
+class Grid(Model):
+    """A benchmark's YAML file."""
+
+    name: str = Field(pattern=r"^[\w.-]+$", description="of the results folder")
+    title: str = ""
+    methods: dict[str, Variant | None] = Field(min_length=1, description="the table's rows, in order")
+    recipe: str | None = Field(None, description="what methods start from that name no recipe of their own")
+    datasets: tuple[str, ...] = Field((), description="none: the recipes' own")
+    overrides: dict[str, Changes | None] = Field(
+        default_factory=dict, description="each method is run with each of them"
+    )
+    set: Changes = Field(default_factory=dict, description="changes to every run")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    protocol: str | None = Field(None, description="of the table; none: the first one")
+    plugins: tuple[str, ...] = Field((), description="Python files with plug-ins, relative to this file")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid.
+
+    Args:
+        method: the row's name, with the override if there are several.
+        dataset: its spec.
+        recipe: complete, with the seed.
+    """
+
+    method: str
+    dataset: str
+    recipe: Recipe
+
+    @property
+    def seed(self) -> int:
+        return self.recipe.seed
+
+    @cached_property
+    def id(self) -> str:
+        """The run's name: the digest of all that decides its result, and its seed."""
+        return f"{self.recipe.digest}-s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a grid, in the order in which they are run: seed by seed, each with all methods."""
+
+    grid: Grid
+    cells: tuple[Cell, ...]
+    plugins: tuple[Path, ...] = ()
+
+    @cached_property
+    def runs(self) -> tuple[Cell, ...]:
+        """The cells without those whose run is another one's: an override may change nothing in some method."""
+        first: dict[str, Cell] = {}
+        for cell in self.cells:
+            first.setdefault(cell.id, cell)
+        return tuple(first.values())
+
+    def starts(self, cell: Cell) -> tuple[int, ...]:
+        """Epochs at whose end the cell's run is in the same state as another one's, ascending."""
+        return self._starts[cell.id]
+
+    @cached_property
+    def _starts(self) -> dict[str, tuple[int, ...]]:
+        return shared_starts({cell.id: cell.recipe for cell in self.cells})
+
+
+def shared_starts(recipes: Mapping[str, Recipe]) -> dict[str, tuple[int, ...]]:
+    """For each run the stage ends up to which its recipe agrees with another run's."""
+    ends: set[int] = set()
+    for recipe in recipes.values():
+        total = 0
+        for stage in recipe.stages[:-1]:
+            total += stage.epochs
+            ends.add(total)
+    digests = {
+        name: {end: recipe.prefix_digest(end) for end in sorted(ends) if end < recipe.epochs}
+        for name, recipe in recipes.items()
+    }
+    count = Counter(digest for known in digests.values() for digest in known.values())
+    return {name: tuple(end for end, digest in known.items() if count[digest] > 1) for name, known in digests.items()}
+
+
+def read_grid(path: Path) -> Grid:
+    """Read a spec file.
+
+    Raises:
+        RecipeError: it is no YAML or not what a grid must be; the first fault is named.
+    """
+    if not path.is_file():
+        raise RecipeError(f"no benchmark spec {path}; expected a YAML file such as benchmarks/specs/synthetic.yaml")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RecipeError(f"{path} is no YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}: expected a mapping with the keys {', '.join(Grid.model_fields)}")
+    try:
+        return Grid.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = [*Grid.model_fields, *Variant.model_fields] if "." in place else list(Grid.model_fields)
+            hint = nearest_name(str(first["loc"][-1]), known)
+            raise RecipeError(f"{path}: no key '{place}'{hint}; keys: {', '.join(Grid.model_fields)}") from None
+        if first["type"] == "too_short":
+            raise RecipeError(f"{path}: '{place}' is empty, so the grid holds no run; name at least one") from None
+        raise RecipeError(f"{path}: {place}: {first['msg']}") from None
+
+
+def read_plan(path: str | Path, *, roots: Mapping[str, str] | None = None, seeds: Sequence[int] = ()) -> Plan:
+    """Read a spec, make every recipe of it, and compose each: whatever is wrong shows here.
+
+    Args:
+        path: the YAML file.
+        roots: folder of each dataset that is kept on disk, by the dataset's name; "" stands for any of them.
+        seeds: in place of the spec's.
+
+    Raises:
+        ReidassocError: the spec, a plug-in, an option or a change is wrong; the message names the cell.
+    """
+    path = Path(path)
+    grid = read_grid(path)
+    plugins = tuple((path.parent / name).resolve() for name in grid.plugins)
+    for file in plugins:
+        registry.load_file(str(file))
+    first = [
+        one_cell(path, grid, method, dataset, change, roots or {})
+        for dataset in grid.datasets or (None,)
+        for method in grid.methods
+        for change in grid.overrides or {"": None}
+    ]
+    cells = [
+        replace(cell, recipe=cell.recipe.model_copy(update={"seed": seed}))
+        for seed in dict.fromkeys(seeds or grid.seeds)
+        for cell in first
+    ]
+    return Plan(grid, tuple(cells), plugins)
+
+
+def one_cell(path: Path, grid: Grid, method: str, dataset: str | None, change: str, roots: Mapping[str, str]) -> Cell:
+    """The cell of the recipe's own seed, composed, which checks it."""
+    variant = grid.methods[method] or Variant()
+    name = f"{method}, {change}" if change else method
+    changes = {**grid.set, **variant.set, **((grid.overrides.get(change) or {}) if change else {})}
+    try:
+        recipe = choose(
+            recipe=variant.recipe or grid.recipe, dataset=dataset, clusterer=variant.clusterer,
+            associator=variant.associator, refiners=variant.refiners, objectives=variant.objectives,
+            network=variant.network, weights=variant.weights, oracle=variant.oracle, changes=list(changes.items()),
+        )  # fmt: skip
+        recipe = rooted(recipe, roots)
+        compose(recipe)
+    except ReidassocError as error:
+        raise type(error)(f"{path}: method '{name}': {error}") from None
+    return Cell(name, str(without_root(recipe.dataset)), recipe)
+
+
+def rooted(recipe: Recipe, roots: Mapping[str, str]) -> Recipe:
+    """The recipe with the folder of its dataset filled in, where it needs one and one is given."""
+    root = roots.get(recipe.dataset.name, roots.get(""))
+    known = {option.name for option in options_of(registry.get("datasets", recipe.dataset.name))}
+    if "root" not in known or "root" in recipe.dataset.options:
+        return recipe
+    if root is None:
+        name = recipe.dataset.name
+        raise RecipeError(f"dataset {name} is kept on disk: say where, as in --data {name}=ROOT")
+    return recipe.model_copy(update={"dataset": recipe.dataset.with_options(root=root)})
+
+
+def without_root(spec: Spec) -> Spec:
+    return Spec(spec.name, {key: value for key, value in spec.options.items() if key != "root"})

@@ -1,0 +1,134 @@
+"""Where a benchmark's cells lie: one run folder each, named by content, with locks that die with their process.
+
+``FOLDER/cells/ID`` is a run folder; ``ID.lock`` beside it is held by whoever works on it; ``ID.error.json`` says why it
+failed. ``FOLDER/starts`` holds the states that several cells begin with. Nothing here is changed but under its lock, and
+every file appears whole or not at all, so that processes may come, die and go on in any order.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from reidassoc.bench.plan import Cell, Plan
+from reidassoc.engine.folder import RunFolder
+from reidassoc.errors import DataError
+
+State = Literal["finished", "failed", "running", "begun", "waiting"]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A benchmark's results folder."""
+
+    path: Path
+
+    def create(self, plan: Plan) -> None:
+        """Make the folder, or add a plan's cells to one that is there; DataError if it can't be written."""
+        try:
+            self.cells.mkdir(parents=True, exist_ok=True)
+            self.starts.mkdir(exist_ok=True)
+        except OSError as error:
+            raise DataError(f"can't make the results folder {self.path}: {error.strerror}; choose another") from None
+        rows = [
+            {"id": cell.id, "method": cell.method, "dataset": cell.dataset, "seed": cell.seed} for cell in plan.cells
+        ]
+        index = {"name": plan.grid.name, "title": plan.grid.title, "protocol": plan.grid.protocol, "cells": rows}
+        RunFolder(self.path).write_json("plan.json", index)
+
+    @property
+    def cells(self) -> Path:
+        return self.path / "cells"
+
+    @property
+    def starts(self) -> Path:
+        return self.path / "starts"
+
+    def folder(self, cell: Cell) -> RunFolder:
+        return RunFolder(self.cells / cell.id)
+
+    def finished(self, cell: Cell) -> bool:
+        return (self.cells / cell.id / "result.json").is_file()
+
+    def result(self, cell: Cell) -> dict[str, Any]:
+        """The finished run's result.json."""
+        text = (self.cells / cell.id / "result.json").read_text(encoding="utf-8")
+        return json.loads(text)  # type: ignore[no-any-return]
+
+    def failure(self, cell: Cell) -> dict[str, Any] | None:
+        """Why the cell failed: ``{"error": one line, "details": traceback}``; None if it did not."""
+        try:
+            found = json.loads((self.cells / f"{cell.id}.error.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return dict(found)
+
+    def fail(self, cell: Cell, failure: Mapping[str, Any]) -> None:
+        RunFolder(self.cells).write_json(f"{cell.id}.error.json", failure)
+
+    def forget_failure(self, cell: Cell) -> None:
+        (self.cells / f"{cell.id}.error.json").unlink(missing_ok=True)
+
+    def state(self, cell: Cell) -> State:
+        """What has become of a cell."""
+        if self.finished(cell):
+            return "finished"
+        if self.failure(cell) is not None:
+            return "failed"
+        if held(self.cells / f"{cell.id}.lock"):
+            return "running"
+        return "begun" if self.folder(cell).checkpoints() else "waiting"
+
+    @contextmanager
+    def claim(self, cell: Cell) -> Iterator[bool]:
+        """Hold the cell as long as the block runs; False if another process works on it."""
+        with locked(self.cells / f"{cell.id}.lock") as mine:
+            yield mine
+
+    @contextmanager
+    def claim_start(self, name: str) -> Iterator[bool]:
+        """Hold a shared start while its epochs are trained; False if another process trains them."""
+        with locked(self.starts / f"{name}.lock") as mine:
+            yield mine
+
+    def clear_unusable(self, cell: Cell) -> None:
+        """Remove what a run left that was killed before its first checkpoint."""
+        folder = self.folder(cell)
+        if folder.path.exists() and not ((folder.path / "recipe.yaml").is_file() and folder.checkpoints()):
+            shutil.rmtree(folder.path)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Try to lock a file for this process; the operating system lets go of it when the process ends, however it ends."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)  # lets go of the lock
+
+
+def held(path: Path) -> bool:
+    """Whether some process holds the lock."""
+    if not path.exists():
+        return False
+    handle = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

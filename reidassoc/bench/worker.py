@@ -1,0 +1,119 @@
+"""What a process of a benchmark does: take a free cell, run it or go on with it, until none is left.
+
+Workers know of each other by the store's locks alone, so any number of them, started by anybody, on any machine that sees
+the folder, share the work.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reidassoc.bench.plan import Cell, Plan
+from reidassoc.bench.store import Store
+from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.log import Silent
+from reidassoc.engine.prefix import leave_snapshot, snapshot_path, start_from
+from reidassoc.engine.train import run
+from reidassoc.errors import ReidassocError
+from reidassoc.recipe import Recipe
+
+LOOK_AGAIN_S = 0.5  # between two looks at cells that others hold
+
+Told = Callable[[str, Cell], None]  # "begin", "end"
+
+
+@dataclass
+class SharingLog(Silent):
+    """Leaves a snapshot at the epochs that other cells begin with, and lets go of the claims on them."""
+
+    store: Store
+    recipe: Recipe
+    epochs: tuple[int, ...]
+    claims: ExitStack
+    folder: RunFolder | None = field(default=None, init=False)
+
+    def start(self, folder: Path) -> None:
+        self.folder = RunFolder(folder)
+
+    def once(self, text: str) -> None:
+        if self.folder is not None:
+            with open(self.folder.path / "log.txt", "a", encoding="utf-8") as file:
+                file.write(text + "\n")
+
+    def report(self, row: Mapping[str, Any]) -> None:
+        reached = row["epoch"] + 1
+        if reached in self.epochs and self.folder is not None:
+            leave_snapshot(self.store.starts, self.folder, self.recipe, reached)
+        if self.epochs and reached >= self.epochs[-1]:
+            self.claims.close()
+
+
+def work(plan: Plan, store: Store, *, device: str = "auto", told: Told = lambda what, cell: None) -> None:
+    """Run what is neither finished nor failed; wait for cells that other processes work on; return when all is done."""
+    while True:
+        others, worked = False, False
+        for cell in plan.runs:
+            if over(store, cell):
+                continue
+            with store.claim(cell) as mine:
+                if not mine:
+                    others = True
+                elif not over(store, cell):  # it may have ended between the look and the claim
+                    done = attempt(plan, store, cell, device, told)
+                    others, worked = others or not done, worked or done
+        if not others:
+            return
+        if not worked:
+            time.sleep(LOOK_AGAIN_S)
+
+
+def over(store: Store, cell: Cell) -> bool:
+    return store.finished(cell) or store.failure(cell) is not None
+
+
+def attempt(plan: Plan, store: Store, cell: Cell, device: str, told: Told) -> bool:
+    """Run a claimed cell to its end or failure; False if it must wait for a start that another process trains."""
+    with ExitStack() as claims:
+        store.clear_unusable(cell)
+        starts = plan.starts(cell)
+        for epochs in starts:
+            name = cell.recipe.prefix_digest(epochs)
+            begun = reached(store, cell) >= epochs or snapshot_path(store.starts, cell.recipe, epochs).is_dir()
+            if not begun and not claims.enter_context(store.claim_start(name)):
+                return False
+        told("begin", cell)
+        try:
+            run_cell(store, cell, starts, claims, device)
+        except MemoryError:
+            store.fail(cell, {"error": "out of memory", "details": ""})
+        except Exception as error:
+            line = str(error) if isinstance(error, ReidassocError) else f"{type(error).__name__}: {error}"
+            store.fail(cell, {"error": " ".join(line.split()) or "unknown", "details": traceback.format_exc()})
+        told("end", cell)
+    return True
+
+
+def reached(store: Store, cell: Cell) -> int:
+    """Epochs that the cell's own run has behind it."""
+    newest = store.folder(cell).checkpoints()[:1]
+    return int(newest[0].stem.removeprefix("epoch_")) if newest else 0
+
+
+def run_cell(store: Store, cell: Cell, starts: tuple[int, ...], claims: ExitStack, device: str) -> None:
+    """Start a cell anew, from a shared start, or go on with it."""
+    folder = store.folder(cell)
+    own = reached(store, cell)
+    if own in starts:  # it may have been killed before it could leave the snapshot
+        leave_snapshot(store.starts, folder, cell.recipe, own)
+    left = [snapshot_path(store.starts, cell.recipe, epochs) for epochs in starts]
+    usable = [path for path, epochs in zip(left, starts, strict=True) if epochs > own and path.is_dir()]
+    if usable and not folder.path.exists():
+        start_from(usable[-1], folder.path, cell.recipe)
+    log = SharingLog(store, cell.recipe, starts, claims)
+    run(cell.recipe, out=folder.path, device=device, resume=folder.path.exists(), log=log)

@@ -1,0 +1,396 @@
+"""The benchmark runner: its grid, shared starts, locks, failures, and what kill -9 leaves."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reidassoc.bench.formats import markdown
+from reidassoc.bench.plan import Plan, read_plan, shared_starts
+from reidassoc.bench.results import read_results
+from reidassoc.bench.runner import open_benchmark, share
+from reidassoc.bench.store import Store, held, locked
+from reidassoc.bench.table import compare_results
+from reidassoc.bench.worker import work
+from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.prefix import leave_snapshot, snapshot_path, start_from
+from reidassoc.engine.train import run
+from reidassoc.errors import CheckpointError, RecipeError, ReidassocError
+from reidassoc.overrides import override
+from reidassoc.recipe import load_recipe
+
+SPECS = sorted((Path(__file__).parent.parent / "benchmarks" / "specs").glob("*.yaml"))
+TINY = """
+name: tiny
+recipe: mult/synthetic
+datasets: ["synthetic(size='tiny', identities=8, test_identities=4, images=4)"]
+set: {intra.epochs: 1, cross.epochs: 2, intra.iterations: 2, cross.iterations: 2, intra.identities: 3,
+      cross.identities: 3, intra.images: 2, cross.images: 2, evaluate_every: 0, network.width: 32}
+methods: {nearest: {associator: nearest}, mult: }
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _one_cache(_own_cache: None, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pictures are the same in all these tests."""
+    monkeypatch.setenv("REIDASSOC_CACHE", str(cache))
+
+
+def written(folder: Path, text: str = TINY) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spec.yaml").write_text(text)
+    return folder / "spec.yaml"
+
+
+def made(spec: Path, out: Path) -> tuple[Plan, Store]:
+    plan, store = read_plan(spec), Store(out)
+    store.create(plan)
+    return plan, store
+
+
+def without_times(folder: RunFolder) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in folder.metrics]
+
+
+def table_of(out: Path) -> str:
+    return markdown(compare_results(read_results([out])))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, Path, float]:
+    """A finished benchmark of two methods that share their first stage: spec, results folder, seconds."""
+    place = tmp_path_factory.mktemp("bench")
+    os.environ["REIDASSOC_CACHE"] = str(cache)
+    spec = written(place)
+    plan, store = made(spec, place / "out")
+    started = time.perf_counter()
+    work(plan, store, device="cpu")
+    return spec, place / "out", time.perf_counter() - started
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_every_spec_composes(path: Path) -> None:
+    plan = read_plan(path, roots={"": "/nowhere"})
+    assert plan.grid.name == path.stem
+    assert len({(cell.method, cell.dataset, cell.seed) for cell in plan.cells}) == len(plan.cells) == len(plan.runs)
+
+
+def test_the_synthetic_comparison_has_six_methods_and_three_seeds() -> None:
+    plan = read_plan(next(path for path in SPECS if path.stem == "synthetic"))
+    assert len(plan.grid.methods) >= 6
+    assert plan.grid.seeds == (0, 1, 2)
+    stage = load_recipe("mult/synthetic").stages[0].epochs
+    assert {plan.starts(cell) for cell in plan.cells if cell.method in ("mult", "pgm")} == {(stage,)}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: x\nmethods: {}", r"'methods' is empty, so the grid holds no run"),
+        ("name: x\nmethods: {a: }\nseeds: []", r"'seeds' is empty"),
+        ("name: x\nmethods: {a: }\nsead: [1]", r"no key 'sead'; did you mean 'seeds'\?"),
+        ("name: x\nmethods: {a: {asociator: mult}}", r"no key 'methods.a.asociator'; did you mean 'associator'\?"),
+        ("name: x\nmethods: {a: {associator: mlt}}", r"method 'a': no associator 'mlt'; did you mean 'mult'"),
+        (
+            "name: x\nmethods: {a: {set: {associator.alfa: 1}}}",
+            r"method 'a': mult: no option 'alfa'; did you mean 'alpha'",
+        ),
+        ("name: x\nmethods: {a: }\noverrides: {b: {seedd: 1}}", r"method 'a, b': --set seedd: no 'seedd'"),
+        (
+            "name: x\nmethods: {a: {recipe: mult/sysu_mm01}}",
+            r"sysu_mm01 is kept on disk: say where, as in --data sysu_mm01",
+        ),
+        ("name: x y\nmethods: {a: }", r"name: String should match"),
+        ("name: x\nmethods: {a: }\nplugins: [no.py]", r"no plug-in file .*no.py"),
+        ("- 1", r"expected a mapping with the keys name"),
+        ("{", r"is no YAML"),
+    ],
+)
+def test_a_bad_spec_ends_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ReidassocError, match=said) as caught:
+        open_benchmark(written(tmp_path, text), out=tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_spec_that_is_not_there() -> None:
+    with pytest.raises(RecipeError, match=r"no benchmark spec nowhere\.yaml"):
+        open_benchmark("nowhere.yaml")
+
+
+def test_a_grid_is_methods_by_overrides_by_datasets_by_seeds(tmp_path: Path) -> None:
+    more = "overrides: {weak: {associator.k1: 4}, strong: }\nseeds: [3, 4]\n"
+    plan = read_plan(written(tmp_path, TINY.replace("nearest: {associator: nearest}, mult:", "mult:") + more))
+    assert [(c.method, c.seed) for c in plan.cells] == [(f"mult, {o}", s) for s in (3, 4) for o in ("weak", "strong")]
+    assert "k1=4" in str(plan.cells[0].recipe.stages[1].associator)
+    assert len({cell.id for cell in plan.cells}) == 4
+    assert {plan.starts(cell) for cell in plan.cells} == {(1,)}
+    only = read_plan(tmp_path / "spec.yaml", seeds=[9])
+    assert {cell.id.partition("-")[2] for cell in only.cells} == {"s9"}
+
+
+def test_prefixes_agree_exactly_where_the_first_epochs_do() -> None:
+    recipe = load_recipe("mult/synthetic")
+    stage = recipe.stages[0].epochs
+    digest = recipe.prefix_digest(stage)
+    for path, value in [("associator.alpha", 0.4), ("cross.epochs", 3), ("name", "other"), ("cross.images", 2)]:
+        assert override(recipe, [(path, value)]).prefix_digest(stage) == digest, path
+    for path, value in [("seed", 1), ("clusterer.eps", 0.5), ("intra.iterations", 3), ("network.width", 64),
+                        ("intra.optimiser.learning_rate", 1e-3), ("dataset.seed", 1), ("evaluate_every", 1)]:  # fmt: skip
+        assert override(recipe, [(path, value)]).prefix_digest(stage) != digest, path
+    longer = override(recipe, [("intra.epochs", stage + 2)])
+    assert longer.prefix_digest(stage) == digest  # a longer first stage begins alike
+    assert override(recipe, [("cross.images", 2)]).prefix_digest(stage + 1) != recipe.prefix_digest(stage + 1)
+    with pytest.raises(ValueError, match="must be shorter than the run's"):
+        recipe.prefix_digest(recipe.epochs)
+    assert shared_starts({"a": recipe, "b": longer}) == {"a": (stage,), "b": (stage,)}
+    assert shared_starts({"a": recipe, "b": override(recipe, [("seed", 1)])}) == {"a": (), "b": ()}
+
+
+def test_a_shared_start_gives_the_unshared_numbers(undisturbed: tuple[Path, Path, float], tmp_path: Path) -> None:
+    spec, out, _ = undisturbed
+    plan, store = read_plan(spec), Store(out)
+    first, second = plan.cells
+    shared = json.loads((store.folder(second).path / "shared.json").read_text())
+    assert shared == {"epochs": 1, "snapshot": second.recipe.prefix_digest(1)}
+    assert not (store.folder(first).path / "shared.json").exists()
+    alone = run(second.recipe, out=tmp_path / "alone", device="cpu")
+    assert without_times(RunFolder(tmp_path / "alone")) == without_times(store.folder(second))
+    assert store.result(second)["protocols"] == alone.protocols
+    for name in ("labels/epoch_000.npz", "labels/epoch_002.npz", "queries.npz"):
+        with np.load(tmp_path / "alone" / name) as mine, np.load(store.folder(second).path / name) as theirs:
+            assert mine.files == theirs.files
+            for key in mine.files:
+                np.testing.assert_array_equal(mine[key], theirs[key])
+    states = [
+        torch.load(path / "checkpoints/epoch_003.pt", weights_only=True)
+        for path in (tmp_path / "alone", store.folder(second).path)
+    ]
+    assert states[0]["recipe"] == states[1]["recipe"]
+    for key, tensor in states[0]["network"].items():
+        assert torch.equal(tensor, states[1]["network"][key]), key
+
+
+def test_a_snapshot_is_only_taken_by_runs_that_begin_alike(
+    undisturbed: tuple[Path, Path, float], tmp_path: Path
+) -> None:
+    spec, out, _ = undisturbed
+    plan, store = read_plan(spec), Store(out)
+    recipe = plan.cells[0].recipe
+    snapshot = snapshot_path(store.starts, recipe, 1)
+    assert leave_snapshot(store.starts, store.folder(plan.cells[0]), recipe, 1) == snapshot  # kept already
+    other = override(recipe, [("clusterer.eps", 0.5)])
+    with pytest.raises(CheckpointError, match="was left by a run that begins otherwise"):
+        start_from(snapshot, tmp_path / "run", other)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(CheckpointError, match="holds no checkpoint of epoch 1"):
+        leave_snapshot(tmp_path, store.folder(plan.cells[0]), recipe, 1)  # pruned long ago
+
+
+def test_finished_cells_are_not_run_again(undisturbed: tuple[Path, Path, float]) -> None:
+    spec, out, _ = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    told: list[str] = []
+    work(read_plan(spec), Store(out), device="cpu", told=lambda what, cell: told.append(what))
+    assert told == []
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items())
+
+
+FAULTY = '''
+from dataclasses import dataclass
+from pathlib import Path
+import reidassoc as ra
+
+@dataclass(frozen=True, kw_only=True)
+class Faulty(ra.Associator):
+    """Fails until a file is there."""
+    def __call__(self, scene: ra.Scene) -> ra.Association:
+        if not Path(__file__).with_name("mended").exists():
+            raise IndexError("index 7\\nis out of bounds")
+        return ra.registry.build("associators", "nearest")(scene)
+'''
+
+
+def test_a_failed_cell_hides_no_other_and_is_retried_on_demand(tmp_path: Path) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    text = TINY.replace("methods: {", "plugins: [faulty.py]\nmethods: {faulty: {associator: faulty}, ")
+    plan, store = made(written(tmp_path, text.replace(", mult:", "")), tmp_path / "out")
+    work(plan, store, device="cpu")
+    assert [store.state(cell) for cell in plan.cells] == ["failed", "finished"]
+    text = table_of(store.path)
+    assert "faulty: seed 0 failed: associator faulty failed: IndexError: index 7 is out of bounds" in text
+    assert "| 0/1 |" in text
+    assert "| nearest | 1 |" in text
+    work(plan, store, device="cpu")  # not on demand
+    assert store.state(plan.cells[0]) == "failed"
+    (tmp_path / "mended").touch()
+    store.forget_failure(plan.cells[0])
+    assert store.state(plan.cells[0]) == "begun"
+    work(plan, store, device="cpu")
+    assert [store.state(cell) for cell in plan.cells] == ["finished", "finished"]
+    assert store.result(plan.cells[0])["protocols"] == store.result(plan.cells[1])["protocols"]
+
+
+def hold(path: str, ready: str) -> None:
+    with locked(Path(path)) as mine:
+        Path(ready).write_text(str(mine))
+        time.sleep(60)
+
+
+def working(spec: str, out: str, log: str) -> None:
+    """A process that works on a benchmark and writes down what it does."""
+    torch.set_num_threads(1)
+
+    def told(what: str, cell: Any) -> None:
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()} {what} {cell.id}\n")
+
+    work(read_plan(spec), Store(Path(out)), device="cpu", told=told)
+
+
+@pytest.fixture(scope="module")
+def processes() -> Any:
+    """Processes forked from one that has imported torch already, and never used it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["reidassoc.bench.worker", "reidassoc_plugins.datasets.synthetic"])
+    return context
+
+
+def test_a_lock_dies_with_its_process(processes: Any, tmp_path: Path) -> None:
+    lock, ready = tmp_path / "cell.lock", tmp_path / "ready"
+    assert not held(lock)
+    process = processes.Process(target=hold, args=(str(lock), str(ready)))
+    process.start()
+    wait_for(ready.exists)
+    assert held(lock)
+    with locked(lock) as mine:
+        assert not mine
+    process.kill()
+    process.join()
+    assert not held(lock)
+    with locked(lock) as mine:
+        assert mine
+        with locked(lock) as again:
+            assert not again
+
+
+def wait_for(condition: Any, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_two_processes_lose_and_double_no_cell(
+    processes: Any, undisturbed: tuple[Path, Path, float], tmp_path: Path
+) -> None:
+    spec, out, _ = undisturbed
+    _, store = made(spec, tmp_path / "out")
+    both = [
+        processes.Process(target=working, args=(str(spec), str(store.path), str(tmp_path / "log"))) for _ in range(2)
+    ]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+        assert process.exitcode == 0
+    done = [line.split()[1:] for line in (tmp_path / "log").read_text().splitlines()]
+    cells = [cell.id for cell in read_plan(spec).cells]
+    assert sorted(cell for what, cell in done if what == "begin") == sorted(cells)
+    assert sorted(cell for what, cell in done if what == "end") == sorted(cells)
+    assert table_of(store.path) == table_of(out)
+
+
+def test_killed_at_ten_points_the_table_is_that_of_an_undisturbed_run(
+    processes: Any, undisturbed: tuple[Path, Path, float], tmp_path: Path
+) -> None:
+    spec, out, seconds = undisturbed
+    _, store = made(spec, tmp_path / "out")
+    arguments = (str(spec), str(store.path), str(tmp_path / "log"))
+    draw, hit = random.Random(0), 0
+    for _ in range(10):
+        process = processes.Process(target=working, args=arguments)
+        process.start()
+        process.join(draw.uniform(0.2, 1.8) * seconds / 12)
+        hit += process.is_alive()
+        process.kill()
+        process.join()
+    assert hit == 10
+    process = processes.Process(target=working, args=arguments)
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
+    assert table_of(store.path) == table_of(out)
+    for cell in read_plan(spec).cells:
+        assert without_times(store.folder(cell)) == without_times(Store(out).folder(cell))
+    assert not [path for path in store.cells.iterdir() if path.name.endswith(".error.json")]
+
+
+def environment(cache: Path) -> Mapping[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "REIDASSOC_CACHE": str(cache)}
+
+
+def test_the_command_line_runs_a_grid_and_its_workers_die_with_it(
+    undisturbed: tuple[Path, Path, float], cache: Path, tmp_path: Path
+) -> None:
+    spec, out, _ = undisturbed
+    command = [sys.executable, "-m", "reidassoc", "bench", str(spec), "--out", "out", "--device", "cpu"]
+    first = subprocess.Popen(command, cwd=tmp_path, env=environment(cache), stderr=subprocess.DEVNULL)
+    store = Store(tmp_path / "out")
+    cell = read_plan(spec).cells[0]
+    wait_for(lambda: store.cells.exists() and store.state(cell) == "running")
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    wait_for(lambda: not held(store.cells / f"{cell.id}.lock"), 10)
+    done = subprocess.run(
+        [*command, "--export", "cells"],
+        cwd=tmp_path,
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tiny" in done.stdout or "synthetic: all-search" in done.stdout
+    assert f"{cell.method}, {cell.dataset}, seed 0: mAP" in done.stderr
+    assert (tmp_path / "out" / "table.md").read_text() == table_of(out)
+    exported = read_results([tmp_path / "cells"])
+    assert markdown(compare_results(exported)) == table_of(out)
+
+
+def test_a_dry_run_lists_cells_and_writes_nothing(tmp_path: Path) -> None:
+    runner = open_benchmark(written(tmp_path), out=tmp_path / "out")
+    lines = runner.listed()
+    assert lines[-1] == f"2 cells, 2 runs, 1 shared starts, in {tmp_path / 'out'}"
+    assert "waiting" in lines[0]
+    assert "nearest" in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_workers_share_cards_and_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert [share(slot, 3, "auto")["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["4", "6", "4"]
+    assert share(0, 3, "auto")["OMP_NUM_THREADS"] == "2"
+    assert "OMP_NUM_THREADS" not in share(0, 1, "auto")
+    assert "CUDA_VISIBLE_DEVICES" not in share(0, 3, "cpu")
+    assert "CUDA_VISIBLE_DEVICES" not in share(0, 3, "cuda:1")

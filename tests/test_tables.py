@@ -1,0 +1,252 @@
+"""Comparison tables: what they refuse, what they mark, how they are drawn and escaped, what stands beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from reidassoc.bench.formats import FORMATS, as_csv, as_html, latex, markdown, write_between
+from reidassoc.bench.published import content, published
+from reidassoc.bench.results import Results, export, read_results
+from reidassoc.bench.table import Table, compare_results
+from reidassoc.cli.table import table as command
+from reidassoc.errors import DataError
+from reidassoc.recipe import load_recipe
+
+ALL = "all-search single-shot"
+
+
+def cell(folder: Path, row: str, seed: int, gain: float = 0.0, **changes: Any) -> Path:
+    """Store one made-up result; 40 people with two queries each, ``gain`` mAP better than the easiest method."""
+    random = np.random.default_rng(seed)
+    easy = np.random.default_rng(99).uniform(30, 70, 80)
+    precision = (easy + gain + random.normal(0, 6, 80)) / 100
+    mean = 100 * float(precision.mean())
+    figures = {"rank1": mean + 2, "rank5": 80.0, "rank10": 90.0, "rank20": 95.0, "mAP": mean, "mINP": mean - 9}
+    data: dict[str, Any] = {
+        "row": row, "place": 0, "recipe": "mult/synthetic", "digest": f"{row}{seed}", "seed": seed, "flags": [],
+        "method": {"associator": "mult", "network": "tiny(width=512)"},
+        "dataset": {"spec": "synthetic", "fingerprint": "f1"},
+        "setting": {"batch_norm_groups": 1, "test_time": []},
+        "protocols": {ALL: {name: {"mean": value, "std": 0.5} for name, value in figures.items()}},
+        "best_epoch_oracle": {ALL: {"epoch": 7, "mAP": {"mean": mean + 1, "std": 0.5}}},
+        "labels": {"visible/precision_cross": 0.4, "infrared/precision_cross": 0.5},
+        "seconds": 100.0 + seed, "date": "2026-11-21",
+        "environment": {"device": "CPU", "threads": 1, "torch": "2.15"},
+        "queries": {ALL: {"precision": precision.tolist(), "person": [q // 2 for q in range(80)]}},
+    }  # fmt: skip
+    for key, value in changes.items():
+        data[key] = {**data[key], **value} if isinstance(value, dict) else value
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{row.replace('/', '-').replace(' ', '_')}-{seed}.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    for seed in range(3):
+        cell(tmp_path / "cells", "good", seed, 6.0, place=0)
+        cell(tmp_path / "cells", "near", seed + 10, 5.6, place=1)
+        cell(tmp_path / "cells", "bad & <i>ug|ly_1</i>", seed + 20, place=2)
+    return tmp_path / "cells"
+
+
+def entries(table: Table, column: str) -> dict[str, Any]:
+    return {row.name: row.entries[table.columns.index(column)] for row in table.rows}
+
+
+def test_best_second_and_what_can_not_be_told_apart(three: Path) -> None:
+    table = compare_results(read_results([three]))
+    assert [row.name for row in table.rows] == ["good", "near", "bad & <i>ug|ly_1</i>"]
+    found = entries(table, "mAP")
+    assert [entry.mark for entry in found.values()] == ["best", "second", ""]
+    assert [entry.alike for entry in found.values()] == [False, True, False]
+    stored = [json.loads((three / f"good-{seed}.json").read_text()) for seed in range(3)]
+    each = [data["protocols"][ALL]["mAP"]["mean"] for data in stored]
+    assert found["good"].std == pytest.approx(np.std(each, ddof=1))
+    assert entries(table, "seeds")["good"].text == "3"
+    assert entries(table, "best")["good"].mean == pytest.approx(found["good"].mean + 1)
+    low, high = map(float, entries(table, "interval")["good"].text.split(" to "))
+    assert low < found["good"].mean < high
+    assert high - low > 4  # over people, far wider than over three seeds
+    assert "over seeds 0, 1, 2, 10" in table.remarks[0]
+    assert any("not distinguishable from good's" in remark for remark in table.remarks)
+    assert compare_results(read_results([three])) == table
+
+
+def test_one_seed_has_no_spread(tmp_path: Path) -> None:
+    table = compare_results(read_results([cell(tmp_path, "only", 4)]))
+    assert "one seed (4): its spread is unknown" in table.remarks[0]
+    assert np.isnan(entries(table, "mAP")["only"].std)
+    assert "±" not in markdown(table).split("\n", 2)[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"dataset": {"fingerprint": "f2"}}, r"data fingerprint \(f1: good; f2: odd\)"),
+        ({"setting": {"batch_norm_groups": 2}}, r"batch-norm groups \(1: good; 2: odd\)"),
+        ({"setting": {"test_time": ["cmfp"]}}, r"test-time steps \(plain: good; cmfp: odd\)"),
+        ({"method": {"network": "tiny(width=64)"}}, r"backbone \(tiny\(width=512\): good; tiny\(width=64\): odd\)"),
+        ({"dataset": {"spec": "sysu_mm01(galleries='official')"}}, r"galleries \(community: good; official: odd\)"),
+    ],
+)
+def test_what_can_not_be_compared_is_refused_or_footnoted(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    both = [cell(tmp_path, "good", 0), cell(tmp_path, "odd", 0, 3.0, **changes)]
+    with pytest.raises(DataError, match=f"can't stand in one table; they differ in .*{said}") as caught:
+        compare_results(read_results(both))
+    assert "\n" not in str(caught.value)
+    table = compare_results(read_results(both), allow=True, beside_published=False)
+    first, second = (" | ".join(table.notes[number - 1] for number in row.notes) for row in table.rows)
+    value = next(iter(changes.values()))
+    assert first != second
+    assert str(next(iter(value.values()))).strip("[]'").split("'")[-2 if "galleries" in str(value) else -1] in second
+
+
+def test_mixed_protocols_and_double_runs_are_refused(tmp_path: Path) -> None:
+    good = cell(tmp_path, "good", 0)
+    other = cell(tmp_path, "other", 0)
+    data = json.loads(other.read_text())
+    data["protocols"] = {"visible-to-infrared": data["protocols"][ALL]}
+    other.write_text(json.dumps(data))
+    for allow in (False, True):
+        with pytest.raises(DataError, match=f"not every row has the protocol '{ALL}': other has visible-to-infrared"):
+            compare_results(read_results([good, other]), allow=allow)
+    (tmp_path / "copy").mkdir()
+    twice = tmp_path / "copy" / "x.json"
+    twice.write_text(good.read_text())
+    with pytest.raises(DataError, match="row 'good' has seed 0 twice"):
+        compare_results(read_results([good, twice]))
+    with pytest.raises(DataError, match="no column 'rank11'; did you mean 'rank"):
+        compare_results(read_results([good]), columns=["rank11"])
+
+
+def test_the_oracle_is_not_ranked_and_regdb_s_splits_are_counted(tmp_path: Path) -> None:
+    paths = [cell(tmp_path, "mult", 0, 2.0), cell(tmp_path, "weak", 0)]
+    paths.append(cell(tmp_path, "oracle", 0, 20.0, flags=["uses true identities"]))
+    table = compare_results(read_results(paths))
+    assert {name: entry.mark for name, entry in entries(table, "mAP").items()} == {
+        "mult": "best", "weak": "second", "oracle": "",
+    }  # fmt: skip
+    assert "an upper bound" in table.notes[table.rows[2].notes[0] - 1]
+    split = cell(tmp_path, "split", 0, dataset={"spec": "regdb(split=3)"})
+    assert "1/10 of RegDB's splits" in compare_results(read_results([split])).notes[0]
+
+
+def test_latex_is_booktabs_and_escaped(three: Path) -> None:
+    text = latex(compare_results(read_results([three])))
+    assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+    assert r"bad \& \textless{}i\textgreater{}ug|ly\_1" in text
+    assert re.search(r"\\textbf\{\d\d\.\d \$\\pm\$ \d\.\d\}", text)
+    assert r"\underline{" in text
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {7}
+
+
+def test_markdown_html_and_csv_are_escaped(three: Path) -> None:
+    table = compare_results(read_results([three]))
+    lines = [line for line in markdown(table).splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {9}
+    assert r"bad & \<i\>ug\|ly\_1\</i\>" in lines[-1]
+    assert "**" in lines[2]
+    assert "<u>" in lines[3]
+    assert "≈" in lines[3]
+    root = ElementTree.fromstring(f"<div>{as_html(table)}</div>")
+    assert [row.find("th").text for row in root.iter("tr")][3] == "bad & <i>ug|ly_1</i>"  # type: ignore[union-attr]
+    records = list(csv.DictReader(io.StringIO(as_csv(table))))
+    assert records[2]["method"] == "bad & <i>ug|ly_1</i>"
+    assert float(records[0]["mAP"]) == pytest.approx(entries(table, "mAP")["good"].mean, abs=1e-4)
+    assert [record["alike_best"] for record in records] == ["false", "true", "false"]
+
+
+def test_every_format_is_drawn_by_the_command(three: Path, tmp_path: Path) -> None:
+    for kind in FORMATS:
+        done = CliRunner().invoke(command, [str(three), "--format", kind])
+        assert done.exit_code == 0, done.output
+        assert "good" in done.output
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table: mine -->\nold\n<!-- end of table -->\nafter\n")
+    for _ in range(2):
+        assert CliRunner().invoke(command, [str(three), "--into", str(page), "--marker", "mine"]).exit_code == 0
+    text = page.read_text()
+    assert text.startswith("before\n<!-- table: mine -->\nMeasured on CPU, 1 threads, torch 2.15, 2026-11-21.")
+    assert text.endswith("<!-- end of table -->\nafter\n")
+    assert "old" not in text
+    with pytest.raises(DataError, match="has no lines '<!-- table: other -->'"):
+        write_between(page, "", "other")
+    with pytest.raises(DataError, match="can't read"):
+        write_between(tmp_path / "none.md", "", "other")
+
+
+def test_unreadable_runs_are_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(DataError, match="is no run folder, benchmark folder or exported cell"):
+        read_results([tmp_path / "run"])
+    (tmp_path / "run" / "recipe.yaml").touch()
+    with pytest.raises(DataError, match="the run has not ended; go on with: reidassoc run --resume"):
+        read_results([tmp_path / "run"])
+    (tmp_path / "run" / "result.json").write_text("{}")
+    with pytest.raises(DataError, match="holds no result of a run"):
+        read_results([tmp_path / "run"])
+    (tmp_path / "run" / "plan.json").write_text("[]")
+    with pytest.raises(DataError, match=r"plan\.json can't be read"):
+        read_results([tmp_path / "run"])
+    with pytest.raises(DataError, match="there is no run to show"):
+        read_results([])
+
+
+def test_exported_cells_make_the_same_table(three: Path, tmp_path: Path) -> None:
+    results = read_results([three])
+    written = export(results, tmp_path / "out")
+    assert sorted(path.name for path in written)[0] == "bad_i_ug_ly_1_i_-20.json"
+    assert max(len(line) for line in written[0].read_text().splitlines()) > 300  # numbers stand on one line
+    again = read_results([tmp_path / "out"])
+    assert markdown(compare_results(again)) == markdown(compare_results(results))
+    with pytest.raises(DataError, match="two results would be called"):
+        export(Results(results.outcomes[:1] * 2, rows=results.rows), tmp_path / "twice")
+
+
+def test_published_figures_stand_beside_ours_with_their_source(tmp_path: Path) -> None:
+    ours = cell(tmp_path, "mult", 0, dataset={"spec": "sysu_mm01(root='/x')"})
+    table = compare_results(read_results([ours]))
+    rows = {row.name: row for row in table.rows}
+    mult = rows["MULT (IJCV 2024)"]
+    assert mult.published
+    assert [mult.entries[table.columns.index(c)].mean for c in ("rank1", "mAP", "mINP")] == [64.77, 59.23, 43.46]
+    notes = [table.notes[number - 1] for number in mult.notes]
+    assert "as printed in: SALCR" in notes[0]
+    assert "chosen on the test set" in notes[1]
+    assert mult.entries[table.columns.index("best")].mean == 59.23
+    unverified = [table.notes[number - 1] for number in rows["DMDL (PR 2026)"].notes]
+    assert unverified[0].endswith("(unverified)")
+    assert all(not row.published for row in compare_results(read_results([ours]), beside_published=False).rows)
+    assert r"\midrule" in latex(table).split("MULT")[0].split("mult")[1]
+    steps = cell(tmp_path, "cmfp", 0, dataset={"spec": "sysu_mm01"}, setting={"test_time": ["cmfp"]})
+    names = {row.name for row in compare_results(read_results([steps])).rows}
+    assert names == {"cmfp", "SALCR + CMFP", "MULT + CMFP"}
+
+
+def test_the_published_data_are_whole() -> None:
+    data = content()
+    for key, where in data["protocols"].items():
+        assert published(where["dataset"], where["protocol"]), key
+    for entry in [*data["methods"], *data["with_transductive_reranking"]]:
+        assert entry["source"] in data["sources"]
+        known = set(data["protocols"]) | {"name", "venue", "source", "note"}
+        assert set(entry) <= known
+        for key in set(entry) & set(data["protocols"]):
+            assert len(entry[key]) == 3
+            assert all(value is None or 0 < value < 100 for value in entry[key])
+    assert set(data["best_on_test"]) <= {entry["name"] for entry in data["methods"]}
+    assert published("synthetic", ALL) == []
+    assert load_recipe("mult/sysu_mm01").name.partition("/")[0].upper() in {entry["name"] for entry in data["methods"]}
