@@ -13,7 +13,9 @@ from reidassoc.cli.associate import associate
 from reidassoc.cli.bench import bench
 from reidassoc.cli.data import data
 from reidassoc.cli.evaluate import evaluate
+from reidassoc.cli.imported import import_checkpoint
 from reidassoc.cli.listing import list_plugins, show
+from reidassoc.cli.reproduce import reproduce
 from reidassoc.cli.run import run
 from reidassoc.cli.table import table
 from reidassoc.errors import ReidassocError
@@ -33,7 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (run, evaluate, list_plugins, show, associate, data, bench, table):
+for command in (run, evaluate, list_plugins, show, associate, data, bench, table, reproduce, import_checkpoint):
     cli.add_command(command)
 
 

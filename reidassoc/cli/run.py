@@ -79,7 +79,6 @@ def run(
     from reidassoc.engine.train import run as train
     from reidassoc.errors import RecipeError
     from reidassoc.overrides import choose
-    from reidassoc.spec import parse_value
 
     for file in plugins:
         registry.load_file(file)
@@ -94,13 +93,7 @@ def run(
             raise RecipeError(f"--resume goes on with the folder's own recipe; leave out: {', '.join(given)}")
         what = RunFolder.open(Path(resume)).recipe
     else:
-        pairs = []
-        for change in changes:
-            path, equals, value = change.partition("=")
-            if not equals:
-                raise RecipeError(f"--set {change}: expected PATH=VALUE, as in --set associator.alpha=0.3")
-            pairs.append((path.strip(), parse_value(value)))
-        what = choose(**chosen, changes=pairs)  # type: ignore[arg-type]
+        what = choose(**chosen, changes=parsed_changes(changes))  # type: ignore[arg-type]
     log = Terminal()
     try:
         result = train(what, out=resume or out, device=device, resume=bool(resume), log=log)
@@ -113,3 +106,17 @@ def run(
     finally:
         log.close()
     result_table(result)
+
+
+def parsed_changes(changes: tuple[str, ...]) -> list[tuple[str, object]]:
+    """``--set PATH=VALUE`` as pairs; RecipeError if one has no equals sign."""
+    from reidassoc.errors import RecipeError
+    from reidassoc.spec import parse_value
+
+    pairs = []
+    for change in changes:
+        path, equals, value = change.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {change}: expected PATH=VALUE, as in --set associator.alpha=0.3")
+        pairs.append((path.strip(), parse_value(value)))
+    return pairs

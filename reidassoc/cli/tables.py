@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from reidassoc.bench.reproduce import Reproduction
 from reidassoc.engine.associate import Associated
 from reidassoc.engine.result import Result
 from reidassoc.types import Modality
@@ -121,3 +122,25 @@ def associated_table(found: Associated, out: str) -> None:
     times = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in found.seconds.items())
     console.print(f"{times}; peak memory {found.peak_bytes / 2**30:.2f} GiB")
     console.print(f"Labels: {out}", soft_wrap=True)
+
+
+def reproduction_table(console: Console, found: Reproduction) -> None:
+    """Print published figures, ours, the verdict, and on a miss what deviates."""
+    console.print(f"\n[bold]{escape(found.recipe)}[/]\nPercent: Rank-1 / mAP; last epoch, interval of 95 %")
+    table = Table(
+        "protocol", "published", "ours", "mAP interval", "best epoch", "verdict", box=SIMPLE_HEAD, pad_edge=False
+    )
+    for verdict in found.verdicts:
+        published = f"{verdict.published.figures['rank1']:.1f} / {verdict.published.figures['mAP']:.1f}"
+        ours = f"{verdict.ours['rank1'].mean:.1f} / {verdict.ours['mAP'].mean:.1f}"
+        low, high = verdict.interval
+        table.add_row(
+            verdict.protocol, published, ours, f"{low:.1f} to {high:.1f}", f"{verdict.best:.1f}", verdict.text
+        )
+    console.print(table)
+    for source in dict.fromkeys(verdict.published.source for verdict in found.verdicts):
+        console.print(f"Published figures as printed in: {escape(source)}")
+    if any(not verdict.reached for verdict in found.verdicts):
+        console.print("What deviates from the published runs:")
+        for deviation in found.deviations:
+            console.print(f"  - {escape(deviation)}", soft_wrap=True)

@@ -1,0 +1,48 @@
+"""``reidassoc reproduce``: run a published recipe and judge the result against the published figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--data", "root", metavar="ROOT", help="Folder of the dataset.")
+@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="A change; it is named as a deviation.")
+@click.option("--weights", metavar="NAME|FILE", help="Initial weights of the network: imagenet, none, or a file.")
+@click.option("--seed", "seeds", multiple=True, type=click.IntRange(min=0), help="May be repeated.  [default: 0]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs.  [default: runs/reproduce-RECIPE]")
+def reproduce(
+    recipe: str,
+    root: str | None,
+    changes: tuple[str, ...],
+    weights: str | None,
+    seeds: tuple[int, ...],
+    device: str,
+    out: Path | None,
+) -> None:
+    """Run RECIPE as published, and print the published figure, ours, its interval, the verdict, and what deviates.
+
+    Stopped at any point, the same command goes on where it was.
+
+    \b
+    Example:
+      reidassoc reproduce mult/sysu_mm01 --data /data/SYSU-MM01
+    """
+    from rich.console import Console
+
+    from reidassoc.bench.reproduce import reproduce as attempt
+    from reidassoc.cli.run import parsed_changes
+    from reidassoc.cli.tables import reproduction_table
+    from reidassoc.engine.log import Terminal
+    from reidassoc.overrides import choose
+
+    what = choose(recipe=recipe, root=root, weights=weights, changes=parsed_changes(changes))
+    place = out or Path("runs") / f"reproduce-{what.name.replace('/', '-')}"
+    reproduction_table(
+        Console(highlight=False), attempt(what, out=place, seeds=seeds or (0,), device=device, log=Terminal)
+    )
+    click.echo(f"Runs: {place}")

@@ -1,0 +1,151 @@
+"""Reproduction of published figures, and released checkpoints as run folders."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from rich.console import Console
+
+import reidassoc as ra
+from reidassoc import registry
+from reidassoc.bench.published import Published
+from reidassoc.bench.reproduce import Verdict, changes, flat, reproduce, targets
+from reidassoc.cli.imported import import_checkpoint as command
+from reidassoc.cli.tables import reproduction_table
+from reidassoc.data.export import export
+from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.imported import FORMATS, import_checkpoint
+from reidassoc.errors import CheckpointError, RecipeError
+from reidassoc.evaluation.statistics import estimate
+from reidassoc.overrides import choose, override
+
+GOLDEN = Path(__file__).parent / "golden" / "network"
+SMALL: list[tuple[str, Any]] = [
+    ("network", "tiny(width=32)"), ("size", [64, 32]), ("clusterer", "dbscan(eps=0.6, min_samples=4, k1=8, k2=4)"),
+    ("associator.k1", 8), ("associator.k2", 4), ("evaluate_every", 1),
+    *[(f"{stage}.{key}", value) for stage in ("intra", "cross")
+      for key, value in {"epochs": 1, "iterations": 2, "identities": 3, "images": 2}.items()],
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("data") / "sysu"
+    small = registry.build("datasets", "synthetic(size='tiny', identities=8, test_identities=4, images=4)")
+    export(small, place, layout="sysu_mm01")
+    return place
+
+
+def test_a_missed_figure_names_what_deviates(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = choose(recipe="mult/sysu_mm01", root=str(tree), changes=SMALL)
+    found = reproduce(recipe, out=tmp_path / "out", device="cpu")
+    assert [verdict.protocol for verdict in found.verdicts] == [
+        f"{search}-search {shot}-shot" for shot in ("single", "multi") for search in ("all", "indoor")
+    ]
+    first = found.verdicts[0]
+    assert first.published.figures["mAP"] == 59.23
+    result = json.loads((tmp_path / "out" / "seed-0" / "result.json").read_text())
+    assert first.ours["mAP"].mean == pytest.approx(result["protocols"][first.protocol]["mAP"]["mean"])
+    assert first.interval[0] < first.ours["mAP"].mean < first.interval[1]
+    told = "\n".join(found.deviations)
+    for part in (
+        "published with 2 GPUs", "data: ", 'network: "tiny(width=32)" instead of "two_stream(depth=50',
+        "cross.epochs: 1 instead of 50", "ours: the last", "mean of 10 trials; ours: 1 seed(s)", "torch ",
+    ):  # fmt: skip
+        assert part in told, part
+    reproduction_table(Console(width=160), found)
+    printed = capsys.readouterr().out
+    assert "64.8 / 59.2" in printed
+    assert ("What deviates" in printed) == any(not verdict.reached for verdict in found.verdicts)
+    before = (tmp_path / "out" / "seed-0" / "result.json").stat().st_mtime_ns
+    assert reproduce(recipe, out=tmp_path / "out", device="cpu") == found
+    assert (tmp_path / "out" / "seed-0" / "result.json").stat().st_mtime_ns == before
+
+
+def test_verdicts() -> None:
+    row = Published("X", "Y", {"rank1": 60.0, "mAP": 50.0}, "s", True, True, "10 trials")
+
+    def verdict(low: float, high: float, best: float) -> str:
+        return Verdict("p", row, {"mAP": estimate([(low + high) / 2])}, (low, high), best).text
+
+    assert verdict(49, 52, 51) == "reproduced"
+    assert verdict(51, 53, 53) == "above the published figure"
+    assert verdict(44, 48, 49) == "missed by 4.0 mAP"
+    assert verdict(44, 48, 50.5) == "missed by 4.0 mAP; the best epoch, which is what was published, reaches it"
+
+
+def test_what_is_not_published_can_not_be_reproduced() -> None:
+    with pytest.raises(RecipeError, match="no published figure of MULT on synthetic is known; no method is"):
+        targets(choose(recipe="mult/synthetic"))
+    with pytest.raises(RecipeError, match="no published figure of MULT on llcm is known; known there: ADCA, MMM"):
+        targets(choose(recipe="mult/llcm", root="/nowhere"))
+    recipe = choose(recipe="mult/synthetic", seed=3)
+    assert changes(recipe) == []
+    assert changes(override(recipe, [("intra.epochs", 9)]))[0].startswith("intra.epochs: 9 instead of ")
+    assert changes(recipe.model_copy(update={"name": "mine"})) == ["mine is no shipped recipe"]
+    assert flat({"a": {"b": 1}, "c": [1, 2]}) == {"a.b": 1, "c": [1, 2]}
+
+
+def released(form: str, path: Path, **more: Any) -> dict[str, torch.Tensor]:
+    """A checkpoint with the published keys and shapes, wrapped as the authors wrap theirs."""
+    state = {}
+    for number, line in enumerate((GOLDEN / f"state_dict_{form}.txt").read_text().splitlines()):
+        key, _, shape = line.partition(" ")
+        state[key] = torch.full(tuple(int(n) for n in re.findall(r"\d+", shape)), number / 1000)
+        if key.endswith("num_batches_tracked"):
+            state[key] = torch.tensor(number)
+    torch.save({"state_dict": {f"module.{key}": tensor for key, tensor in state.items()}, **more}, path)
+    return state
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_released_checkpoint_becomes_a_run_folder(form: str, tree: Path, tmp_path: Path) -> None:
+    state = released(form, tmp_path / "x.pth", epoch=41)
+    folder = import_checkpoint(tmp_path / "x.pth", form=form, root=str(tree), out=tmp_path / "run")
+    stored = torch.load(folder.checkpoints()[0], weights_only=True)
+    assert stored["epoch"] == 42
+    assert torch.equal(stored["network"]["neck.weight"], state["bottleneck.weight"])
+    assert torch.equal(stored["network"]["stems.infrared.conv1.weight"], state["thermal_module.thermal.conv1.weight"])
+    assert json.loads((folder.path / "imported.json").read_text())["format"] == form
+    assert folder.recipe.name == f"imported/{form}"
+    if form == "mult":  # small images: what is tested is the path, not the figures
+        (folder.path / "recipe.yaml").write_text(folder.recipe.model_copy(update={"size": (32, 16)}).to_yaml())
+        found = ra.evaluate(folder.path, device="cpu")
+        assert found["epoch"] == 41
+        assert len(found["protocols"]) == 4
+
+
+def test_what_is_no_released_checkpoint_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    released("salcr", path)
+    with pytest.raises(CheckpointError, match="no format 'mlt'; did you mean 'mult'"):
+        import_checkpoint(path, form="mlt", root="/nowhere")
+    with pytest.raises(CheckpointError, match="is no checkpoint of the format agw: it looks like salcr"):
+        import_checkpoint(path, form="agw", root="/nowhere", out=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="left over"):
+        import_checkpoint(path, form="mult", root="/nowhere", out=tmp_path / "run")
+    torch.save({"a.weight": torch.zeros(2)}, path)
+    with pytest.raises(CheckpointError, match=r"its keys begin with a\.weight"):
+        import_checkpoint(path, form="mult", root="/nowhere", out=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="no weights file"):
+        import_checkpoint(tmp_path / "none.pth", form="mult", root="/nowhere")
+    assert not (tmp_path / "run").exists()
+    assert CliRunner().invoke(command, [str(path), "--format", "mult", "--data", "/nowhere"]).exception is not None
+
+
+def test_a_run_is_tested_on_another_dataset(tree: Path, tmp_path: Path) -> None:
+    """Train on one, test on another: one option."""
+    recipe = choose(recipe="mult/sysu_mm01", root=str(tree), changes=SMALL)
+    folder = tmp_path / "run"
+    ra.run(recipe, out=folder, device="cpu")
+    other = "synthetic(size='tiny', identities=8, test_identities=4, images=4, seed=5)"
+    crossed, own = ra.evaluate(folder, dataset=other, device="cpu"), ra.evaluate(folder, device="cpu")
+    assert crossed["dataset"] == other
+    assert crossed["protocols"] != own["protocols"]
+    assert RunFolder(folder).metrics
