@@ -46,6 +46,9 @@ _PUBLIC = {
     "reidassoc.bench.results": ("read_results",),
     "reidassoc.bench.table": ("compare_results",),
     "reidassoc.bench.runner": ("open_benchmark",),
+    "reidassoc.engine.features": ("save_features",),
+    "reidassoc.bench.lab": ("lab",),
+    "reidassoc.bench.advise": ("advise",),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
@@ -53,11 +56,14 @@ if TYPE_CHECKING:
     from reidassoc import registry
     from reidassoc.banks import Bank, Banks
     from reidassoc.batch import Batch, View
+    from reidassoc.bench.advise import advise
+    from reidassoc.bench.lab import lab
     from reidassoc.bench.results import read_results
     from reidassoc.bench.runner import open_benchmark
     from reidassoc.bench.table import compare_results
     from reidassoc.engine.associate import associate
     from reidassoc.engine.evaluate import evaluate
+    from reidassoc.engine.features import save_features
     from reidassoc.engine.train import run
     from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, NetworkOutput, Objective, Refiner
     from reidassoc.overrides import choose
@@ -107,15 +113,18 @@ __all__ = [
     "Trial",
     "View",
     "__version__",
+    "advise",
     "associate",
     "choose",
     "compare_results",
     "evaluate",
+    "lab",
     "load_recipe",
     "open_benchmark",
     "read_results",
     "registry",
     "run",
+    "save_features",
 ]
 
 

@@ -217,10 +217,23 @@ def test_a_plugin_file_runs(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r" / "result.json").read_text())["method"]["associator"] == "first_cluster"
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [[], ["run"], ["evaluate"], ["list"], ["show"], ["associate"], ["data"], ["data", "synth"], ["data", "check"]],
+COMMANDS = (
+    "",
+    "run",
+    "evaluate",
+    "list",
+    "show",
+    "associate",
+    "features",
+    "lab",
+    "advise",
+    "data",
+    "data synth",
+    "data check",
 )
+
+
+@pytest.mark.parametrize("arguments", [command.split() for command in COMMANDS], ids=" ".join)
 def test_every_help_shows_an_example(arguments: list[str], tmp_path: Path) -> None:
     done = command(*arguments, "--help", cwd=tmp_path)
     assert done.returncode == 0

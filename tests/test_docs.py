@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from scipy.optimize import linear_sum_assignment
 
 from reidassoc import registry
@@ -71,6 +73,20 @@ def test_the_benchmark_page_s_grid_and_python_run(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(ROOT)
     (tmp_path / "lines.py").write_text(lines)
     assert runpy.run_path(str(tmp_path / "lines.py"))["table"].rows
+
+
+def test_the_lab_s_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.py").write_text("\n".join(blocks("docs/lab.md", "python")))
+    names = runpy.run_path("page.py")
+    assert len(names["found"].rows) == 4
+    assert names["advice"].clusterer.startswith("dbscan(")
+    asked = [line for block in blocks("docs/lab.md", "bash") for line in block.splitlines() if "mine.npz" in line]
+    assert len(asked) == 4
+    for line in asked:
+        done = CliRunner().invoke(cli, shlex.split(line)[1:], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "alpha.csv").read_text().count("mult(") == 3
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -13,7 +13,9 @@ from reidassoc.cli.associate import associate
 from reidassoc.cli.bench import bench
 from reidassoc.cli.data import data
 from reidassoc.cli.evaluate import evaluate
+from reidassoc.cli.features import features
 from reidassoc.cli.imported import import_checkpoint
+from reidassoc.cli.lab import advise, lab
 from reidassoc.cli.listing import list_plugins, show
 from reidassoc.cli.reproduce import reproduce
 from reidassoc.cli.run import run
@@ -35,7 +37,9 @@ def cli() -> None:
     """
 
 
-for command in (run, evaluate, list_plugins, show, associate, data, bench, table, reproduce, import_checkpoint):
+for command in (
+    run, evaluate, list_plugins, show, associate, features, lab, advise, data, bench, table, reproduce, import_checkpoint,
+):  # fmt: skip
     cli.add_command(command)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from reidassoc.bench.advise import Advice
+from reidassoc.bench.lab import Lab
+from reidassoc.bench.lab_table import caption, text_table
 from reidassoc.bench.reproduce import Reproduction
+from reidassoc.data.text import write_text
 from reidassoc.engine.associate import Associated
 from reidassoc.engine.result import Result
 from reidassoc.types import Modality
@@ -18,6 +23,7 @@ from reidassoc.types import Modality
 COLUMNS = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP"}
 NARROW = ("rank1", "rank10", "mAP", "mINP")  # what is shown where all of them don't fit
 WIDE = 100  # characters
+FILE_WIDTH = 160
 LABEL_ROWS = {
     "precision_visible": "pair precision, visible",
     "precision_infrared": "pair precision, infrared",
@@ -144,3 +150,54 @@ def reproduction_table(console: Console, found: Reproduction) -> None:
         console.print("What deviates from the published runs:")
         for deviation in found.deviations:
             console.print(f"  - {escape(deviation)}", soft_wrap=True)
+
+
+def lab_table(found: Lab, out: str | None = None) -> None:
+    """Print what the lab found, or write the same text to a file."""
+    console = Console(highlight=False, file=io.StringIO(), width=FILE_WIDTH) if out else console_of()
+    for line in caption(found):
+        console.print(escape(line))
+    header, rows = text_table(found)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    text = header.index("coverage")
+    for number, name in enumerate(header):
+        table.add_column(name, justify="left" if number < text else "right", no_wrap=number >= text, overflow="fold")
+    last = None
+    for row in rows:
+        same = row[:2] == last
+        last = row[:2]
+        table.add_row(*map(escape, ["", "", *row[2:]] if same else row))
+    console.print(table)
+    failed = [row for row in found.rows if row.problem]
+    for row in failed:
+        console.print(escape(f"failed: {row.combination.associator} on {row.combination.clusterer}: {row.problem}"))
+    console.print(f"{len(found.rows)} combinations in {found.seconds:.1f} s")
+    if out:
+        write_text(out, cast(io.StringIO, console.file).getvalue())
+
+
+def advice_table(found: Advice, source: str) -> None:
+    """Print the stability curve of the advised k1, the stable range of every k1, and the advice."""
+    console = console_of()
+    ranges = Table("k1", "k2", "stable eps, both modalities", box=SIMPLE_HEAD, pad_edge=False)
+    for curve in found.curves:
+        shown = "none" if curve.stable is None else f"{curve.stable[0]:.2f} to {curve.stable[1]:.2f}"
+        ranges.add_row(str(curve.k1), str(curve.k2), shown)
+    best = max(found.curves, key=lambda curve: curve.width)
+    console.print(f"\n[bold]{escape(source)}[/], k1 {best.k1}, k2 {best.k2}: visible | infrared")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("eps", "agreement with the eps before", "clusters", "outliers, %", "largest cluster, %"):
+        table.add_column(name, justify="right")
+    for one, two in zip(*best.curve, strict=True):
+        agreement = " | ".join("–" if p.stability is None else f"{p.stability:.2f}" for p in (one, two))
+        table.add_row(
+            f"{one.eps:.2f}", agreement, f"{one.clusters} | {two.clusters}",
+            f"{100 * one.outliers:.0f} | {100 * two.outliers:.0f}", f"{100 * one.largest:.0f} | {100 * two.largest:.0f}",
+            style="bold" if one.stable and two.stable else None,
+        )  # fmt: skip
+    console.print(table)
+    console.print(ranges)
+    if found.clusterer is None:
+        console.print("No eps is stable in both modalities: these features hold no clear clusters yet.")
+    else:
+        console.print(f"Advice, from stability alone (no identity was looked at): {escape(found.clusterer)}")

@@ -1,11 +1,13 @@
-"""Features and labels as .npz files: how work done elsewhere comes in, and labels go out."""
+"""Features and labels as files (.safetensors, .npz): how work done elsewhere comes in, and labels go out.
+
+One list of names: ``visible``, ``infrared`` and, with suffix ``_visible`` or ``_infrared``, ``camera``, ``parts``, ``index``,
+``identity``.
+"""
 
 from __future__ import annotations
 
-import os
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from reidassoc.data.tensor_files import Arrays, read_arrays, write_arrays
 from reidassoc.errors import DataError
+from reidassoc.ops.part_features import PARTS
 from reidassoc.types import Features, Modality, Pair
 
 NAMES = "expected float32 'visible' (N_v, D) and 'infrared' (N_r, D)"
@@ -21,41 +25,78 @@ NAMES = "expected float32 'visible' (N_v, D) and 'infrared' (N_r, D)"
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """The features of a file, and the true identities if it holds them: (N,) int64 per modality, for scoring only."""
+    """The features of a file, and what it says of them.
+
+    Args:
+        features: of both modalities, unit rows.
+        identity: (N,) int64 true identities per modality, for scoring only; None if the file has none.
+        notes: where the features come from (``dataset``, ``recipe``, ``epoch``, ``clusterer`` …), if the file says so.
+    """
 
     features: Pair[Features]
     identity: Pair[Tensor] | None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_features(path: str | Path) -> FeatureFile:
-    """Read ``visible``, ``infrared`` and, optionally, ``camera_*`` and ``identity_*`` from an .npz file.
+    """Read ``visible``, ``infrared`` and, optionally, ``camera_*``, ``index_*``, ``parts_*`` and ``identity_*``.
 
     Rows need not be normalised; they are here. No pickled object is ever loaded.
 
     Raises:
-        DataError: the file is missing, no .npz, or lacks or spoils one of the arrays.
+        DataError: the file is missing, no .safetensors or .npz, or lacks or spoils one of the arrays.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"no feature file {path}; {NAMES}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path} can't be read as .npz: {str(error).splitlines()[0]}; {NAMES}") from None
-    except AttributeError:  # a lone .npy array has no names
-        raise DataError(f"{path} holds one array without a name, not an .npz archive; {NAMES}") from None
+    arrays, notes = read_arrays(path, NAMES)
     features = Pair.build(lambda modality: features_from(arrays, modality, path))
     columns = [column(arrays, f"identity_{m}", len(features[m]), path) for m in Modality]
     known = None if columns[0] is None or columns[1] is None else Pair(columns[0], columns[1])
-    return FeatureFile(features, known)
+    return FeatureFile(features, known, notes)
 
 
-def features_from(arrays: Mapping[str, npt.NDArray[np.generic]], modality: Modality, path: Path) -> Features:
+def write_features(path: str | Path, file: FeatureFile) -> None:
+    """Write a feature file, whole or not at all: .safetensors, or .npz, which has no room for the notes.
+
+    Raises:
+        DataError: it can't be written, or its name has another ending.
+    """
+    path = Path(path)
+    check_ending(path)
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    for modality in Modality:
+        features = file.features[modality]
+        arrays[str(modality)] = features.x.cpu().numpy()
+        arrays[f"camera_{modality}"] = features.camera.cpu().numpy()
+        arrays[f"index_{modality}"] = features.index.cpu().numpy()
+        if PARTS in features.extra:
+            arrays[f"{PARTS}_{modality}"] = features.extra[PARTS].cpu().numpy()
+        if file.identity is not None:
+            arrays[f"identity_{modality}"] = file.identity[modality].cpu().numpy()
+    write_arrays(path, arrays, file.notes)
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a name that is neither .safetensors nor .npz, before any work."""
+    if path.suffix not in {".safetensors", ".npz"}:
+        raise DataError(f"feature files end in .safetensors or .npz, got '{path}'")
+
+
+def features_from(arrays: Arrays, modality: Modality, path: Path) -> Features:
     name = str(modality)
     if name not in arrays:
         raise DataError(f"{path} has no array '{name}'; {NAMES}; it has: {', '.join(arrays) or 'none'}")
-    return unit_features(arrays[name], name, column(arrays, f"camera_{name}", len(arrays[name]), path), str(path))
+    unit = unit_features(arrays[name], name, column(arrays, f"camera_{name}", len(arrays[name]), path), str(path))
+    index = column(arrays, f"index_{name}", len(unit), path)
+    if index is None and f"{PARTS}_{name}" not in arrays:
+        return unit
+    extra = {}
+    if (parts := arrays.get(f"{PARTS}_{name}")) is not None:
+        if parts.ndim != 3 or len(parts) != len(unit) or parts.dtype.kind != "f":
+            raise DataError(
+                f"{path}: 'parts_{name}' must be ({len(unit)}, P, D) float32, got {parts.shape} {parts.dtype}"
+            )
+        extra[PARTS] = torch.from_numpy(parts.astype(np.float32))
+    return Features(unit.x, index, unit.camera, extra)  # type: ignore[arg-type]  # no index: rows in order
 
 
 def unit_features(
@@ -75,7 +116,7 @@ def unit_features(
     return Features(torch.nn.functional.normalize(x, dim=1), camera=camera)  # type: ignore[arg-type]
 
 
-def column(arrays: Mapping[str, npt.NDArray[np.generic]], name: str, rows: int, path: Path) -> Tensor | None:
+def column(arrays: Arrays, name: str, rows: int, path: Path) -> Tensor | None:
     if name not in arrays:
         return None
     values = arrays[name]
@@ -85,18 +126,10 @@ def column(arrays: Mapping[str, npt.NDArray[np.generic]], name: str, rows: int, 
 
 
 def write_labels(path: str | Path, own: Pair[npt.NDArray[np.int64]], cross: Pair[npt.NDArray[np.int64]]) -> None:
-    """Write ``own_*`` and ``cross_*`` int64 labels, −1 = none; the file appears whole or not at all.
+    """Write ``own_*`` and ``cross_*`` int64 labels, −1 = none, as .npz; the file appears whole or not at all.
 
     Raises:
         DataError: it can't be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     columns = {f"own_{m}": own[m] for m in Modality} | {f"cross_{m}": cross[m] for m in Modality}
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **columns)  # type: ignore[arg-type]
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"can't write {path}: {error.strerror or error}") from None
+    write_arrays(Path(path), columns)

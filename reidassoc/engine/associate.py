@@ -106,4 +106,5 @@ def associate(
 
 def on_device(features: Features | Tensor | npt.NDArray[np.generic], name: str, device: torch.device) -> Features:
     made = features if isinstance(features, Features) else unit_features(features, name)
-    return Features(made.x.to(device), made.index.to(device), made.camera.to(device))
+    extra = {key: tensor.to(device) for key, tensor in made.extra.items()}
+    return Features(made.x.to(device), made.index.to(device), made.camera.to(device), extra)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, cast
 
-import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from reidassoc.data.store import ImageStore
-from reidassoc.data.transforms import normalise
 from reidassoc.engine import checkpoint
 from reidassoc.engine.device import environment, open_device
 from reidassoc.engine.epochs import Run
@@ -21,13 +17,11 @@ from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Log, Silent
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.result import Result, summarise
-from reidassoc.errors import DataError, RecipeError
-from reidassoc.ops.seeds import generator_for, seed_for
+from reidassoc.engine.start import build_network, calibrate, training_images
+from reidassoc.errors import RecipeError
 from reidassoc.pipeline import Composed, compose
 from reidassoc.recipe import Optimiser, Recipe
-from reidassoc.types import Modality, Pair
-
-CALIBRATION_BATCHES = 12
+from reidassoc.types import Pair
 
 
 def run(
@@ -105,23 +99,9 @@ def chosen_folder(out: str | Path | None, recipe: Recipe, resume: bool) -> RunFo
 def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Log, resume: bool) -> Run:
     """Load images, build the network, and start from scratch or from the newest checkpoint."""
     recipe, dataset = composed.recipe, composed.dataset
-    records = dataset.train()
-    for note in dataset.notes():
-        log.once(note)
-    stores = records.map(lambda images: ImageStore(images, size=recipe.size))
-    for store in stores:
-        for problem in store.problems:
-            log.once(f"left out: {problem}")
-    for modality in Modality:
-        if len(stores[modality].good) == 0:
-            raise DataError(f"the dataset has no readable {modality} training image")
-    known = records.map(dataset.identity)
-    identity = None
-    if known.visible is not None and known.infrared is not None:
-        identity = Pair.build(lambda m: known[m][stores[m].good])  # type: ignore[index]
+    stores, identity = training_images(dataset, recipe, log.once)
     evaluation = prepare_evaluation(dataset, recipe)
-    torch.manual_seed(seed_for(recipe.seed, "network"))
-    network = composed.network.build(size=recipe.size).to(fabric.device)
+    network = build_network(composed.network, recipe, fabric)
     optimiser = build_optimiser(network.parameters(), recipe.stages[0].optimiser or Optimiser())
     state = checkpoint.State(network, optimiser, counts={})
     if resume:
@@ -135,23 +115,6 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Log, res
     else:
         calibrate(network, stores, fabric, recipe)
     return Run(composed, fabric, folder, stores, identity, evaluation, state, Counter(state.counts), log)
-
-
-@torch.no_grad()
-def calibrate(network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, recipe: Recipe) -> None:
-    """Show a network that asks for it a few batches before a run from scratch."""
-    if not hasattr(network, "calibrate"):
-        return
-    generator = generator_for(recipe.seed, "calibration")
-    shown = []
-    for _ in range(CALIBRATION_BATCHES):
-        images = {}
-        for modality in Modality:
-            good = stores[modality].good
-            rows = good[torch.randint(len(good), (min(recipe.extract_batch, len(good)),), generator=generator)]
-            images[str(modality)] = normalise(stores[modality].read(rows).to(fabric.device))
-        shown.append(images)
-    cast(Any, network).calibrate(shown)
 
 
 def skipped_images(stores: Pair[ImageStore]) -> dict[str, int]:

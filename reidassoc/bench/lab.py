@@ -1,0 +1,248 @@
+"""The lab: one epoch's features, and every clusterer × associator × chain of refiners scored on them, without training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from reidassoc import registry
+from reidassoc.bench.choices import NONE, Combination, Sweep, combinations, every_associator, refuse_misfits
+from reidassoc.bench.ledger import Ledger, metered, peak_bytes, start_peak
+from reidassoc.data.arrays import FeatureFile, read_features
+from reidassoc.engine.associate import on_device
+from reidassoc.engine.device import open_device
+from reidassoc.errors import DataError, ReidassocError
+from reidassoc.evaluation.labels import label_quality
+from reidassoc.interfaces import Clusterer
+from reidassoc.ops.part_features import PARTS
+from reidassoc.pipeline import associate, cluster, name_of, needs, refine
+from reidassoc.scene import Scene
+from reidassoc.types import Clustering, Features, Modality, Pair, Targets
+
+FILE_EPOCH = "epoch"
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one combination did.
+
+    Args:
+        clusters: K per modality.
+        outliers: share of the samples in no cluster, per modality.
+        coverage: share of all samples that have a label in the other modality's space.
+        quality: flat label quality, as ``evaluation.labels`` gives it; empty without identities.
+        seconds: ``own`` work of the associator and refiners; ``shared`` work that they used (the affinity), whoever did it
+            first; ``cluster`` likewise of the clusterer, shared work included.
+        peak_bytes: peak memory while the associator and refiners ran: of the process, or of torch on a GPU.
+        extra_bytes: by how much that is above what was in use before.
+        oracle: whether true identities were seen.
+        problem: why there is no result, if there is none.
+    """
+
+    combination: Combination
+    clusters: Pair[int]
+    outliers: Pair[float]
+    coverage: float = 0.0
+    quality: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_bytes: int = 0
+    extra_bytes: int = 0
+    oracle: bool = False
+    problem: str = ""
+
+    @property
+    def cross(self) -> Mapping[str, float]:
+        """Means over both label spaces: pair ``precision``, ``recall`` and ``f1`` across modalities, ``ari``; if known."""
+        spaces = [str(m) for m in Modality]
+        if any(f"{space}/recall_cross" not in self.quality for space in spaces):
+            return {}
+        precision, recall, ari = (
+            [self.quality.get(f"{space}/{name}", 0.0) for space in spaces]
+            for name in ("precision_cross", "recall_cross", "ari")
+        )
+        f1 = [2 * p * r / (p + r) if p + r else 0.0 for p, r in zip(precision, recall, strict=True)]
+        found = {"precision": precision, "recall": recall, "f1": f1, "ari": ari}
+        return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What the lab found, in the order in which it was asked."""
+
+    rows: tuple[Row, ...]
+    source: str
+    samples: Pair[int]
+    notes: Mapping[str, str]
+    seconds: float
+
+
+def lab(
+    features: str | Path | FeatureFile,
+    *,
+    clusterers: Sequence[str] = (),
+    associators: Sequence[str] = (),
+    refiners: Sequence[str] = (NONE,),
+    sweeps: Sequence[str] = (),
+    oracle: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    cache: bool = True,
+    watch: Callable[[Row], None] = lambda row: None,
+) -> Lab:
+    """Score every clusterer × associator × chain of refiners on one epoch's features.
+
+    Each clusterer runs once; what methods remember with the features (the Jaccard affinity) is made once for all. An
+    associator or refiner takes the clusterer's ``k1`` and ``k2`` unless its spec names its own.
+
+    Args:
+        features: a .safetensors or .npz file, or what :func:`reidassoc.data.arrays.read_features` returned.
+        clusterers: specs; the one that the file names, else ``dbscan``, if there are none.
+        associators: specs; all registered ones that need no option and no identities if there are none.
+        refiners: chains of specs joined by ``+``; ``none`` refines nothing.
+        sweeps: ``KIND.OPTION=VALUE,VALUE``; a spec that has the option is tried with every value.
+        oracle: let associators see true identities that need them; flagged.
+        seed: for methods that draw at random.
+        device: as for ``run``.
+        cache: share work between combinations; without it each starts from nothing, with the same figures.
+        watch: is called with every row when it is done.
+
+    Raises:
+        ReidassocError: the file, a spec or a combination is wrong; said before any work. A method that fails later
+            fails alone: its row says why.
+
+    Example:
+        >>> import reidassoc as ra
+        >>> from reidassoc.data.arrays import FeatureFile
+        >>> from reidassoc.testing import toy_features, toy_identity
+        >>> toy = FeatureFile(toy_features(), toy_identity())
+        >>> rows = ra.lab(toy, clusterers=["dbscan(k1=10)"], associators=["nearest", "pgm"]).rows
+        >>> [row.clusters for row in rows]
+        [Pair(visible=8, infrared=8), Pair(visible=8, infrared=8)]
+    """
+    started = time.perf_counter()
+    file = features if isinstance(features, FeatureFile) else read_features(features)
+    chosen = combinations(
+        clusterers or [file.notes.get("clusterer", "dbscan")],
+        associators or every_associator(oracle=oracle),
+        refiners,
+        [Sweep.parse(text) for text in sweeps],
+    )
+    holds = frozenset({"identity"} if file.identity is not None else ())
+    holds |= frozenset({PARTS} if all(PARTS in f.extra for f in file.features) else ())
+    for choice in chosen:
+        refuse_misfits(choice, given=holds, oracle=oracle)
+    bench = Bench(file, open_device(device).device, seed, cache)
+    rows = []
+    for choice in chosen:
+        rows.append(bench.score(choice))
+        watch(rows[-1])
+    source = "features in memory" if isinstance(features, FeatureFile) else str(features)
+    return Lab(tuple(rows), source, file.features.map(len), file.notes, time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class Clustered:
+    """A clustering and its seconds, shared work included; or why there is none."""
+
+    clustering: Clustering | None
+    seconds: float
+    problem: str = ""
+
+
+@dataclass
+class Bench:
+    """The features on their device, and the clusterings made so far."""
+
+    file: FeatureFile
+    device: torch.device
+    seed: int
+    cache: bool
+    _clustered: dict[str, Clustered] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.identity = None if self.file.identity is None else self.file.identity.map(lambda t: t.to(self.device))
+        self.epoch = int(text) if (text := self.file.notes.get(FILE_EPOCH, "0")).isdigit() else 0
+        self.fresh()
+
+    def fresh(self) -> None:
+        """Forget all shared work."""
+        self.ledger = Ledger()
+        self.features: Pair[Features] = Pair.build(
+            lambda m: metered(on_device(self.file.features[m], str(m), self.device), self.ledger)
+        )
+        self._clustered.clear()
+
+    def score(self, choice: Combination) -> Row:
+        """Label by one combination, and measure."""
+        if not self.cache:
+            self.fresh()
+        made = self.clustered(choice)
+        if made.clustering is None:
+            return Row(choice, Pair(0, 0), Pair(1.0, 1.0), problem=made.problem)
+        own = made.clustering.own
+        row = Row(choice, own.map(lambda c: c.count), own.map(lambda c: share(c.labels < 0)))
+        method = registry.build("associators", choice.associator)
+        row = replace(row, oracle="identity" in needs(method))
+        scene = Scene(self.epoch, self.seed, self.features, made.clustering)
+        before = start_peak(self.device)
+        self.ledger.open()
+        started = self.now()
+        try:
+            targets = Targets.compose(made.clustering, associate(method, scene, self.identity))
+            targets = refine([registry.build("refiners", link) for link in choice.refiners], scene, targets)
+        except ReidassocError as error:
+            return replace(row, problem=str(error))
+        elapsed = self.now() - started
+        return replace(
+            row,
+            coverage=coverage(targets),
+            quality={} if self.identity is None else label_quality(targets, self.identity),
+            seconds={"own": elapsed - self.ledger.spent, "shared": self.ledger.shared, "cluster": made.seconds},
+            peak_bytes=(peak := peak_bytes(self.device)),
+            extra_bytes=max(0, peak - before),
+        )
+
+    def clustered(self, choice: Combination) -> Clustered:
+        """Cluster, once for each spec."""
+        key = str(choice.clusterer)
+        if key not in self._clustered:
+            self._clustered[key] = self.group(registry.build("clusterers", choice.clusterer))
+        return self._clustered[key]
+
+    def group(self, clusterer: Clusterer) -> Clustered:
+        self.ledger.open()
+        started = self.now()
+        try:
+            clustering = cluster(clusterer, self.features, epoch=self.epoch, seed=self.seed)
+        except DataError:  # it is the features, not the clusterer
+            raise
+        except ReidassocError as error:
+            return Clustered(None, 0.0, str(error))
+        seconds = self.now() - started - self.ledger.spent + self.ledger.shared
+        if not clustering.usable:
+            counts = clustering.own.map(lambda c: c.count)
+            return Clustered(
+                None, seconds, f"{name_of(clusterer)} found {counts.visible} and {counts.infrared} clusters"
+            )
+        return Clustered(clustering, seconds)
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def share(flags: Tensor) -> float:
+    return float(flags.double().mean()) if len(flags) else 0.0
+
+
+def coverage(targets: Targets) -> float:
+    """Share of all samples that are labelled in the other modality's space."""
+    said = [targets.of(m, m.other).opinion for m in Modality if targets.has(m, m.other)]
+    total = sum(len(targets.of(m, m)) for m in Modality)
+    return sum(int(flags.sum()) for flags in said) / total if total else 0.0

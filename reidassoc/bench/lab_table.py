@@ -1,0 +1,99 @@
+"""What the lab prints: one table of text for people, and flat records for machines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from reidassoc.bench.choices import NONE
+from reidassoc.bench.lab import Lab, Row
+from reidassoc.types import Modality
+
+PERCENT = {"precision": "precision", "recall": "recall", "f1": "F1", "ari": "ARI"}
+ORACLE_MARK = "†"
+FORMATS = ("rich", "markdown", "csv", "json")
+
+
+def caption(found: Lab) -> list[str]:
+    """What a reader must know: source, samples, what the figures are."""
+    of = f"{found.samples.visible} visible and {found.samples.infrared} infrared samples"
+    origin = ", ".join(f"{key} {value}" for key, value in found.notes.items() if key in {"recipe", "dataset", "epoch"})
+    lines = [f"{found.source}: {of}" + (f" ({origin})" if origin else "")]
+    if any(row.cross for row in found.rows):
+        lines.append(
+            "Percent; pair precision, recall and F1 across modalities and ARI, means over both label spaces; coverage: samples "
+            "with a label in the other space."
+        )
+    if any(row.oracle for row in found.rows):
+        lines.append(f"{ORACLE_MARK} saw true identities: a bound, not a result.")
+    return lines
+
+
+def text_table(found: Lab) -> tuple[list[str], list[list[str]]]:
+    """Header and cells as text; within a clusterer the best F1 first, where identities are known."""
+    refined = any(row.combination.refiners for row in found.rows)
+    scored = any(row.cross for row in found.rows)
+    header = ["clusterer", "clusters", "associator", *(["refiner"] if refined else []), "coverage"]
+    header += list(PERCENT.values()) if scored else []
+    header += ["own s", "shared s", "extra MiB"]
+    order = list(dict.fromkeys(str(row.combination.clusterer) for row in found.rows))
+    rows = sorted(found.rows, key=lambda row: (order.index(str(row.combination.clusterer)), -row.cross.get("f1", -1.0)))
+    return header, [cells(row, refined, scored) for row in rows]
+
+
+def cells(row: Row, refined: bool, scored: bool) -> list[str]:
+    choice = row.combination
+    found = [str(choice.clusterer), f"{row.clusters.visible} + {row.clusters.infrared}"]
+    found += [f"{choice.associator}{ORACLE_MARK if row.oracle else ''}", *([choice.refiner_text] if refined else [])]
+    if row.problem:
+        return [*found, "failed", *["–"] * (len(PERCENT) * scored + 3)]
+    found.append(f"{100 * row.coverage:.1f}")
+    found += [f"{100 * row.cross[name]:.1f}" for name in PERCENT] if scored else []
+    seconds = [f"{row.seconds[name]:.2f}" for name in ("own", "shared")]
+    return [*found, *seconds, f"{row.extra_bytes / 2**20:.0f}"]
+
+
+def record(row: Row) -> dict[str, Any]:
+    """A row as one flat mapping."""
+    choice = row.combination
+    return {
+        "clusterer": str(choice.clusterer),
+        "associator": str(choice.associator),
+        "refiner": choice.refiner_text if choice.refiners else NONE,
+        "oracle": row.oracle,
+        "problem": row.problem,
+        **{f"clusters_{m}": row.clusters[m] for m in Modality},
+        **{f"outliers_{m}": row.outliers[m] for m in Modality},
+        "coverage": row.coverage,
+        **{f"cross_{name}": value for name, value in row.cross.items()},
+        **{f"seconds_{name}": value for name, value in row.seconds.items()},
+        "peak_bytes": row.peak_bytes,
+        "extra_bytes": row.extra_bytes,
+        **row.quality,
+    }
+
+
+def render(found: Lab, form: str) -> str:
+    """The table as ``markdown``, ``csv`` (every figure) or ``json`` (every figure, with the notes)."""
+    if form == "markdown":
+        header, rows = text_table(found)
+        return "\n".join([*caption(found), "", *markdown(header, rows), ""])
+    records = [record(row) for row in found.rows]
+    if form == "json":
+        whole = {"source": found.source, "notes": dict(found.notes), "seconds": found.seconds, "rows": records}
+        return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+    names = list(dict.fromkeys(name for one in records for name in one))
+    page = io.StringIO()
+    writer = csv.DictWriter(page, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return page.getvalue()
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], *, text: int = 3) -> list[str]:
+    """A Markdown table; the first ``text`` columns are left-aligned, the others right."""
+    rule = ["---"] * text + ["--:"] * (len(header) - text)
+    return [f"| {' | '.join(line)} |" for line in (header, rule, *rows)]

@@ -1,0 +1,120 @@
+"""``reidassoc lab`` and ``reidassoc advise``: methods, and the clusterer's settings, on one epoch's features."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("features", type=click.Path())
+@click.option("--clusterer", "clusterers", multiple=True, metavar="SPECS", help="Comma-separated; may be repeated.")
+@click.option("--associator", "associators", multiple=True, metavar="SPECS", help="Likewise.  [default: all]")
+@click.option(
+    "--refiner", "refiners", multiple=True, metavar="CHAINS", help="Likewise; a+b is a chain, none refines not."
+)
+@click.option(
+    "--sweep", "sweeps", multiple=True, metavar="KIND.OPTION=V,V", help="Values of an option: associator.alpha=0.1,0.2"
+)
+@click.option("--oracle", is_flag=True, help="Let associators see true identities that need them; flagged.")
+@click.option(
+    "--format", "form", type=click.Choice(["rich", "markdown", "csv", "json"]), default="rich", show_default=True
+)
+@click.option("--out", type=click.Path(), help="Write there instead of to the screen.")
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For methods that draw at random."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def lab(
+    features: str,
+    clusterers: tuple[str, ...],
+    associators: tuple[str, ...],
+    refiners: tuple[str, ...],
+    sweeps: tuple[str, ...],
+    oracle: bool,
+    form: str,
+    out: str | None,
+    plugins: tuple[str, ...],
+    seed: int,
+    device: str,
+) -> None:
+    """Score every clusterer × associator × refiner on the features of a file (.safetensors, .npz), without training.
+
+    Label quality needs `identity_*` arrays in the file. k1 and k2 of the affinity are the clusterer's unless a spec names its
+    own.
+
+    \b
+    Examples:
+      reidassoc lab end.safetensors
+      reidassoc lab end.safetensors --associator mult,mmm,pgm --refiner none,propagate
+      reidassoc lab end.safetensors --associator mult --sweep associator.alpha=0.1,0.2,0.4 --format csv --out alpha.csv
+    """
+    from reidassoc import registry
+    from reidassoc.bench.choices import NONE, split
+    from reidassoc.bench.lab import lab as score
+    from reidassoc.bench.lab_table import render
+    from reidassoc.cli.tables import lab_table
+    from reidassoc.data.text import write_text
+    from reidassoc.errors import ReidassocError
+
+    for file in plugins:
+        registry.load_file(file)
+    found = score(
+        features,
+        clusterers=[spec for text in clusterers for spec in split(text)],
+        associators=[spec for text in associators for spec in split(text)],
+        refiners=[chain for text in refiners for chain in split(text)] or [NONE],
+        sweeps=sweeps,
+        oracle=oracle,
+        seed=seed,
+        device=device,
+    )
+    if form == "rich":
+        lab_table(found, out)
+    elif out:
+        write_text(out, render(found, form))
+    else:
+        click.echo(render(found, form), nl=False)
+    failed = [row for row in found.rows if row.problem]
+    if failed:
+        first = failed[0]
+        raise ReidassocError(
+            f"{len(failed)} of {len(found.rows)} combinations failed; the first, {first.combination.associator} on "
+            f"{first.combination.clusterer}: {first.problem}"
+        )
+
+
+@click.command()
+@click.argument("features", type=click.Path())
+@click.option("--k1", "k1", metavar="N,N", help="Neighbourhood sizes to try.  [default: 5 to 40, as the samples allow]")
+@click.option("--min-samples", default=4, show_default=True, type=click.IntRange(min=1), help="Of DBSCAN.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def advise(features: str, k1: str | None, min_samples: int, as_json: bool, device: str) -> None:
+    """Advise eps and k1 of dbscan for the features of a file, without looking at any identity.
+
+    Prints the stability curve: how much clusterings at neighbouring eps agree, clusters and outliers; and the range where
+    they hardly change.
+
+    \b
+    Example:
+      reidassoc advise end.safetensors
+    """
+    import json
+    from dataclasses import asdict
+
+    from reidassoc.bench.advise import advise as look
+    from reidassoc.cli.tables import advice_table
+    from reidassoc.errors import SpecError
+
+    try:
+        sizes = tuple(int(text) for text in k1.split(",")) if k1 else ()
+    except ValueError:
+        raise SpecError(f"--k1 {k1}: expected whole numbers, as in --k1 8,15,30") from None
+    found = look(features, k1=sizes, min_samples=min_samples, device=device)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+    else:
+        advice_table(found, features)

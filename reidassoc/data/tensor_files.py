@@ -1,0 +1,85 @@
+"""Named arrays in a file: .safetensors or .npz, by the name's ending. No pickled object is ever loaded."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from reidassoc.errors import DataError
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+SAFETENSORS = ".safetensors"
+
+
+def read_arrays(path: Path, expected: str) -> tuple[Arrays, dict[str, str]]:
+    """Return the arrays of a file, and its notes (an .npz file has none).
+
+    Args:
+        expected: what the file ought to hold; ends every complaint.
+
+    Raises:
+        DataError: the file is missing, or none of either kind.
+    """
+    if not path.is_file():
+        raise DataError(f"no feature file {path}; {expected}")
+    return _safetensors(path, expected) if path.suffix == SAFETENSORS else (_npz(path, expected), {})
+
+
+def _safetensors(path: Path, expected: str) -> tuple[Arrays, dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  # no mapping: it has keys() alone
+                tensor = file.get_tensor(name)
+                arrays[name] = (tensor.float() if tensor.dtype in {torch.bfloat16, torch.float16} else tensor).numpy()
+            return arrays, dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} can't be read as .safetensors: {first_line(error)}; {expected}") from None
+
+
+def _npz(path: Path, expected: str) -> Arrays:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"{path} can't be read as .npz: {first_line(error)}; {expected}") from None
+    except (AttributeError, TypeError):  # a lone .npy array has no names
+        raise DataError(f"{path} holds one array without a name, not an .npz archive; {expected}") from None
+
+
+def write_arrays(path: Path, arrays: Arrays, notes: Mapping[str, str] | None = None) -> None:
+    """Write arrays, and notes where the format has room for them; the file appears whole or not at all.
+
+    Raises:
+        DataError: it can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if path.suffix == SAFETENSORS:
+            from safetensors.numpy import save_file
+
+            save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, dict(notes or {}))
+        else:
+            with open(temporary, "wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"can't write {path}: {error.strerror or error}") from None
+    except Exception as error:  # how safetensors says that the folder is missing or the disk is full
+        raise DataError(f"can't write {path}: {first_line(error)}") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def first_line(error: Exception) -> str:
+    return (str(error) or "damaged").splitlines()[0]

@@ -1,0 +1,98 @@
+"""One epoch's training features as a file: from a run's checkpoint, or from a network before its first step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import nn
+
+from reidassoc import registry
+from reidassoc.data.arrays import FeatureFile, check_ending, write_features
+from reidassoc.data.store import ImageStore
+from reidassoc.engine import checkpoint
+from reidassoc.engine.device import open_device
+from reidassoc.engine.evaluate import untrained
+from reidassoc.engine.extract import extract
+from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.start import build_network, calibrate, training_images
+from reidassoc.errors import CheckpointError
+from reidassoc.recipe import Recipe
+from reidassoc.types import Features, Pair
+
+
+def save_features(
+    source: str | Path | Recipe, out: str | Path, *, epoch: int | None = None, device: str = "auto"
+) -> FeatureFile:
+    """Save the training features that an epoch of a run starts from, as its label stage would see them.
+
+    Args:
+        source: a run folder; or a recipe, for the features of its network before the first step.
+        out: the file, .safetensors or .npz; true identities, where known, go with it for scoring.
+        epoch: of the run, one whose checkpoint is kept; the newest if not given.
+        device: as for ``run``.
+
+    Returns:
+        what was written; its notes name dataset, recipe, seed, epoch and clusterer.
+
+    Raises:
+        ReidassocError: the run, its checkpoint, the dataset or the file can't be used.
+
+    Example:
+        >>> import reidassoc as ra
+        >>> recipe = ra.choose(dataset="synthetic(size='tiny')")
+        >>> saved = ra.save_features(recipe, "tiny.safetensors")  # doctest: +SKIP
+    """
+    check_ending(Path(out))
+    folder = None if isinstance(source, Recipe) else RunFolder.open(Path(source))
+    recipe = source if isinstance(source, Recipe) else RunFolder(Path(source)).recipe
+    fabric = open_device(device, recipe.precision)
+    data = None if folder is None else kept(folder, epoch, fabric)
+    wanted = recipe.network if folder is None else untrained(recipe.network)
+    plugin = registry.build("networks", wanted)
+    stores, identity = training_images(registry.build("datasets", recipe.dataset), recipe)
+    network = build_network(plugin, recipe, fabric)
+    if data is None:
+        calibrate(network, stores, fabric, recipe)
+    else:
+        checkpoint.load_network(network, data)
+    file = FeatureFile(
+        features_of(network, stores, fabric, recipe),
+        identity,
+        {
+            "recipe": recipe.name,
+            "dataset": str(recipe.dataset),
+            "clusterer": str(recipe.clusterer),
+            "seed": str(recipe.seed),
+            "epoch": str(0 if data is None else data["epoch"]),
+            "epochs": str(recipe.epochs),
+        },
+    )
+    write_features(out, file)
+    return file
+
+
+def features_of(network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, recipe: Recipe) -> Pair[Features]:
+    """Extract on the device, keep on the host."""
+
+    def host(found: Features) -> Features:
+        extra = {name: tensor.cpu() for name, tensor in found.extra.items()}
+        return Features(found.x.cpu(), found.index.cpu(), found.camera.cpu(), extra)
+
+    return extract(network, stores, fabric, batch=recipe.extract_batch).map(host)
+
+
+def kept(folder: RunFolder, epoch: int | None, fabric: Fabric) -> dict[str, Any]:
+    """The newest checkpoint of a run, or that of an epoch.
+
+    Raises:
+        CheckpointError: there is none, or it can't be read.
+    """
+    if epoch is None:
+        return checkpoint.newest(folder, fabric.device)
+    path = folder.path / "checkpoints" / f"epoch_{epoch:03d}.pt"
+    if not path.is_file():
+        there = ", ".join(str(int(p.stem.removeprefix("epoch_"))) for p in reversed(folder.checkpoints()))
+        raise CheckpointError(f"{folder.path} keeps no checkpoint of epoch {epoch}; it keeps: {there or 'none'}")
+    return checkpoint.read(path, fabric.device)

@@ -1,0 +1,70 @@
+"""What a run starts from: training images, their identities, and the network before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from reidassoc.data.store import ImageStore
+from reidassoc.data.transforms import normalise
+from reidassoc.errors import DataError
+from reidassoc.interfaces import Dataset, Network
+from reidassoc.ops.seeds import generator_for, seed_for
+from reidassoc.recipe import Recipe
+from reidassoc.types import Modality, Pair
+
+CALIBRATION_BATCHES = 12
+
+
+def training_images(
+    dataset: Dataset, recipe: Recipe, say: Callable[[str], None] = lambda text: None
+) -> tuple[Pair[ImageStore], Pair[Tensor] | None]:
+    """Load a dataset's training images, and the identities of the readable ones where they are known.
+
+    Args:
+        say: is told of every image that was left out, and of what the dataset has to say.
+
+    Raises:
+        DataError: a modality has no readable image.
+    """
+    records = dataset.train()
+    for note in dataset.notes():
+        say(note)
+    stores = records.map(lambda images: ImageStore(images, size=recipe.size))
+    for store in stores:
+        for problem in store.problems:
+            say(f"left out: {problem}")
+    for modality in Modality:
+        if len(stores[modality].good) == 0:
+            raise DataError(f"the dataset has no readable {modality} training image")
+    known = records.map(dataset.identity)
+    if known.visible is None or known.infrared is None:
+        return stores, None
+    return stores, Pair.build(lambda m: known[m][stores[m].good])  # type: ignore[index]
+
+
+def build_network(plugin: Network, recipe: Recipe, fabric: Fabric) -> nn.Module:
+    """Build a network with the initial weights that the recipe's seed gives."""
+    torch.manual_seed(seed_for(recipe.seed, "network"))
+    return plugin.build(size=recipe.size).to(fabric.device)
+
+
+@torch.no_grad()
+def calibrate(network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, recipe: Recipe) -> None:
+    """Show a network that asks for it a few batches before a run from scratch."""
+    if not hasattr(network, "calibrate"):
+        return
+    generator = generator_for(recipe.seed, "calibration")
+    shown = []
+    for _ in range(CALIBRATION_BATCHES):
+        images = {}
+        for modality in Modality:
+            good = stores[modality].good
+            rows = good[torch.randint(len(good), (min(recipe.extract_batch, len(good)),), generator=generator)]
+            images[str(modality)] = normalise(stores[modality].read(rows).to(fabric.device))
+        shown.append(images)
+    cast(Any, network).calibrate(shown)

@@ -1,0 +1,264 @@
+"""The lab: every combination scored on saved features; shared work changes no figure, and neither does the order."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import reidassoc as ra
+from reidassoc import Association, Associator, Clustering, Features, Pair, Scene, registry
+from reidassoc.bench.choices import Sweep, combinations, every_associator, split
+from reidassoc.bench.lab import Lab, Row
+from reidassoc.bench.lab_table import record, render, text_table
+from reidassoc.bench.ledger import Ledger, metered, peak_bytes, start_peak
+from reidassoc.data.arrays import FeatureFile, read_features, write_features
+from reidassoc.errors import PluginError, RecipeError, ReidassocError, SpecError
+from reidassoc.ops.affinity import affinity
+from reidassoc.pipeline import associate, cluster
+from reidassoc.testing import toy_features, toy_identity
+
+TOY = FeatureFile(toy_features(), toy_identity())
+GROUPING = "dbscan(k1=10)"
+
+
+def figures(row: Row) -> dict[str, Any]:
+    """A row's record without what a clock or the machine decides."""
+    return {k: v for k, v in record(row).items() if not k.startswith("seconds") and not k.endswith("bytes")}
+
+
+def test_shared_work_and_order_change_no_figure() -> None:
+    asked: dict[str, Any] = {
+        "clusterers": [GROUPING, "dbscan(k1=8, eps=0.5)"],
+        "associators": ["mult", "random", "nulc"],
+        "refiners": ["none", "propagate", "propagate+agree"],
+        "sweeps": ["associator.alpha=0.1,0.4"],
+    }
+    shared, alone = ra.lab(TOY, **asked), ra.lab(TOY, **asked, cache=False)
+    assert len(shared.rows) == 2 * 4 * 3
+    assert [figures(row) for row in shared.rows] == [figures(row) for row in alone.rows]
+    backwards = ra.lab(TOY, **{key: value[::-1] for key, value in asked.items()})
+
+    def by_name(found: Lab) -> dict[str, dict[str, Any]]:
+        return {str(row.combination): figures(row) for row in found.rows}
+
+    assert by_name(backwards) == by_name(shared)
+    assert len({row.cross["f1"] for row in shared.rows}) > 3  # the figures do tell the methods apart
+
+
+def test_a_row_says_what_the_pipeline_says() -> None:
+    (row,) = ra.lab(TOY, clusterers=[GROUPING], associators=["pgm"]).rows
+    scene = Scene(0, 0, TOY.features, cluster(registry.build("clusterers", GROUPING), TOY.features))
+    cross = associate(registry.build("associators", "pgm"), scene).cross
+    assert cross is not None
+    labelled = sum(int(labels.opinion.sum()) for labels in cross)
+    assert row.coverage == labelled / sum(map(len, TOY.features))
+    assert row.clusters == scene.clustering.own.map(lambda c: c.count)
+    p, r = (row.quality[f"visible/{name}_cross"] for name in ("precision", "recall"))
+    q, s = (row.quality[f"infrared/{name}_cross"] for name in ("precision", "recall"))
+    assert row.cross["f1"] == pytest.approx((2 * p * r / (p + r) + 2 * q * s / (q + s)) / 2)
+
+
+def test_one_affinity_serves_all_and_each_is_charged_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reidassoc.ops import affinity as module
+
+    made = []
+    real = module.jaccard_similarity
+
+    def counted(x: torch.Tensor, *, k1: int, k2: int) -> torch.Tensor:
+        made.append((k1, k2))
+        return real(x, k1=k1, k2=k2)
+
+    monkeypatch.setattr(module, "jaccard_similarity", counted)
+    found = ra.lab(TOY, clusterers=[GROUPING, "dbscan(k1=10, eps=0.5)"], associators=["mult", "mult(alpha=0.3)", "pgm"])
+    assert made == [(10, 6)] * 2  # one for each modality: nobody made one with another k1
+    mult, again, pgm = (row.seconds["shared"] for row in found.rows[:3])
+    assert mult == again > 0
+    assert pgm == 0
+    assert all(row.seconds["cluster"] >= mult for row in found.rows)
+
+
+def test_a_ledger_takes_nested_work_once() -> None:
+    ledger = Ledger()
+    ledger.open()
+    ledger.time("outer", lambda: ledger.time("inner", lambda: sum(range(10_000)), known=False), known=False)
+    assert ledger.used == {"outer"}
+    assert ledger.shared == ledger.spent == ledger.cost["outer"] >= ledger.cost["inner"] > 0
+    ledger.open()
+    assert ledger.shared == 0
+    features = metered(TOY.features.visible, ledger)
+    assert affinity(features, k1=5, k2=2) is affinity(features, k1=5, k2=2)
+    assert len(ledger.used) == 1
+    assert ledger.spent >= ledger.shared > 0
+
+
+def test_peak_memory_is_that_of_the_work() -> None:
+    device = torch.device("cpu")
+    before = start_peak(device)
+    block = torch.ones(16 << 20)  # 64 MiB
+    del block
+    assert peak_bytes(device) - before > 48 << 20
+
+
+def test_without_names_it_is_every_associator_that_sees_no_identity() -> None:
+    names = every_associator(oracle=False)
+    assert {"mult", "mmm", "salcr", "pgm", "nearest"} <= set(names)
+    assert not {"oracle", "from_file", "dagi"} & set(names)  # identities, a required option, an alias
+    assert "oracle" in every_associator(oracle=True)
+
+
+def test_the_oracle_must_be_asked_for_and_is_flagged() -> None:
+    with pytest.raises(RecipeError, match=r"oracle sees true identities: say so with --oracle"):
+        ra.lab(TOY, clusterers=[GROUPING], associators=["oracle"])
+    found = ra.lab(TOY, clusterers=[GROUPING], associators=["oracle", "pgm"], oracle=True)
+    assert [row.oracle for row in found.rows] == [True, False]
+    assert "† saw true identities" in render(found, "markdown")
+    with pytest.raises(RecipeError, match="needs 'identity'"):
+        ra.lab(FeatureFile(TOY.features, None), clusterers=[GROUPING], associators=["oracle"], oracle=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"associators": ["malt"]}, "no associator 'malt'; did you mean 'mult'"),
+        ({"associators": ["mult(alpa=1)"]}, "mult: no option 'alpa'; did you mean 'alpha'"),
+        ({"sweeps": ["associator.alpha"]}, "can't read sweep 'associator.alpha'"),
+        ({"sweeps": ["objective.weight=1,2"]}, "can't read sweep"),
+        ({"sweeps": ["associator.alpa=0.1,0.2"]}, "none of mult has it; did you mean 'alpha'"),
+        ({"sweeps": ["associator.alpha=0.1,much"]}, "mult: alpha must be float"),
+        ({"refiners": ["oclr"]}, "refiner oclr acts in training steps alone"),
+        ({"refiners": []}, "the lab needs at least one refiner"),
+        ({"device": "tpu"}, "no device 'tpu'"),
+    ],
+)
+def test_bad_requests_are_refused_before_any_work(
+    asked: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reidassoc.bench.lab.cluster", lambda *a, **k: pytest.fail("work was done"))
+    with pytest.raises(ReidassocError, match=message):
+        ra.lab(TOY, **{"clusterers": [GROUPING], "associators": ["mult"], **asked})
+
+
+def test_a_method_that_fails_fails_alone() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Faulty(Associator):
+        """Always fails."""
+
+        def __call__(self, scene: Scene) -> Association:
+            raise IndexError("index 7")
+
+    registry.add("faulty", Faulty)
+    found = ra.lab(TOY, clusterers=[GROUPING, "dbscan(min_samples=50, k1=10)"], associators=["faulty", "pgm"])
+    assert [row.problem for row in found.rows[:2]] == ["associator faulty failed: IndexError: index 7", ""]
+    assert all("found" in row.problem and "clusters" in row.problem for row in found.rows[2:])
+    assert "| failed |" in render(found, "markdown")
+
+
+def test_what_is_split_and_swept() -> None:
+    assert split("mult(alpha=0.1, k1=8), pgm,,from_file(path='a,b')") == [
+        "mult(alpha=0.1, k1=8)",
+        "pgm",
+        "from_file(path='a,b')",
+    ]
+    sweeps = [Sweep.parse("associator.alpha=0.1,0.2"), Sweep.parse("refiner.propagate.rounds=1,2")]
+    made = combinations(["dbscan(k1=8)"], ["mult", "pgm"], ["none", "propagate+agree"], sweeps)
+    texts = [(str(c.associator), c.refiner_text) for c in made]
+    assert ("mult(alpha=0.1, k1=8)", "none") in texts
+    assert ("pgm", "propagate(rounds=2, k1=8)+agree") in texts
+    assert len(made) == 3 * 3
+    (own,) = combinations(["dbscan(k1=8)"], ["mult(k1=12)"], ["none"], [])
+    assert str(own.associator) == "mult(k1=12)"  # what is named stays
+
+
+@pytest.mark.parametrize("form", ["markdown", "csv", "json"])
+def test_every_format_holds_every_row(form: str) -> None:
+    found = ra.lab(TOY, clusterers=[GROUPING], associators=["mult", "pgm", "nearest"])
+    text = render(found, form)
+    if form == "json":
+        assert [row["associator"] for row in json.loads(text)["rows"]] == ["mult(k1=10)", "pgm", "nearest"]
+    elif form == "csv":
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert float(rows[1]["cross_f1"]) == found.rows[1].cross["f1"]
+        assert float(rows[1]["visible/ari"]) == found.rows[1].quality["visible/ari"]
+    else:
+        header, rows_ = text_table(found)
+        f1 = [float(row[header.index("F1")]) for row in rows_]
+        assert f1 == sorted(f1, reverse=True)
+        assert all("| " + " | ".join(row) + " |" in text for row in rows_)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "npz"])
+def test_feature_files_come_back_as_they_went(ending: str, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def one(features: Features) -> Features:
+        parts = torch.randn(len(features), 3, 4, generator=generator)
+        return Features(features.x, torch.arange(len(features)) + 5, torch.ones(len(features)).long(), {"parts": parts})
+
+    file = FeatureFile(TOY.features.map(one), TOY.identity, {"epoch": "7"})
+    path = tmp_path / f"f.{ending}"
+    write_features(path, file)
+    back = read_features(path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert back.identity is not None
+    for m in ("visible", "infrared"):
+        torch.testing.assert_close(back.features[m].x, file.features[m].x)
+        for name in ("index", "camera"):
+            assert torch.equal(getattr(back.features[m], name), getattr(file.features[m], name))
+        assert torch.equal(back.features[m].extra["parts"], file.features[m].extra["parts"])
+        assert torch.equal(back.identity[m], TOY.identity[m])  # type: ignore[index]
+    assert back.notes == ({"epoch": "7"} if ending == "safetensors" else {})
+
+
+def test_the_file_s_own_clusterer_is_the_default(tmp_path: Path) -> None:
+    write_features(tmp_path / "f.safetensors", FeatureFile(TOY.features, TOY.identity, {"clusterer": GROUPING}))
+    found = ra.lab(tmp_path / "f.safetensors", associators=["pgm"])
+    assert str(found.rows[0].combination.clusterer) == GROUPING
+
+
+def test_half_precision_files_are_read(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({m: TOY.features[m].x.bfloat16() for m in ("visible", "infrared")}, tmp_path / "f.safetensors")
+    back = read_features(tmp_path / "f.safetensors")
+    assert back.identity is None
+    assert float((back.features.visible.x - TOY.features.visible.x).abs().max()) < 0.01
+
+
+def test_advice_finds_the_clusters_without_identities() -> None:
+    blind = FeatureFile(TOY.features, Pair(*(torch.zeros(len(f), dtype=torch.int64) for f in TOY.features)))
+    advice = ra.advise(blind, k1=[5, 6])
+    assert advice == ra.advise(TOY, k1=[6, 5])
+    assert advice.clusterer is not None
+    made = registry.build("clusterers", advice.clusterer)(TOY.features, epoch=0, seed=0, previous=None)
+    assert isinstance(made, Clustering)
+    assert made.own.map(lambda c: c.count) == Pair(8, 8)
+    best = max(advice.curves, key=lambda curve: curve.width)
+    assert best.stable is not None
+    assert best.stable[0] <= float(advice.clusterer.partition("eps=")[2].partition(",")[0]) <= best.stable[1]
+    inside = [p for p in best.curve.visible if best.stable[0] <= p.eps <= best.stable[1]]
+    assert all(p.stable for p in inside)
+
+
+def test_noise_gets_no_advice() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = Pair.build(
+        lambda m: Features(torch.nn.functional.normalize(torch.randn(80, 64, generator=generator), dim=1))
+    )
+    assert ra.advise(FeatureFile(noise, None), k1=[8]).clusterer is None
+    with pytest.raises(SpecError, match=r"k1 must lie in \[2, 79\]"):
+        ra.advise(FeatureFile(noise, None), k1=[80])
+    single = Pair(noise.visible, noise.infrared.take(torch.tensor([0])))
+    with pytest.raises(ReidassocError, match="at least two samples"):
+        ra.advise(FeatureFile(single, None))
+
+
+def test_a_plug_in_that_is_none_is_named() -> None:
+    with pytest.raises(PluginError, match="no clusterer 'dbscam'"):
+        ra.lab(TOY, clusterers=["dbscam"], associators=["pgm"])
