@@ -24,7 +24,8 @@ EPS = tuple(round(0.1 + 0.05 * step, 2) for step in range(17))  # 0.1, 0.15, …
 MOST_K2 = 6  # the published k2 of k1 = 30; half of k1 below that
 STABLE = 0.9  # agreement of neighbours from which a clustering counts as unchanged
 MOST_OUTLIERS = 0.5  # a share above which nothing is learnt from the rest
-LARGEST = 0.1  # share of one cluster above which clusters have begun to merge into one
+LARGEST = 0.1  # share of one cluster above which clusters have begun to merge into one,
+LOPSIDED = 2.0  # if it is also more than this many times the share of a cluster of mean size
 PLACE = 2 / 3  # how far up the stable range the advice lies: below it identities are still split, above it they merge
 
 
@@ -50,7 +51,9 @@ class Point:
     @property
     def stable(self) -> bool:
         """Whether it is hardly another one than at the eps before, and neither empty nor merged."""
-        sound = self.clusters > 1 and self.outliers <= MOST_OUTLIERS and self.largest <= LARGEST
+        if self.clusters < 2 or self.outliers > MOST_OUTLIERS:
+            return False
+        sound = self.largest <= max(LARGEST, LOPSIDED / self.clusters)
         return sound and self.stability is not None and self.stability >= STABLE
 
 

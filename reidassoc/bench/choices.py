@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 from reidassoc import registry
 from reidassoc.errors import PluginError, RecipeError, SpecError, nearest_name
+from reidassoc.fitting import needs, quoted, unmet
 from reidassoc.interfaces import Refiner
-from reidassoc.pipeline import gives, needs
 from reidassoc.spec import Spec, parse_value
 
 NONE = "none"  # the refiner choice that refines nothing
@@ -87,11 +88,16 @@ def option_names(kind: str, name: str) -> list[str]:
     return [f.name for f in fields(registry.get(kind, name)) if f.init]
 
 
-def every_associator(*, oracle: bool) -> list[str]:
-    """All associators that need no option and, unless ``oracle``, no identities; aliases left out."""
+def every_associator(*, oracle: bool, given: frozenset[str] = frozenset()) -> list[str]:
+    """All associators that need no option, nothing beyond what is given and, unless ``oracle``, no identities; no aliases.
+
+    Args:
+        given: what file and clusterer give besides features.
+    """
+    file = ("the file", SimpleNamespace(gives=given))
     found: dict[type, str] = {}
     for entry in registry.entries("associators"):
-        if entry.cls is None or ("identity" in needs(entry.cls) and not oracle):
+        if entry.cls is None or unmet([(entry.name, entry.cls), file], oracle=oracle):
             continue
         try:
             registry.build("associators", entry.name)
@@ -165,18 +171,16 @@ def refuse_misfits(choice: Combination, *, given: frozenset[str], oracle: bool) 
     Raises:
         ReidassocError: with the reason and the next step.
     """
-    clusterer, associator = (
-        registry.build("clusterers", choice.clusterer),
-        registry.build("associators", choice.associator),
-    )
-    refiners = [(link, registry.build("refiners", link)) for link in choice.refiners]
-    known = given | {"affinity", "cameras", "augmented", "cross"} | gives(clusterer) | gives(associator)
-    for spec, part in [(choice.associator, associator), *refiners]:
-        for need in sorted(needs(part)):
-            if need == "identity" and not oracle:
-                raise RecipeError(f"{spec.name} sees true identities: say so with --oracle (oracle=True)")
-            if need not in known:
-                raise RecipeError(f"{spec} needs '{need}', and neither the file nor {choice.clusterer} gives it")
-    for link, part in refiners:
+    refiners = [(link.name, registry.build("refiners", link)) for link in choice.refiners]
+    for name, part in refiners:
         if type(part).refine is Refiner.refine:
-            raise RecipeError(f"refiner {link.name} acts in training steps alone; the lab has nothing to show of it")
+            raise RecipeError(f"refiner {name} acts in training steps alone; the lab has nothing to show of it")
+    clusterer = registry.build("clusterers", choice.clusterer)
+    associator = registry.build("associators", choice.associator)
+    parts = [(choice.clusterer.name, clusterer), (choice.associator.name, associator), *refiners]
+    file = ("the file", SimpleNamespace(gives=given))
+    for name, need in unmet([*parts, file], oracle="identity" in given):
+        raise RecipeError(f"{name} needs {quoted(need)}, and neither the file nor the other parts give it")
+    seers = [name for name, part in parts if "identity" in needs(part)]
+    if seers and not oracle:
+        raise RecipeError(f"{seers[0]} sees true identities: say so with --oracle (oracle=True)")

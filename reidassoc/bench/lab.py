@@ -18,9 +18,10 @@ from reidassoc.engine.associate import on_device
 from reidassoc.engine.device import open_device
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.labels import label_quality
+from reidassoc.fitting import needs
 from reidassoc.interfaces import Clusterer
 from reidassoc.ops.part_features import PARTS
-from reidassoc.pipeline import associate, cluster, name_of, needs, refine
+from reidassoc.pipeline import associate, cluster, name_of, refine
 from reidassoc.scene import Scene
 from reidassoc.types import Clustering, Features, Modality, Pair, Targets
 
@@ -126,14 +127,14 @@ def lab(
     """
     started = time.perf_counter()
     file = features if isinstance(features, FeatureFile) else read_features(features)
+    holds = frozenset({PARTS} if all(PARTS in f.extra for f in file.features) else ())
     chosen = combinations(
         clusterers or [file.notes.get("clusterer", "dbscan")],
-        associators or every_associator(oracle=oracle),
+        associators or every_associator(oracle=oracle, given=holds),
         refiners,
         [Sweep.parse(text) for text in sweeps],
     )
-    holds = frozenset({"identity"} if file.identity is not None else ())
-    holds |= frozenset({PARTS} if all(PARTS in f.extra for f in file.features) else ())
+    holds |= frozenset({"identity"} if file.identity is not None else ())
     for choice in chosen:
         refuse_misfits(choice, given=holds, oracle=oracle)
     bench = Bench(file, open_device(device).device, seed, cache)
@@ -187,7 +188,8 @@ class Bench:
         own = made.clustering.own
         row = Row(choice, own.map(lambda c: c.count), own.map(lambda c: share(c.labels < 0)))
         method = registry.build("associators", choice.associator)
-        row = replace(row, oracle="identity" in needs(method))
+        grouping = registry.build("clusterers", choice.clusterer)
+        row = replace(row, oracle=any("identity" in needs(part) for part in (grouping, method)))
         scene = Scene(self.epoch, self.seed, self.features, made.clustering)
         before = start_peak(self.device)
         self.ledger.open()
@@ -218,7 +220,7 @@ class Bench:
         self.ledger.open()
         started = self.now()
         try:
-            clustering = cluster(clusterer, self.features, epoch=self.epoch, seed=self.seed)
+            clustering = cluster(clusterer, self.features, epoch=self.epoch, seed=self.seed, identity=self.identity)
         except DataError:  # it is the features, not the clusterer
             raise
         except ReidassocError as error:

@@ -168,9 +168,9 @@ def lab_table(found: Lab, out: str | None = None) -> None:
         last = row[:2]
         table.add_row(*map(escape, ["", "", *row[2:]] if same else row))
     console.print(table)
-    failed = [row for row in found.rows if row.problem]
-    for row in failed:
-        console.print(escape(f"failed: {row.combination.associator} on {row.combination.clusterer}: {row.problem}"))
+    failed = [one for one in found.rows if one.problem]
+    for one in failed:
+        console.print(escape(f"failed: {one.combination.associator} on {one.combination.clusterer}: {one.problem}"))
     console.print(f"{len(found.rows)} combinations in {found.seconds:.1f} s")
     if out:
         write_text(out, cast(io.StringIO, console.file).getvalue())
