@@ -38,7 +38,7 @@ def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
 
     Raises:
         SpecError: an option is unknown (the nearest name is suggested), of a wrong type or out of range.
-        PluginError: the class is no dataclass.
+        PluginError: the class is no dataclass, or lacks a method of its kind.
     """
     hints = hints_of(cls)
     known = [f.name for f in fields(cls) if f.init]
@@ -59,6 +59,8 @@ def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
         return cls(**values)
     except ValueError as error:
         raise SpecError(f"{name}: {error}") from error
+    except TypeError as error:  # an abstract method that the class doesn't have, say
+        raise PluginError(f"{name}: {error}") from error
 
 
 def checked(value: Any, hint: Any, what: str) -> Any:

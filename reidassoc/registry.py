@@ -12,13 +12,13 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from reidassoc.entrypoints import installed
-from reidassoc.errors import PluginError, nearest_name
+from reidassoc.errors import PluginError, SpecError, nearest_name
 from reidassoc.interfaces import KINDS
 from reidassoc.options import construct
 from reidassoc.spec import Spec
@@ -35,6 +35,7 @@ class Entry:
     origin: str
     cls: type | None
     problem: str = ""
+    package_licence: str = ""
 
     @property
     def claim(self) -> str:
@@ -44,6 +45,11 @@ class Entry:
     @property
     def paper(self) -> str:
         return str(getattr(self.cls, "paper", "")) if self.cls else ""
+
+    @property
+    def licence(self) -> str:
+        """The class's own ``licence``, else that of the package that it came with; empty where neither says."""
+        return str(getattr(self.cls, "licence", self.package_licence))
 
 
 _added: dict[tuple[str, str], Entry] = {}
@@ -84,20 +90,61 @@ def load_file(text: str) -> list[Entry]:
     sys.modules[module_name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{path} could not be loaded: {type(error).__name__}: {error}") from error
     found = []
     for cls in vars(module).values():
         if inspect.isclass(cls) and cls.__module__ == module_name and getattr(cls, "kind", None) in KINDS:
             if wanted and cls.__name__ != wanted:
                 continue
-            name = getattr(cls, "name", None) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-            found.append(Entry(str(cls.kind), str(name), str(path), cls))  # type: ignore[attr-defined]
+            found.append(Entry(str(cls.kind), name_of(cls), str(path), cls))  # type: ignore[attr-defined]
     if not found:
         what = f"no plug-in class {wanted}" if wanted else "no plug-in class"
         raise PluginError(f"{path} holds {what}; a plug-in subclasses Clusterer, Associator, Refiner, …")
     _added.update({(entry.kind, entry.name): entry for entry in found})
     return found
+
+
+def name_of(cls: type) -> str:
+    """The ``name`` attribute of a plug-in class, or its own name in snake_case."""
+    return str(getattr(cls, "name", None) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower())
+
+
+def spec_of(plugin: object) -> Spec:
+    """The text form of a plug-in object; a class of your own is registered by it, under its name in snake_case.
+
+    >>> from reidassoc_plugins.associators.mult import Mult
+    >>> str(spec_of(Mult(alpha=0.3)))
+    'mult(alpha=0.3)'
+
+    Raises:
+        PluginError: it is no plug-in, its name is another one's, or an option can't be written as text.
+    """
+    cls = type(plugin)
+    kind = getattr(cls, "kind", None)
+    if kind not in KINDS or not is_dataclass(plugin):
+        raise PluginError(
+            f"{cls.__name__} is no plug-in: expected a dataclass that subclasses Clusterer, Associator, …"
+        )
+    known = next((entry.name for entry in entries(kind) if entry.cls is cls), None)
+    name = known or name_of(cls)
+    if known is None:
+        if name in names(kind) and (kind, name) not in _added:
+            raise PluginError(
+                f"{find(kind, name).origin} has {kind.removesuffix('s')} '{name}' already; rename {cls.__name__}"
+            )
+        add(name, cls)
+    values = {f.name: getattr(plugin, f.name) for f in fields(plugin) if f.init}
+    spec = Spec(name, {f.name: values[f.name] for f in fields(plugin) if f.init and values[f.name] != f.default})
+    try:
+        same = Spec.parse(str(spec)).options == spec.options
+    except SpecError:
+        same = False
+    if not same:
+        raise PluginError(
+            f"{name}: its options can't be written as text: {spec}; use numbers, words, true, false and tuples"
+        )
+    return spec
 
 
 def names(kind: str) -> list[str]:
@@ -127,15 +174,38 @@ def find(kind: str, name: str) -> Entry:
     return load_point(kind, points[0])
 
 
+def named(target: str) -> list[tuple[Entry, Spec]]:
+    """What a person means by ``my_idea.py`` (all of a file's plug-ins), ``mult(alpha=0.3)`` or ``associator:mult``.
+
+    Raises:
+        PluginError: there is none, or it can't be loaded.
+    """
+    if re.search(r"\.py(:\w+)?$", target):
+        return [(entry, Spec(entry.name)) for entry in load_file(target)]
+    before, colon, after = target.partition(":")
+    spec = Spec.parse(after if colon and "(" not in before else target)
+    wanted = [kind_of(before)] if colon and "(" not in before else [kind for kind in KINDS if spec.name in names(kind)]
+    if not wanted:
+        known = sorted({name for kind in KINDS for name in names(kind)})
+        raise PluginError(f"no plug-in '{spec.name}'{nearest_name(spec.name, known)}; see reidassoc list")
+    for kind in wanted:
+        get(kind, spec.name)
+    return [(find(kind, spec.name), spec) for kind in wanted]
+
+
 def load_point(kind: str, point: EntryPoint) -> Entry:
-    origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+    origin, licence = point.value, ""
+    if point.dist:
+        facts = point.dist.metadata.json
+        origin = f"{point.dist.name} {point.dist.version}"
+        licence = str(facts.get("license_expression") or facts.get("license") or "")
     try:
         cls = point.load()
-    except Exception as error:  # a stranger's package may fail in any way; it breaks only itself
-        return Entry(kind, point.name, origin, None, f"{type(error).__name__}: {error}")
+    except (Exception, SystemExit) as error:  # a stranger's package may fail in any way; it breaks only itself
+        return Entry(kind, point.name, origin, None, f"{type(error).__name__}: {error}", licence)
     if not inspect.isclass(cls) or getattr(cls, "kind", None) != kind:
-        return Entry(kind, point.name, origin, None, f"{point.value} is no {kind.removesuffix('s')}")
-    return Entry(kind, point.name, origin, cls)
+        return Entry(kind, point.name, origin, None, f"{point.value} is no {kind.removesuffix('s')}", licence)
+    return Entry(kind, point.name, origin, cls, package_licence=licence)
 
 
 def get(kind: str, name: str) -> type:

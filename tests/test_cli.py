@@ -107,6 +107,9 @@ BAD = {
         "--resume goes on with the folder's own recipe; leave out: seed",
     ),
     "resume nothing": (["run", "--resume", "empty"], "empty is no run folder"),
+    "new name taken": (["new", "associator", "mult"], "has associator 'mult' already"),
+    "new without a name": (["new", "associator", "My-Idea"], "no name for a plug-in: 'My-Idea'"),
+    "check nothing": (["check", "none.py"], "no plug-in file none.py"),
     "no such option": (["run", "--asociator", "mult"], "No such option"),
     "no such command": (["rum"], "No such command 'rum'"),
     "unknown step": (
@@ -230,6 +233,8 @@ COMMANDS = (
     "data",
     "data synth",
     "data check",
+    "new",
+    "check",
 )
 
 

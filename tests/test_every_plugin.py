@@ -14,12 +14,27 @@ from reidassoc import Features, Pair, registry
 from reidassoc.errors import DataError
 from reidassoc.interfaces import KINDS
 from reidassoc.pipeline import associate, cluster
-from reidassoc.testing import check_associator, check_clusterer, check_refiner, toy_identity, toy_scene
+from reidassoc.testing import (
+    check_associator,
+    check_clusterer,
+    check_network,
+    check_objective,
+    check_refiner,
+    toy_identity,
+    toy_scene,
+)
 
 TESTS = Path(__file__).parent
-CONTRACTS = {"clusterers": check_clusterer, "associators": check_associator, "refiners": check_refiner}
+CONTRACTS = {
+    "clusterers": check_clusterer,
+    "associators": check_associator,
+    "refiners": check_refiner,
+    "objectives": check_objective,
+    "networks": check_network,
+}
 NEEDS_A_FILE = {("associators", "from_file")}  # its labels fit one scene: its own test calls the contract check
-REQUIRED = {  # options without a default, as the contract check sets them
+REQUIRED = {  # options without a default, or too large a one, as the contract check sets them
+    ("networks", "two_stream"): "two_stream(depth=18, weights='none')",
     ("clusterers", "kmeans"): "kmeans(clusters=5)",
     ("clusterers", "sklearn"): "sklearn(estimator='AgglomerativeClustering(n_clusters=5)')",
 }

@@ -17,7 +17,7 @@ LAYERS = (  # each may import itself and what stands before it
     ("scene", "banks", "batch", "interfaces"),
     ("entrypoints", "spec", "options", "registry"),
     ("inheritance", "recipe", "overrides", "fitting", "pipeline", "matrix", "weights"),
-    ("data", "evaluation", "testing"),
+    ("data", "evaluation", "testing", "scaffold"),
     ("engine",),
     ("bench", "report"),
     ("cli",),

@@ -10,6 +10,7 @@ import click
 
 from reidassoc import __version__
 from reidassoc.cli.associate import associate
+from reidassoc.cli.author import check, new
 from reidassoc.cli.bench import bench
 from reidassoc.cli.data import data
 from reidassoc.cli.evaluate import evaluate
@@ -38,7 +39,8 @@ def cli() -> None:
 
 
 for command in (
-    run, evaluate, list_plugins, show, associate, features, lab, advise, data, bench, table, reproduce, import_checkpoint,
+    run, evaluate, list_plugins, show, associate, features, lab, advise, data, bench, table, reproduce, import_checkpoint, new,
+    check,
 ):  # fmt: skip
     cli.add_command(command)
 

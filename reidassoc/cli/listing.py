@@ -12,7 +12,7 @@ import click
     "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
 )
 def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> None:
-    """List plug-ins: name, claim, origin, paper. One that fails to load is shown with its reason.
+    """List plug-ins: name, claim, paper, origin, licence. One that fails to load is shown with its reason.
 
     With --matrix, pairs of plug-ins: those of KIND, or all, against clusterers, objectives, refiners and networks.
 
@@ -43,10 +43,11 @@ def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> No
         table.add_column("name", no_wrap=True)
         table.add_column("what it does")
         table.add_column("paper")
-        table.add_column("origin")
+        table.add_column("origin", no_wrap=True)
+        table.add_column("licence", no_wrap=True)
         for entry in registry.entries(each):
             claim = f"[red]can't be loaded:[/] {_plain(entry.problem)}" if entry.problem else _plain(entry.claim)
-            table.add_row(entry.name, claim, _plain(entry.paper), _plain(entry.origin))
+            table.add_row(entry.name, claim, _plain(entry.paper), _plain(entry.origin), _plain(entry.licence))
         console.print(table)
     if kind is None:
         console.print("recipes: " + ", ".join(shipped_recipes()), markup=False)

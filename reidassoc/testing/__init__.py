@@ -8,6 +8,7 @@
 from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer, check_refiner
 from reidassoc.testing.properties import check_permutation, check_swap
 from reidassoc.testing.scenes import CASES, Toy, permuted, swapped, toy_features, toy_identity, toy_scene
+from reidassoc.testing.training import check_dataset, check_network, check_objective, toy_step
 
 __all__ = [
     "CASES",
@@ -15,6 +16,9 @@ __all__ = [
     "Toy",
     "check_associator",
     "check_clusterer",
+    "check_dataset",
+    "check_network",
+    "check_objective",
     "check_permutation",
     "check_refiner",
     "check_swap",
@@ -23,4 +27,5 @@ __all__ = [
     "toy_features",
     "toy_identity",
     "toy_scene",
+    "toy_step",
 ]

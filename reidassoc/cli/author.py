@@ -1,0 +1,67 @@
+"""``reidassoc new`` and ``reidassoc check``: for authors of plug-ins."""
+
+from __future__ import annotations
+
+import click
+
+KINDS = ("associator", "clusterer", "refiner", "objective", "network", "dataset")
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("name")
+@click.option("--file", "as_file", is_flag=True, help="Write one file, for --plugin, in the place of a package.")
+@click.option("--out", default=".", metavar="DIR", type=click.Path(), help="Where it goes.  [default: here]")
+def new(kind: str, name: str, as_file: bool, out: str) -> None:
+    """Write a working plug-in of a KIND, to start from: a package with tests that pip installs, or one file.
+
+    \b
+    Examples:
+      reidassoc new associator my_idea --file
+      reidassoc new clusterer my_clusters
+    """
+    # Imported late, here and below: help must not import torch.
+    from reidassoc.scaffold import new as write
+
+    written = write(kind, name, out=out, package=not as_file)
+    for path in written:
+        click.echo(path)
+    if as_file:
+        click.echo(f"\nnext: reidassoc check {written[0]}")
+        click.echo(f"      reidassoc run --plugin {written[0]} --{kind} {name}")
+    else:
+        click.echo(f"\nnext: pip install -e '{written[0].parent}[test]'")
+        click.echo(f"      reidassoc check {name}")
+        click.echo(f"      reidassoc run --{kind} {name}")
+
+
+@click.command()
+@click.argument("target", metavar="FILE|[KIND:]SPEC")
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
+)
+def check(target: str, plugins: tuple[str, ...]) -> None:
+    """Check that the plug-ins of a file, or one that is installed, keep their contract; explain what does not.
+
+    Ends with exit code 2 if one doesn't.
+
+    \b
+    Examples:
+      reidassoc check my_idea.py
+      reidassoc check --plugin my_idea.py 'my_idea(power=3.0)'
+      reidassoc check associator:mult
+    """
+    from reidassoc import registry
+    from reidassoc.errors import PluginError
+    from reidassoc.testing.diagnosis import diagnose
+
+    for file in plugins:
+        registry.load_file(file)
+    broken = []
+    for entry, spec in registry.named(target):
+        found = diagnose(entry, registry.build(entry.kind, spec))
+        broken += [entry.name] if found.failures else []
+        for line in found.lines():
+            click.echo(line)
+    if broken:
+        raise PluginError(f"{', '.join(broken)} broke the contract: mend what fails above, and check again")

@@ -1,0 +1,118 @@
+"""What a broken contract means, in plain words: why it matters, and what to write instead."""
+
+from __future__ import annotations
+
+import re
+
+from reidassoc.testing.contracts import ContractError
+from reidassoc.testing.scenes import Toy
+
+ADVICE: tuple[tuple[str, str], ...] = (
+    (
+        r"wrote into its input",
+        "It changed a tensor that it was given, which every other part of the run reads too. Make a new tensor: x * 2 or "
+        "x.clone() in the place of x *= 2, x.add_(…) or x[…] = ….",
+    ),
+    (
+        r"same seed",
+        "Asked twice, it answered differently, so no run could be repeated. Draw random numbers from a generator of your own, "
+        "reidassoc.ops.seeds.generator_for(scene.seed, scene.epoch, 'my purpose'); never depend on the order of a set.",
+    ),
+    (
+        r"cross.*prob must be",
+        "cross.visible labels every visible sample among the infrared clusters, (N_v, K_r), and cross.infrared every infrared "
+        "one among the visible clusters, (N_r, K_v). There is a row for each sample, outliers included; the number of columns "
+        "is scene.clustering.own[modality.other].count.",
+    ),
+    (
+        r"prob must be",
+        "There is a row for each sample, outliers included, and a column for each cluster of the space: "
+        "scene.clustering.own[modality].count.",
+    ),
+    (
+        r"must sum to 1",
+        "A row is a distribution over clusters. Divide it by its sum, or leave it all 0, which says: no opinion. "
+        "SoftLabels.one_hot(labels, count) makes certain labels, −1 = no opinion.",
+    ),
+    (
+        r"NaN|infinite|no finite number",
+        "Something was divided by 0 or overflowed: often a row that sums to 0, a cluster without members, or the mean over "
+        "no rows. Clamp the divisor, as in x / total.clamp_min(1e-12).",
+    ),
+    (r"prob is on", "Make new tensors on the device of what you were given: torch.zeros(n, device=x.device)."),
+    (
+        r"centroids are not",
+        "A centroid is the plain mean of the members' features, not normalised again: "
+        "reidassoc.ops.prototypes.centroids(features.x, labels, count).",
+    ),
+    (
+        r"have members|labels must lie in",
+        "K clusters are numbered 0 to K − 1 without a gap, −1 is an outlier, and there is one centroid per cluster.",
+    ),
+    (
+        r"lost the labels",
+        "A refiner gives back every entry that it was given: targets.replaced({…}) keeps those that you don't change.",
+    ),
+    (
+        r"no gradient",
+        "The answer doesn't depend on what should learn: a detach(), an argmax, or torch.no_grad() lies between.",
+    ),
+    (
+        r"needs an attribute width",
+        "Set self.width = D in the module's __init__: the engine reads it.",
+    ),
+    (
+        r"depend on which other streams",
+        "In evaluation an image's features must be its own. Normalise with running statistics (nn.BatchNorm does in eval()), "
+        "not with those of the batch.",
+    ),
+    (
+        r"no row has a label",
+        "A batch may hold outliers only. reidassoc.ops.losses averages over the rows that have an opinion, and is 0 without.",
+    ),
+    (r"must return|must be a NetworkOutput|must be Records", "See the method's signature in reidassoc.interfaces."),
+)
+
+
+def advice_for(error: ContractError, toy: Toy | None = None) -> str:
+    """What to do about a failure of the contract; an empty string where its message says it all."""
+    message = str(error).split(": ", 1)[-1]
+    for pattern, text in ADVICE:
+        if re.search(pattern, str(error)) and (error.__cause__ is None or pattern == "no row has a label"):
+            return text
+    if error.__cause__ is None:
+        return ""
+    if "unexpected keyword" in message or "positional argument" in message:
+        return "It is called with other arguments than it takes: see the method's signature in reidassoc.interfaces."
+    if toy is not None and min(toy.clusters) == 0:
+        return (
+            "A modality without any cluster is common in the first epochs, and in small data. Its centroids are an empty "
+            "(0, D) tensor, on which argmax, max and softmax fail or mean nothing; answer with SoftLabels without an "
+            "opinion, as in SoftLabels.one_hot(torch.full((n,), OUTLIER), count)."
+        )
+    if toy is not None and toy.samples * max(toy.clusters) + toy.outliers <= 2:
+        return "With so few samples, k nearest neighbours are fewer than k: take min(k, n)."
+    return "Your code raised this error itself; the line is named above."
+
+
+def in_words(toy: Toy) -> str:
+    """A scene as a sentence."""
+    clusters = (
+        f"{count(toy.clusters.visible, 'visible cluster')} and {count(toy.clusters.infrared, 'infrared cluster')}"
+    )
+    outliers = "no outliers" if toy.outliers == 0 else count(toy.outliers, "outlier") + " per modality"
+    copies = "" if toy.copies == 1 else f", every image {toy.copies} times"
+    return f"{clusters}, {count(toy.samples, 'image')} per cluster, {outliers}{copies}"
+
+
+def count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def as_code(toy: Toy) -> str:
+    """The call that makes a scene, without what is the default."""
+    plain, parts = Toy(), [f"clusters=Pair{tuple(toy.clusters)}"]
+    for name in ("samples", "outliers", "copies", "noise", "gap", "width", "seed"):
+        if getattr(toy, name) != getattr(plain, name):
+            parts.append(f"{name}={getattr(toy, name)}")
+    return f"Toy({', '.join(parts)})"

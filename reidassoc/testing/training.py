@@ -1,0 +1,225 @@
+"""Contract checks of what trains and of what is trained on: objectives, networks, datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reidassoc.banks import Banks
+from reidassoc.batch import STREAMS, Batch, View
+from reidassoc.interfaces import Dataset, Network, NetworkOutput, Objective
+from reidassoc.scene import Scene
+from reidassoc.testing.contracts import guard, require, same, toy_targets, unchanged
+from reidassoc.testing.scenes import CASES, Toy
+from reidassoc.types import SHARED, Clustering, Features, Modality, Pair, Records, SoftLabels, Targets
+
+SAMPLINGS = ("own", "paired", "shared")
+TRAINABLE = {name: toy for name, toy in CASES.items() if min(toy.clusters) > 0}
+"""The scenes on which an epoch trains: both modalities have a cluster."""
+ROWS, PARTS, SIZE = 6, 3, (48, 24)
+
+
+def toy_step(objective: Objective, toy: Toy | None = None, *, silent: bool = False) -> tuple[Batch, Banks]:
+    """A batch of random features of every stream, with gradient, and the banks that an objective declares.
+
+    Args:
+        objective: whose banks, and whose ``needs`` (parts, shared labels) are served.
+        toy: the scene; the ordinary case if not given. Both modalities need a cluster.
+        silent: whether no row of the batch has a label.
+    """
+    toy = toy or CASES["ordinary"]
+    scene = toy.scene()
+    generator = torch.Generator().manual_seed(toy.seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).requires_grad_()
+
+    if "parts" in objective.needs:
+        scene = replace(scene, features=scene.features.map(lambda f: with_parts(f, draw(len(f), PARTS, toy.width))))
+    targets = toy_targets(scene, soft=True)
+    if "shared" in objective.needs:
+        scene, targets = with_shared(scene, targets)
+    if silent:
+        targets = targets.map(lambda labels: SoftLabels(torch.zeros_like(labels.prob)))
+    views = {}
+    rows = Pair.build(lambda m: torch.randint(len(scene.features[m]), (ROWS,), generator=generator))
+    for stream, modality in STREAMS.items():
+        parts = (
+            {(stream, other): draw(ROWS, PARTS, toy.width) for other in STREAMS} if "parts" in objective.needs else {}
+        )
+        views[stream] = View(stream, rows[modality], draw(ROWS, toy.width), draw(ROWS, toy.width, 4, 2), parts)
+    return Batch(views, scene.epoch, scene, targets), Banks.rebuild(objective.banks(scene, targets))
+
+
+def with_parts(features: Features, parts: Tensor) -> Features:
+    return replace(features, extra={**features.extra, "parts": parts.detach()})
+
+
+def with_shared(scene: Scene, targets: Targets) -> tuple[Scene, Targets]:
+    """The scene with clusters that both modalities share: cluster i of either is cluster i."""
+    own = scene.clustering.own
+    count = max(clusters.count for clusters in own)
+    wide = own.map(
+        lambda c: replace(
+            c, centroids=torch.cat([c.centroids, c.centroids.new_zeros(count - c.count, c.centroids.shape[1])])
+        )
+    )
+    labels = own.map(lambda clusters: SoftLabels.one_hot(clusters.labels, count))
+    clustering = Clustering(own=own, shared=wide)
+    table = {(modality, SHARED): labels[modality] for modality in Modality}
+    return replace(scene, clustering=clustering), targets.replaced(table)
+
+
+def check_objective(objective: Objective, cases: Mapping[str, Toy] = TRAINABLE) -> None:
+    """Declare banks and call the objective on a batch of every case.
+
+    Raises:
+        ContractError: a bank doesn't fit its space, a term is no finite number, nothing learns, inputs change, a batch
+            without any label is not survived, or answers differ.
+    """
+    drawn = getattr(objective, "sampling", None)
+    require(drawn in SAMPLINGS, "sampling", f"must be one of {', '.join(SAMPLINGS)}, got {drawn!r}")
+    for case, toy in cases.items():
+        batch, banks = guard(case, partial(toy_step, objective, toy))
+        for live in banks:
+            check_bank(live.bank.space, live.vectors, live.bank.fed_by, batch, f"{case}, bank '{live.bank.name}'")
+        call = with_module(objective, batch)
+        terms = unchanged(case, (batch, {live.bank.name: live.vectors for live in banks}), partial(call, batch, banks))
+        require(isinstance(terms, Mapping), case, f"must return a mapping of loss terms, got {type(terms).__name__}")
+        check_terms(terms, case)
+        guard(case, torch.stack(list(terms.values())).sum().backward)
+        given = [view.z for view in batch] + [part for view in batch for part in view.parts.values()]
+        slopes = [x.grad for x in given if x.grad is not None]
+        require(bool(slopes), case, "no gradient reaches the features: nothing is learnt")
+        require(all(bool(torch.isfinite(g).all()) for g in slopes), case, "the gradient holds NaN or infinite values")
+        again, fresh = toy_step(objective, toy)
+        same(case, dict(terms), dict(call(again, fresh)))
+        nobody, nothing = toy_step(objective, toy, silent=True)
+        where = f"{case}, no row has a label"
+        check_terms(guard(where, partial(call, nobody, nothing)), where)
+
+
+def with_module(objective: Objective, batch: Batch) -> Callable[[Batch, Banks], Any]:
+    """The objective with the module that it trains beside the network, if it has one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = guard("modules", partial(objective.modules, batch.scene, batch.targets))
+    call: Callable[..., Any] = objective
+    return call if module is None else partial(call, module=module)
+
+
+def check_bank(space: str, vectors: Tensor, fed_by: tuple[str, ...], batch: Batch, where: str) -> None:
+    known = {str(space): labels.count for (_, space), labels in batch.targets.table.items()}
+    require(
+        str(space) in known, where, f"has the space '{space}', of which there are no labels; there are {sorted(known)}"
+    )
+    count = known[str(space)]
+    require(len(vectors) == count, where, f"starts from {len(vectors)} rows, but its space has {count} clusters")
+    strange = set(fed_by) - set(STREAMS)
+    require(not strange, where, f"is fed by {sorted(strange)}; streams are {', '.join(STREAMS)}")
+
+
+def check_terms(terms: Mapping[str, Tensor], where: str) -> None:
+    for name, term in terms.items():
+        require(isinstance(term, Tensor) and term.ndim == 0, where, f"loss '{name}' must be a tensor of no dimension")
+        require(bool(torch.isfinite(term)), where, f"loss '{name}' is {term.item()}, no finite number")
+
+
+def check_network(network: Network, *, size: tuple[int, int] = SIZE) -> None:
+    """Build a network and show it images: all streams together, each by itself, one image.
+
+    Raises:
+        ContractError: width or shapes are wrong, values are not finite, the other streams change the answer in evaluation,
+            or no gradient reaches the weights.
+    """
+    module = guard("build", partial(network.build, size=size))
+    require(isinstance(module, nn.Module), "build", f"must return a torch.nn.Module, got {type(module).__name__}")
+    width: Any = getattr(module, "width", None)
+    require(
+        isinstance(width, int), "build", f"the module needs an attribute width, the D of its features; got {width!r}"
+    )
+    generator = torch.Generator().manual_seed(0)
+    images = {stream: torch.rand(2, 3, *size, generator=generator) for stream in STREAMS}
+    found = seen(module.train(), images, width, "training")
+    guard("training", torch.stack([output.z.square().sum() for output in found.values()]).sum().backward)
+    learnt = [p for p in module.parameters() if p.grad is not None and bool((p.grad != 0).any())]
+    require(bool(learnt), "training", "no gradient reaches the weights: nothing is learnt")
+    module.eval()
+    with torch.no_grad():
+        together = seen(module, images, width, "evaluation")
+        for stream, x in images.items():
+            alone = seen(module, {stream: x}, width, f"evaluation, {stream} images alone")[stream].z
+            close = torch.allclose(alone, together[stream].z, rtol=1e-3, atol=1e-4)
+            require(close, "evaluation", f"features of {stream} images depend on which other streams are there")
+        seen(module, {"infrared": images["infrared"][:1]}, width, "evaluation, one image")
+
+
+def seen(module: nn.Module, images: Mapping[str, Tensor], width: int, where: str) -> Mapping[str, NetworkOutput]:
+    """What a module says of some streams, checked."""
+    found: Mapping[str, NetworkOutput] = unchanged(where, dict(images), partial(module, images))
+    require(isinstance(found, Mapping), where, f"must return a mapping by stream, got {type(found).__name__}")
+    require(set(found) == set(images), where, f"was shown {sorted(images)}, answers for {sorted(found)}")
+    for stream, output in found.items():
+        require(
+            isinstance(output, NetworkOutput), where, f"'{stream}' must be a NetworkOutput, got {type(output).__name__}"
+        )
+        for name, x in {"z": output.z, "pooled": output.pooled}.items():
+            shape = (len(images[stream]), width)
+            require(tuple(x.shape) == shape, where, f"{name} of '{stream}' must be {shape}, got {tuple(x.shape)}")
+            require(bool(torch.isfinite(x).all()), where, f"{name} of '{stream}' holds NaN or infinite values")
+    return found
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """List a dataset's images and trials, and load the first image of each list.
+
+    Raises:
+        ContractError: a list is empty, names repeat, identities or trials don't fit, people are in both splits, or the
+            fingerprint changes.
+    """
+    train, test = guard("train", dataset.train), guard("test", dataset.test)
+    people: dict[str, set[int]] = {"train": set(), "test": set()}
+    for split, records in (("train", train), ("test", test)):
+        for modality in Modality:
+            known = check_records(dataset, records[modality], modality, f"{split}, {modality}")
+            people[split] |= set() if known is None else set(known.tolist())
+    both = sorted((people["train"] & people["test"]) - {-1})
+    require(not both, "test", f"{len(both)} people are in training too, such as {both[:3]}: they must be others")
+    trials = guard("trials", dataset.trials)
+    require(bool(trials), "trials", "there are none: retrieval can't be judged")
+    for trial in trials:
+        where = f"trial {trial.number} of '{trial.protocol}'"
+        for name, rows, modality in (
+            ("query", trial.query, trial.query_modality),
+            ("gallery", trial.gallery, trial.query_modality.other),
+        ):
+            require(len(rows) > 0, where, f"its {name} is empty")
+            inside = int(rows.min()) >= 0 and int(rows.max()) < len(test[modality])
+            require(
+                inside, where, f"its {name} has rows outside test().{modality}, which has {len(test[modality])} images"
+            )
+    mark = dataset.fingerprint()
+    require(
+        isinstance(mark, str) and mark == dataset.fingerprint(), "fingerprint", "must be a text, the same every time"
+    )
+
+
+def check_records(dataset: Dataset, records: Records, modality: Modality, where: str) -> Tensor | None:
+    require(isinstance(records, Records), where, f"must be Records, got {type(records).__name__}")
+    require(records.modality is modality, where, f"says that it is {records.modality}")
+    require(len(records) > 0, where, "holds no image")
+    require(len(set(records.names)) == len(records), where, "two images have the same name")
+    pixels = guard(where, partial(records.source.load, 0))
+    shape: tuple[int, ...] = getattr(pixels, "shape", ())
+    good = len(shape) == 3 and shape[2] == 3 and str(pixels.dtype) == "uint8"
+    require(good, where, f"an image must be (H, W, 3) uint8, got {shape}")
+    known: Tensor | None = guard(where, partial(dataset.identity, records))
+    if known is not None:
+        right = known.dtype == torch.int64 and tuple(known.shape) == (len(records),)
+        require(right, where, f"identities must be ({len(records)},) int64, got {tuple(known.shape)} {known.dtype}")
+    return known

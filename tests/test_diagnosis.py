@@ -1,0 +1,253 @@
+"""`reidassoc check` says in plain words what is wrong with a plug-in, and shows the smallest scene where it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from reidassoc import (
+    Association,
+    Associator,
+    Bank,
+    Banks,
+    Batch,
+    Modality,
+    NetworkOutput,
+    Pair,
+    Scene,
+    SoftLabels,
+    registry,
+)
+from reidassoc.errors import PluginError
+from reidassoc.interfaces import Dataset, Network, Objective, Sampling
+from reidassoc.registry import Entry
+from reidassoc.testing import ContractError, Toy, check_associator, check_dataset, check_network, check_objective
+from reidassoc.testing.diagnosis import diagnose, smallest
+from reidassoc_plugins.datasets.synthetic import Synthetic
+from reidassoc_plugins.networks.tiny import Tiny
+from reidassoc_plugins.objectives.amirl import Amirl
+
+
+@dataclass(frozen=True, kw_only=True)
+class Careless(Associator):
+    """Nearest centroid without a thought for empty modalities."""
+
+    def __call__(self, scene: Scene) -> Association:
+        own = scene.clustering.own
+
+        def cross(modality: Modality) -> SoftLabels:
+            similarity = scene.features[modality].x @ own[modality.other].centroids.T
+            return SoftLabels.one_hot(similarity.argmax(1), own[modality.other].count)
+
+        return Association(cross=Pair.build(cross))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picky(Associator):
+    """Fails where three visible clusters meet two infrared ones."""
+
+    def __call__(self, scene: Scene) -> Association:
+        own = scene.clustering.own
+        if own.visible.count >= 3 and own.infrared.count >= 2:
+            raise RuntimeError("too many")
+        return Association()
+
+
+def look(cls: type, plugin: Any = None) -> dict[str, list[tuple[str, ...]]]:
+    """Details of the findings by verdict."""
+    name = cls.__name__.lower()
+    found = diagnose(Entry(cls.kind, name, "here", cls), plugin or cls())  # type: ignore[attr-defined]
+    by: dict[str, list[tuple[str, ...]]] = {}
+    for finding in found.findings:
+        by.setdefault(finding.verdict, []).append((finding.text, *finding.details))
+    return by
+
+
+def test_a_failure_is_explained_with_the_smallest_scene() -> None:
+    ((text, scene, happened, means, again),) = look(Careless)["fails"]
+    assert text.startswith("breaks its contract on 3 of 11 scenes: no_visible")
+    assert "0 visible clusters and 0 infrared clusters, 1 image per cluster, 1 outlier per modality" in scene
+    assert "argmax()" in happened
+    assert f"test_diagnosis.py, line {Careless.__call__.__code__.co_firstlineno + 5}" in happened
+    assert "without any cluster is common" in means
+    with pytest.raises(ContractError, match="argmax"):  # what it prints to see it again does show it
+        check_associator(Careless(), {"smallest": eval(again.partition("'smallest': ")[2].removesuffix("})"))})
+
+
+def test_a_scene_shrinks_to_where_it_still_fails() -> None:
+    toy = smallest(check_associator, Picky(), Toy(clusters=Pair(11, 9), copies=2))
+    assert toy == Toy(clusters=Pair(3, 2), samples=1, outliers=0)
+
+
+def test_a_healthy_plugin_is_told_so_and_its_symmetries_are_only_noted() -> None:
+    assert set(look(registry.get("associators", "nearest"))) == {"ok"}
+    notes = look(registry.get("associators", "random"))["note"]
+    assert any("which modality is which matters" in note[0] for note in notes)
+
+
+def test_options_must_be_a_frozen_dataclass_s() -> None:
+    @dataclass
+    class Loose(Associator):
+        """Says nothing"""
+
+        floor: float = 0.0
+
+        def __call__(self, scene: Scene) -> Association:
+            return Association()
+
+    found = look(Loose)
+    assert found["fails"][0][0] == "it is no frozen, keyword-only dataclass"
+    assert any("docstring should begin" in note[0] for note in found["note"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoilt(Objective):
+    """AMIRL, and then something wrong."""
+
+    wrong: str
+    sampling: ClassVar[Sampling] = "paired"
+    needs: ClassVar[frozenset[str]] = frozenset({"cross"})
+
+    def banks(self, scene: Scene, targets: Any) -> Sequence[Bank]:
+        banks = Amirl().banks(scene, targets)
+        if self.wrong == "bank":
+            return [replace(banks[0], start=banks[0].start[:-1]), *banks[1:]]
+        return [replace(banks[0], fed_by=("thermal",)), *banks[1:]] if self.wrong == "fed" else banks
+
+    def __call__(self, batch: Batch, banks: Banks) -> Mapping[str, Tensor]:
+        terms = dict(Amirl()(batch, banks))
+        if self.wrong == "mean":
+            rows = batch.labels(batch["visible"], "visible").opinion
+            terms["mean"] = batch["visible"].z[rows].sum(1).mean()
+        if self.wrong == "detached":
+            terms = {name: term.detach().requires_grad_() for name, term in terms.items()}
+        if self.wrong == "update":
+            next(iter(banks)).vectors.mul_(0.9)
+        if self.wrong == "rows":
+            terms["rows"] = batch["visible"].z.sum(1)
+        return terms
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ("bank", "bank 'amirl.specific.visible': starts from 7 rows, but its space has 8 clusters"),
+        ("fed", "is fed by .*thermal"),
+        ("mean", "no row has a label: loss 'mean' is nan"),
+        ("detached", "no gradient reaches the features"),
+        ("update", "wrote into its input"),
+        ("rows", "must be a tensor of no dimension"),
+    ],
+)
+def test_a_broken_objective_is_named(wrong: str, complaint: str) -> None:
+    check_objective(Amirl())
+    with pytest.raises(ContractError, match=complaint):
+        check_objective(Spoilt(wrong=wrong), {"ordinary": Toy()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bent(Network):
+    """Tiny, and then something wrong."""
+
+    wrong: str
+
+    def build(self, *, size: tuple[int, int]) -> torch.nn.Module:
+        module = Tiny(width=16, channels=4).build(size=size)
+        forward = module.forward
+
+        def bent(images: Mapping[str, Tensor]) -> Any:
+            out = forward(images)
+            if self.wrong == "narrow":
+                return {s: NetworkOutput(o.z[:, :-1], o.pooled) for s, o in out.items()}
+            if self.wrong == "joined":
+                total = sum(float(o.z.detach().abs().sum()) for o in out.values())
+                return {s: NetworkOutput(o.z * total, o.pooled) for s, o in out.items()}
+            if self.wrong == "frozen":
+                return {s: NetworkOutput(o.z.detach().requires_grad_(), o.pooled) for s, o in out.items()}
+            return {"visible": out["infrared"]} if "infrared" in out else out
+
+        if self.wrong == "width":
+            del module.width
+        module.forward = bent  # type: ignore[method-assign]
+        return module
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ("width", "needs an attribute width"),
+        ("narrow", "z of 'visible' must be"),
+        ("joined", "depend on which other streams"),
+        ("frozen", "no gradient reaches the weights"),
+        ("streams", "answers for"),
+    ],
+)
+def test_a_broken_network_is_named(wrong: str, complaint: str) -> None:
+    with pytest.raises(ContractError, match=complaint):
+        check_network(Bent(wrong=wrong))
+
+
+def test_a_broken_dataset_is_named() -> None:
+    good = Synthetic(size="tiny")
+    check_dataset(good)
+    train, trials = good.train(), good.trials()
+
+    def broken(**methods: Any) -> Dataset:
+        return type("Broken", (Synthetic,), {name: lambda self, *a, v=value: v for name, value in methods.items()})(
+            size="tiny"
+        )
+
+    for methods, complaint in (
+        ({"test": train}, "people are in training too"),
+        ({"trials": []}, "retrieval can't be judged"),
+        ({"trials": [replace(trials[0], query=torch.tensor([10**6]))]}, "its query has rows outside"),
+        ({"train": train.swapped}, "says that it is infrared"),
+        ({"identity": torch.zeros(3)}, "identities must be"),
+    ):
+        with pytest.raises(ContractError, match=complaint):
+            check_dataset(broken(**methods))
+
+
+def test_a_target_is_a_file_a_spec_or_a_kind_and_a_spec(tmp_path: Path) -> None:
+    ((entry, spec),) = registry.named("mult(alpha=0.3)")
+    assert (entry.kind, str(spec)) == ("associators", "mult(alpha=0.3)")
+    assert registry.named("refiner:mix")[0][0].kind == "refiners"
+    with pytest.raises(PluginError, match="no plug-in 'malt'; did you mean 'mult'"):
+        registry.named("malt")
+    with pytest.raises(PluginError, match="no plug-in file"):
+        registry.named("none.py")
+    (tmp_path / "stops.py").write_text("raise SystemExit('no licence')")
+    with pytest.raises(PluginError, match="could not be loaded: SystemExit: no licence"):
+        registry.named(str(tmp_path / "stops.py"))
+    (tmp_path / "half.py").write_text(
+        "from dataclasses import dataclass\nfrom reidassoc import Associator\n\n"
+        '@dataclass(frozen=True, kw_only=True)\nclass Half(Associator):\n    """No call."""\n'
+    )
+    with pytest.raises(PluginError, match="abstract"):
+        registry.build("associators", registry.named(f"{tmp_path / 'half.py'}:Half")[0][1])
+
+
+def test_the_command_ends_with_two_if_a_contract_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from dataclasses import dataclass\nfrom reidassoc import Associator\n\n"
+        '@dataclass(frozen=True, kw_only=True)\nclass Bad(Associator):\n    """Says nothing."""\n\n'
+        "    def __call__(self, scene):\n        return None\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "reidassoc", "check", "bad.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "must return an Association, got NoneType" in done.stdout
+    assert done.stderr == "Error: bad broke the contract: mend what fails above, and check again\n"
