@@ -13,7 +13,7 @@ from reidassoc.bench.paired import matrix
 from reidassoc.bench.published import Published, content, published
 from reidassoc.bench.results import Outcome, read_run
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.log import Log, Silent
+from reidassoc.engine.log import Observer
 from reidassoc.engine.train import run
 from reidassoc.errors import RecipeError
 from reidassoc.evaluation.statistics import Estimate, estimate, interval
@@ -88,7 +88,7 @@ def reproduce(
     out: str | Path,
     seeds: Sequence[int] = (0,),
     device: str = "auto",
-    log: Callable[[], Log] = Silent,
+    log: Callable[[], Observer] = Observer,
 ) -> Reproduction:
     """Run a recipe once per seed, going on where it was stopped, and judge the result.
 

@@ -17,7 +17,7 @@ from typing import Any
 from reidassoc.bench.plan import Cell, Plan
 from reidassoc.bench.store import Store
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.log import Silent
+from reidassoc.engine.log import Observer
 from reidassoc.engine.prefix import leave_snapshot, snapshot_path, start_from
 from reidassoc.engine.train import run
 from reidassoc.errors import ReidassocError
@@ -29,7 +29,7 @@ Told = Callable[[str, Cell], None]  # "begin", "end"
 
 
 @dataclass
-class SharingLog(Silent):
+class SharingLog(Observer):
     """Leaves a snapshot at the epochs that other cells begin with, and lets go of the claims on them."""
 
     store: Store

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+TRACKERS = ("tensorboard", "wandb", "mlflow")
+
 
 class Interrupted(click.exceptions.Abort):
     """Ctrl-C, with what to do next."""
@@ -39,6 +41,13 @@ class Interrupted(click.exceptions.Abort):
 @click.option("--seed", type=click.IntRange(min=0), help="Everything random follows from it.  [default: 0]")
 @click.option("--on-nan", type=click.Choice(["stop", "skip"]), help="When a loss is not finite.  [default: stop]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--tracker",
+    "trackers",
+    multiple=True,
+    type=click.Choice(TRACKERS),
+    help="Send figures there, too; may be repeated.",
+)
 @click.option("--out", metavar="DIR", type=click.Path(), help="The run folder.  [default: runs/RECIPE-NUMBER]")
 @click.option("--resume", metavar="DIR", type=click.Path(), help="Go on with an interrupted run.")
 def run(
@@ -57,6 +66,7 @@ def run(
     seed: int | None,
     on_nan: str | None,
     device: str,
+    trackers: tuple[str, ...],
     out: str | None,
     resume: str | None,
 ) -> None:
@@ -75,7 +85,8 @@ def run(
     from reidassoc import registry
     from reidassoc.cli.tables import result_table
     from reidassoc.engine.folder import RunFolder
-    from reidassoc.engine.log import Terminal
+    from reidassoc.engine.log import Everyone, Terminal
+    from reidassoc.engine.trackers import tracker
     from reidassoc.engine.train import run as train
     from reidassoc.errors import RecipeError
     from reidassoc.overrides import choose
@@ -95,8 +106,9 @@ def run(
     else:
         what = choose(**chosen, changes=parsed_changes(changes))  # type: ignore[arg-type]
     log = Terminal()
+    everyone = Everyone([log, *map(tracker, trackers)])
     try:
-        result = train(what, out=resume or out, device=device, resume=bool(resume), log=log)
+        result = train(what, out=resume or out, device=device, resume=bool(resume), log=everyone)
     except KeyboardInterrupt:
         log.close()
         if log.folder is None:
@@ -104,7 +116,7 @@ def run(
         message = f"Stopped. The last whole epoch is saved; go on with: reidassoc run --resume {log.folder}"
         raise Interrupted(message) from None
     finally:
-        log.close()
+        everyone.close()
     result_table(result)
 
 

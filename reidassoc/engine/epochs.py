@@ -22,7 +22,7 @@ from reidassoc.engine.evaluate import Evaluation
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.labelling import SKIPPED, Labelled, label
-from reidassoc.engine.log import Log
+from reidassoc.engine.log import Observer
 from reidassoc.engine.losses import sample_losses, wanted
 from reidassoc.engine.optim import build_optimiser, learning_rate, set_learning_rate
 from reidassoc.engine.step import Step
@@ -50,7 +50,7 @@ class Run:
     evaluation: Evaluation | None
     state: checkpoint.State
     counts: Counter[str]
-    log: Log
+    log: Observer
 
     @property
     def recipe(self) -> Recipe:

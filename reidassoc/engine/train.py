@@ -14,7 +14,7 @@ from reidassoc.engine.device import environment, open_device
 from reidassoc.engine.epochs import Run
 from reidassoc.engine.evaluate import prepare_evaluation
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.log import Log, Silent
+from reidassoc.engine.log import Observer
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.result import Result, summarise
 from reidassoc.engine.start import build_network, calibrate, training_images
@@ -30,7 +30,7 @@ def run(
     out: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
-    log: Log | None = None,
+    log: Observer | None = None,
 ) -> Result:
     """Train by a recipe from its first epoch to its last, or go on with a run that was interrupted.
 
@@ -51,7 +51,7 @@ def run(
         >>> import reidassoc as ra
         >>> result = ra.run(ra.choose(associator="mult", dataset="synthetic(size='tiny')"))  # doctest: +SKIP
     """
-    log = log or Silent()
+    log = log or Observer()
     composed = compose(recipe)
     fabric = open_device(device, recipe.precision)
     folder = chosen_folder(out, recipe, resume)
@@ -96,7 +96,7 @@ def chosen_folder(out: str | Path | None, recipe: Recipe, resume: bool) -> RunFo
     return RunFolder.free(Path(out))
 
 
-def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Log, resume: bool) -> Run:
+def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer, resume: bool) -> Run:
     """Load images, build the network, and start from scratch or from the newest checkpoint."""
     recipe, dataset = composed.recipe, composed.dataset
     stores, identity = training_images(dataset, recipe, log.once)

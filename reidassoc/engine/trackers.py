@@ -1,0 +1,160 @@
+"""Where figures go besides the run folder: TensorBoard, Weights & Biases, MLflow. Each is an observer, and optional."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.log import Observer
+from reidassoc.engine.result import Result
+from reidassoc.errors import ReidassocError
+
+PROJECT = "reidassoc"
+
+
+def scalars(row: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of a row of ``metrics.jsonl`` by path; of a mean with its deviation, the mean.
+
+    >>> row = {"epoch": 3, "losses": {"loss": 1.5}, "retrieval": {"all": {"mAP": {"mean": 9.0, "std": 1.0}}}}
+    >>> dict(scalars(row))
+    {'losses/loss': 1.5, 'retrieval/all/mAP': 9.0}
+    """
+    for key, value in row.items():
+        path = f"{name}/{key}" if name else key
+        if isinstance(value, Mapping):
+            if set(value) == {"mean", "std"}:
+                yield path, float(value["mean"])
+            else:
+                yield from scalars(value, path)
+        elif name and isinstance(value, (int, float)):
+            yield path, float(value)
+
+
+def needed(module: str, extra: str) -> Any:
+    """Import an optional package; a clear line if it isn't there."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ReidassocError(
+            f"--tracker {extra} needs a package that can't be imported ({error}); next: pip install 'reidassoc[{extra}]'"
+        ) from None
+
+
+class TensorBoard(Observer):
+    """Writes event files into the folder ``tensorboard`` of the run folder."""
+
+    def __init__(self) -> None:
+        self.module = needed("torch.utils.tensorboard", "tensorboard")
+        self.writer: Any = None
+        self.folder: Path | None = None
+
+    def start(self, folder: Path) -> None:
+        self.folder = folder
+
+    def report(self, row: Mapping[str, Any]) -> None:
+        if self.writer is None and self.folder is not None:
+            # What an interrupted run wrote of this epoch and later ones is hidden.
+            self.writer = self.module.SummaryWriter(self.folder / "tensorboard", purge_step=row["epoch"])
+            self.writer.add_text("recipe", f"```yaml\n{(self.folder / 'recipe.yaml').read_text(encoding='utf-8')}\n```")
+        for name, value in scalars(row):
+            self.writer.add_scalar(name, value, row["epoch"])
+        self.writer.flush()
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+class WandB(Observer):
+    """Logs to Weights & Biases by its environment variables; files lie in the run folder."""
+
+    def __init__(self) -> None:
+        self.module = needed("wandb", "wandb")
+        self.run: Any = None
+
+    def start(self, folder: Path) -> None:
+        recipe = RunFolder(folder).recipe
+        self.run = self.module.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=folder.name,
+            dir=str(folder),
+            id=remembered(folder, "wandb", self.module.util.generate_id),
+            resume="allow",
+            config=recipe.model_dump(mode="json"),
+        )
+
+    def report(self, row: Mapping[str, Any]) -> None:
+        self.run.log(dict(scalars(row)), step=row["epoch"])
+
+    def finish(self, result: Result) -> None:
+        self.run.summary.update({"digest": result.data["digest"], "flags": list(result.data["flags"])})
+
+    def close(self) -> None:
+        if self.run is not None:
+            self.run.finish()
+            self.run = None
+
+
+class MLflow(Observer):
+    """Logs to MLflow by its environment variables."""
+
+    def __init__(self) -> None:
+        self.module = needed("mlflow", "mlflow")
+        self.client: Any = None
+        self.run_id = ""
+        self.status = "FAILED"
+
+    def start(self, folder: Path) -> None:
+        recipe = RunFolder(folder).recipe
+        self.client = self.module.MlflowClient()
+        self.run_id = remembered(folder, "mlflow", lambda: self.create(folder.name))
+        self.client.update_run(self.run_id, status="RUNNING")
+        for name in ("dataset", "network", "clusterer", "seed"):
+            self.client.log_param(self.run_id, name, str(getattr(recipe, name)))
+        for stage in recipe.stages:
+            self.client.log_param(self.run_id, f"{stage.name}.associator", str(stage.associator))
+        self.client.set_tag(self.run_id, "digest", recipe.digest)
+
+    def create(self, name: str) -> str:
+        title = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        found = self.client.get_experiment_by_name(title)
+        experiment = found.experiment_id if found else self.client.create_experiment(title)
+        return str(self.client.create_run(experiment, run_name=name).info.run_id)
+
+    def report(self, row: Mapping[str, Any]) -> None:
+        for name, value in scalars(row):
+            self.client.log_metric(self.run_id, name, value, step=row["epoch"])
+
+    def finish(self, result: Result) -> None:
+        self.status = "FINISHED"
+
+    def close(self) -> None:
+        if self.client is not None and self.run_id:
+            self.client.set_terminated(self.run_id, status=self.status)
+            self.client = None
+
+
+def remembered(folder: Path, name: str, make: Any) -> str:
+    """The identifier under which a tracker knows the run; a resumed run goes on under the same."""
+    path = folder / f"{name}_id"
+    if not path.exists():
+        path.write_text(str(make()), encoding="utf-8")
+    return path.read_text(encoding="utf-8")
+
+
+TRACKERS: dict[str, type[Observer]] = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
+
+
+def tracker(name: str) -> Observer:
+    """Make a tracker.
+
+    Raises:
+        ReidassocError: there is none of that name, or its package is not installed.
+    """
+    if name not in TRACKERS:
+        raise ReidassocError(f"no tracker '{name}'; there are: {', '.join(TRACKERS)}")
+    return TRACKERS[name]()
