@@ -23,7 +23,7 @@ def choose(
     refiners: Sequence[str] = (),
     objectives: Sequence[str] = (),
     network: str | None = None,
-    changes: Sequence[tuple[str, Any]] = (),
+    changes: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
     root: str | None = None,
     weights: str | None = None,
     seed: int | None = None,
@@ -40,6 +40,7 @@ def choose(
     Raises:
         ReidassocError: a name is unknown or a change doesn't fit.
     """
+    named = list(changes.items()) if isinstance(changes, Mapping) else changes
     wanted = Spec.parse(dataset) if dataset else None
     cross = Spec.parse(associator) if associator else None
     chosen = load_recipe(
@@ -72,7 +73,7 @@ def choose(
     extra += [("seed", seed)] if seed is not None else []
     extra += [("oracle", True)] if oracle else []
     extra += [("on_nan", on_nan)] if on_nan else []
-    return override(parse_recipe(data, chosen.name), [*changes, *extra])
+    return override(parse_recipe(data, chosen.name), [*named, *extra])
 
 
 def shared_options(text: str, cross: Spec) -> Mapping[str, Any]:

@@ -28,6 +28,14 @@ class Result:
         """Label quality of the last epoch; empty if the training identities are unknown."""
         return self.data["labels"]  # type: ignore[no-any-return]
 
+    def __str__(self) -> str:
+        """One line per protocol, and where the rest is."""
+        rows = [
+            f"{name}: Rank-1 {found['rank1']['mean']:.1f}, mAP {found['mAP']['mean']:.1f}"
+            for name, found in self.protocols.items()
+        ]
+        return "\n".join([*rows, f"run folder: {self.folder}"])
+
 
 def summarise(
     folder: RunFolder,

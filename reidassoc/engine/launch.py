@@ -1,0 +1,109 @@
+"""A run from Python: by a method's name, by an object, or by a whole recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reidassoc import registry
+from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.log import Observer
+from reidassoc.engine.result import Result
+from reidassoc.engine.train import run as train
+from reidassoc.errors import RecipeError
+from reidassoc.interfaces import Associator, Clusterer, Network, Objective, Refiner
+from reidassoc.overrides import choose
+from reidassoc.recipe import Recipe
+
+
+def run(
+    method: str | Recipe | Associator = "mult",
+    *,
+    dataset: str | None = None,
+    clusterer: str | Clusterer | None = None,
+    refiners: Sequence[str | Refiner] = (),
+    objectives: Sequence[str | Objective] = (),
+    network: str | Network | None = None,
+    changes: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
+    root: str | Path | None = None,
+    weights: str | None = None,
+    seed: int | None = None,
+    oracle: bool = False,
+    on_nan: str | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    log: Observer | None = None,
+) -> Result:
+    """Train, evaluate, and return the result; what ``reidassoc run`` does.
+
+    Args:
+        method: an associator, as a spec such as ``"mult(alpha=0.3)"`` or an object of your own; or a recipe, as its name
+            (``"mult/sysu_mm01"``), its YAML file, or an object, for instance from :func:`reidassoc.choose`. Options of the
+            recipe's own associator that you leave at their defaults stay the recipe's.
+        dataset: a spec such as ``"synthetic(size='tiny')"``; the recipe's if not given.
+        clusterer: likewise a spec or an object; so are the refiners, the objectives and the network.
+        refiners: in the place of the recipe's; objectives likewise.
+        changes: paths and values as in ``--set``, such as ``{"cross.epochs": 5}``.
+        root: the folder of a dataset that is kept on disk.
+        weights: of the network at the start: ``imagenet``, ``none`` or a file.
+        seed: everything random follows from it.
+        oracle: let the associator see true identities; flagged in the result.
+        on_nan: what to do about a step whose loss is not finite: ``stop`` or ``skip``; the recipe's if not given.
+        out: the run folder; ``runs/<recipe>-<number>`` if not given.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        resume: go on with the run in ``out``; needs no method.
+        log: who is told how the run goes on; nobody if not given.
+
+    Raises:
+        ReidassocError: something is wrong with the names, the data, the device or the folder; the message says what.
+
+    Example:
+        >>> import reidassoc as ra
+        >>> result = ra.run("mult", dataset="synthetic")  # doctest: +SKIP
+        >>> result.protocols["all-search single-shot"]["mAP"]["mean"]  # doctest: +SKIP
+        59.0
+    """
+    names = {
+        "dataset": dataset,
+        "clusterer": text_of(clusterer),
+        "refiners": [text_of(refiner) for refiner in refiners],
+        "objectives": [text_of(objective) for objective in objectives],
+        "network": text_of(network),
+        "changes": changes,
+        "root": None if root is None else str(root),
+        "weights": weights,
+        "seed": seed,
+        "oracle": oracle,
+        "on_nan": on_nan,
+    }
+    given = [
+        name for name, value in names.items() if value is not None and value is not False and (name == "seed" or value)
+    ]
+    if resume:
+        if out is None or given:
+            raise RecipeError(
+                "resume goes on with the recipe of the run folder: give out=…, and nothing that changes it"
+            )
+        recipe = method if isinstance(method, Recipe) else RunFolder.open(Path(out)).recipe
+    elif isinstance(method, Recipe):
+        if given:
+            raise RecipeError(
+                f"a recipe object says everything; leave out {', '.join(given)}, or give them to choose(…)"
+            )
+        recipe = method
+    else:
+        text = text_of(method)
+        whole = "/" in text.partition("(")[0] or text.endswith((".yaml", ".yml"))
+        recipe = choose(**{"recipe" if whole else "associator": text}, **names)
+    try:
+        return train(recipe, out=out, device=device, resume=resume, log=log)
+    finally:
+        if log is not None:
+            log.close()
+
+
+def text_of(part: Any) -> Any:
+    """A plug-in object as its spec, registered if it isn't yet; text and None as they are."""
+    return part if part is None or isinstance(part, str) else str(registry.spec_of(part))

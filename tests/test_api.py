@@ -1,0 +1,114 @@
+"""Python as pleasant as the command line: names, objects, plain arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL
+
+import reidassoc as ra
+from reidassoc import Association, Associator, Pair, Recipe, Scene, SoftLabels, registry
+from reidassoc.engine import launch
+from reidassoc.errors import PluginError, RecipeError
+from reidassoc.overrides import choose
+from reidassoc_plugins.associators.mult import Mult
+from reidassoc_plugins.associators.nearest import Nearest
+from reidassoc_plugins.clusterers.dbscan import Dbscan
+from reidassoc_plugins.refiners.mix import Mix
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstOnly(Associator):
+    """Put everything into the first cluster."""
+
+    weight: float = 1.0
+
+    def __call__(self, scene: Scene) -> Association:
+        own = scene.clustering.own
+        return Association(cross=Pair.build(lambda m: SoftLabels.one_hot(0 * own[m].labels, own[m.other].count)))
+
+
+@pytest.fixture
+def recipes(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
+    """The recipes that would have been trained."""
+    seen: list[Recipe] = []
+    monkeypatch.setattr(launch, "train", lambda recipe, **rest: seen.append(recipe))
+    return seen
+
+
+def test_names_mean_what_they_mean_on_the_command_line(recipes: list[Recipe]) -> None:
+    ra.run("mult", dataset="synthetic")
+    ra.run("mult/synthetic")
+    ra.run(choose(associator="mult"))
+    assert len({recipe.digest for recipe in recipes}) == 1
+    ra.run("nearest", dataset="sysu_mm01", root="/data", seed=3, changes={"cross.epochs": 5})
+    assert recipes[-1].digest == choose(
+        associator="nearest", dataset="sysu_mm01", root="/data", seed=3, changes=[("cross.epochs", 5)]
+    ).digest  # fmt: skip
+
+
+def test_objects_are_as_good_as_names(recipes: list[Recipe]) -> None:
+    ra.run(Mult(alpha=0.3), clusterer=Dbscan(eps=0.5, k1=8), refiners=[Mix(beta=0.5), "oclr"])
+    same = choose(associator="mult(alpha=0.3)", clusterer="dbscan(eps=0.5, k1=8)", refiners=["mix(beta=0.5)", "oclr"])
+    assert recipes[0].digest == same.digest
+    ra.run(FirstOnly(weight=2.0))
+    assert str(recipes[1].stages[-1].associator) == "first_only(weight=2.0)"
+    assert registry.get("associator", "first_only") is FirstOnly
+
+
+def test_one_s_own_class_trains(tmp_path: Path) -> None:
+    short = {**dict(SMALL), "cross.epochs": 1, "intra.epochs": 1}
+    result = ra.run(FirstOnly(), dataset="synthetic(size='tiny')", changes=short, out=tmp_path / "run", device="cpu")
+    assert result.data["method"]["associator"] == "first_only"
+    assert str(result).splitlines()[-1] == f"run folder: {tmp_path / 'run'}"
+    assert "all-search single-shot: Rank-1 " in str(result)
+    assert ra.run(out=tmp_path / "run", resume=True, device="cpu").protocols == result.protocols
+
+
+def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="a recipe object says everything; leave out dataset"):
+        ra.run(choose(), dataset="regdb")
+    with pytest.raises(RecipeError, match="resume goes on with the recipe of the run folder"):
+        ra.run("mult", seed=3, out=tmp_path, resume=True)
+    with pytest.raises(RecipeError, match="resume goes on"):
+        ra.run(resume=True)
+    with pytest.raises(PluginError, match="int is no plug-in"):
+        ra.run(3)  # type: ignore[arg-type]
+
+    @dataclass(frozen=True, kw_only=True)
+    class Mult(Associator):
+        """Another one's name."""
+
+        def __call__(self, scene: Scene) -> Association:
+            return Association()
+
+    with pytest.raises(PluginError, match="has associator 'mult' already; rename Mult"):
+        registry.spec_of(Mult())
+
+    @dataclass(frozen=True, kw_only=True)
+    class Odd(Associator):
+        """An option that no text can say."""
+
+        thing: object = None
+
+        def __call__(self, scene: Scene) -> Association:
+            return Association()
+
+    with pytest.raises(PluginError, match="can't be written as text"):
+        registry.spec_of(Odd(thing=object()))
+
+
+@pytest.mark.parametrize("kind", ["tensor", "float64 array", "float32 array"])
+def test_plain_features_give_labels(kind: str) -> None:
+    x = torch.eye(4).repeat_interleave(8, 0) + 0.01 * torch.randn(32, 4, generator=torch.manual_seed(0))
+    y = x[8:]
+    if kind != "tensor":
+        x, y = (v.numpy().astype(kind.split()[0]) for v in (3 * x, y))
+    for method in ("nearest", Nearest()):
+        labels = ra.associate(method, x, y, clusterer="dbscan(k1=8)", device="cpu")
+        assert labels.own.visible.tolist() == np.arange(4).repeat(8).tolist()
+        assert labels.cross.infrared.tolist() == np.arange(1, 4).repeat(8).tolist()
