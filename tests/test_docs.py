@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
 from scipy.optimize import linear_sum_assignment
+from shown import Shown, blocks, small_runs, trees
 
 from reidassoc import registry
 from reidassoc.bench.plan import read_plan
@@ -20,16 +24,49 @@ from reidassoc.recipe import load_recipe
 from reidassoc.testing import check_associator, toy_scene
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RUN = {"bash", "python"}  # what is run; other blocks are output, or what only a newcomer's machine can run
+OWN = {"lab.md", "benchmarks.md"}  # pages with a test of their own below
+NOT_RUN = {"text", "console", "yaml", "toml", "csv", "bibtex"}
 
 
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+def blocks_of(page: str, language: str) -> list[str]:
+    return [text for kind, _, text in blocks((ROOT / page).read_text(encoding="utf-8")) if kind == language]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trees(tmp_path_factory.mktemp("data"))
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.parent != ROOT and p.name not in OWN], ids=lambda page: page.stem
+)
+def test_what_a_page_shows_runs(page: Path, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small_runs(monkeypatch)
+    shown = Shown(tmp_path, data)
+    for language, title, text in blocks(page.read_text(encoding="utf-8")):
+        assert language in RUN | NOT_RUN, f"{page.name}: a block of '{language}' is neither run nor known"
+        if language == "bash":
+            shown.shell(text)
+        elif language == "python":
+            shown.python(text, title)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_blocks_that_do_not_run_hold_nothing_that_could(page: Path) -> None:
+    for language, _, text in blocks(page.read_text(encoding="utf-8")):
+        if language == "console":
+            for line in text.splitlines():
+                assert re.match(r"(git|python3|uv|pip|\.venv/bin/pip|apt-get|pre-commit|scripts/)", line), (
+                    f"{page.name}: {line}"
+                )
 
 
 def test_the_readme_s_three_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run, label, _ = blocks("README.md", "python")
+    run, label, _ = blocks_of("README.md", "python")
     (tmp_path / "lines.py").write_text(run)
     assert 0 < runpy.run_path("lines.py")["result"].protocols["all-search single-shot"]["mAP"]["mean"] <= 100
     scene = toy_scene()
@@ -41,7 +78,7 @@ def test_the_readme_s_three_lines_of_python_run(tmp_path: Path, monkeypatch: pyt
 
 def test_the_readme_s_plugin_keeps_its_contract_and_its_promise(tmp_path: Path) -> None:
     path = tmp_path / "my_idea.py"
-    path.write_text(blocks("README.md", "python")[2])
+    path.write_text(blocks_of("README.md", "python")[2])
     (entry,) = registry.load_file(str(path))
     assert entry.name == "my_idea"
     idea = registry.build("associators", "my_idea(power=3.0)")
@@ -57,7 +94,7 @@ def test_the_readme_s_plugin_keeps_its_contract_and_its_promise(tmp_path: Path) 
 
 
 def test_the_example_recipes_compose(tmp_path: Path) -> None:
-    texts = blocks("docs/recipes.md", "yaml")
+    texts = blocks_of("docs/recipes.md", "yaml")
     assert len(texts) == 2
     for text in texts:
         (tmp_path / "mine.yaml").write_text(text)
@@ -65,11 +102,11 @@ def test_the_example_recipes_compose(tmp_path: Path) -> None:
 
 
 def test_the_benchmark_page_s_grid_and_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (text,) = blocks("docs/benchmarks.md", "yaml")
+    (text,) = blocks_of("docs/benchmarks.md", "yaml")
     (tmp_path / "mine.yaml").write_text(text)
     plan = read_plan(tmp_path / "mine.yaml")
     assert len(plan.cells) == 4 * 2 * 3
-    (lines,) = blocks("docs/benchmarks.md", "python")
+    (lines,) = blocks_of("docs/benchmarks.md", "python")
     monkeypatch.chdir(ROOT)
     (tmp_path / "lines.py").write_text(lines)
     assert runpy.run_path(str(tmp_path / "lines.py"))["table"].rows
@@ -77,16 +114,52 @@ def test_the_benchmark_page_s_grid_and_python_run(tmp_path: Path, monkeypatch: p
 
 def test_the_lab_s_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "page.py").write_text("\n".join(blocks("docs/lab.md", "python")))
+    (tmp_path / "page.py").write_text("\n".join(blocks_of("docs/lab.md", "python")))
     names = runpy.run_path("page.py")
     assert len(names["found"].rows) == 4
     assert names["advice"].clusterer.startswith("dbscan(")
-    asked = [line for block in blocks("docs/lab.md", "bash") for line in block.splitlines() if "mine.npz" in line]
+    asked = [line for block in blocks_of("docs/lab.md", "bash") for line in block.splitlines() if "mine.npz" in line]
     assert len(asked) == 4
     for line in asked:
         done = CliRunner().invoke(cli, shlex.split(line)[1:], catch_exceptions=False)
         assert done.exit_code == 0, done.output
     assert (tmp_path / "alpha.csv").read_text().count("mult(") == 3
+
+
+def test_the_site_builds_strictly(tmp_path: Path) -> None:
+    """Links, anchors, the API's names, and the tables that are filled in."""
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(
+        build, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    mult = (tmp_path / "methods" / "mult" / "index.html").read_text(encoding="utf-8")
+    assert "how strongly a sample is held to its start" in mult
+    plugins = (tmp_path / "plugins" / "index.html").read_text(encoding="utf-8")
+    assert "smallest scene that fails" in plugins
+    assert "class" in plugins.partition("one_to_one")[0]
+    assert "<!-- " not in re.sub(r"<!-- table.*?-->|<!-- end of table -->", "", mult + plugins)
+    text = (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
+    assert "reidassoc.interfaces.Associator" in text
+
+
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(ROOT / "docs" / "notebooks" / "quickstart.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = [output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("all-search single-shot: Rank-1" in text for text in printed) == 2
+
+
+def test_the_scaffold_is_the_readme_s_plugin() -> None:
+    from reidassoc.scaffold import source
+
+    def body(text: str) -> str:
+        return text[text.index("from dataclasses") :]
+
+    assert body(source("associator", "my_idea")) == body(blocks_of("README.md", "python")[2])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
