@@ -127,8 +127,13 @@ def apply_change(data: dict[str, Any], path: str, value: Any) -> None:
         change_key(stages[head], rest, value, path)
     elif head in data and head != "stages":
         change_key(data, path, value, path)
+    elif head == "stages":
+        raise RecipeError(
+            f"--set {path}: name the stage itself, as in {next(iter(stages))}.epochs; there are: {', '.join(stages)}"
+        )
     else:
         known = ["clusterer", "associator", "refiner", "objective", "network", "dataset", *stages, *data]
+        known = [key for key in dict.fromkeys(known) if key != "stages"]
         raise RecipeError(
             f"--set {path}: no '{head}' in the recipe{nearest_name(head, known)}; there are: {', '.join(known)}"
         )

@@ -204,6 +204,7 @@ def test_changes_by_path() -> None:
     ("path", "message"),
     [
         ("asociator.alpha", "no 'asociator' in the recipe; did you mean 'associator'"),
+        ("stages.0.epochs", "name the stage itself, as in intra.epochs; there are: intra, cross"),
         ("cross.epoch", "no key 'epoch'; did you mean 'epochs'"),
         ("refiner.gpcrr.k", "expected refiner.NAME.OPTION with NAME one of: mix, oclr"),
         ("cross.name.deep", "'name' holds nothing to set 'deep' in"),

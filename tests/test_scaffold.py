@@ -156,7 +156,7 @@ def test_an_installed_package_is_found_checked_and_run(tmp_path: Path) -> None:
     script = "import json, sys\nfrom reidassoc.cli import cli\n"
     script += "for words in json.loads(sys.argv[1]): cli.main(words, standalone_mode=False)"
     said = ran(str(python), "-c", script, json.dumps(commands))
-    row = next(line for line in said.splitlines() if line.startswith("my_idea "))
+    row = next(line for line in said.splitlines() if line.split()[:1] == ["my_idea"])
     assert "reidassoc-my-idea 0.1.0" in row
     assert row.rstrip().endswith("MIT")
     assert "keeps its contract" in said
