@@ -19,6 +19,7 @@ from reidassoc.bench.choices import Sweep, combinations, every_associator, split
 from reidassoc.bench.lab import Lab, Row
 from reidassoc.bench.lab_table import record, render, text_table
 from reidassoc.bench.ledger import Ledger, metered, peak_bytes, start_peak
+from reidassoc.cli.tables import fitting
 from reidassoc.data.arrays import FeatureFile, read_features, write_features
 from reidassoc.errors import PluginError, RecipeError, ReidassocError, SpecError
 from reidassoc.ops.affinity import affinity
@@ -263,3 +264,15 @@ def test_noise_gets_no_advice() -> None:
 def test_a_plug_in_that_is_none_is_named() -> None:
     with pytest.raises(PluginError, match="no clusterer 'dbscam'"):
         ra.lab(TOY, clusterers=["dbscam"], associators=["pgm"])
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_narrow_table_keeps_its_words(width: int) -> None:
+    """The choices are what a reader looks for: figures go first."""
+    found = ra.lab(TOY, clusterers=[GROUPING], associators=["pgm", "nearest"])
+    header, rows, left_out = fitting(*text_table(found), width)
+    assert header[:3] == ["clusterer", "clusters", "associator"]
+    assert {"coverage", "F1"} <= set(header)
+    assert all(len(row) == len(header) for row in rows)
+    assert bool(left_out) == (width < 100)
+    assert not set(left_out) & set(header)

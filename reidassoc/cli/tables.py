@@ -24,6 +24,8 @@ COLUMNS = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "rank20": 
 NARROW = ("rank1", "rank10", "mAP", "mINP")  # what is shown where all of them don't fit
 WIDE = 100  # characters
 FILE_WIDTH = 160
+WORDS = 20  # characters that a column of words needs at least, folded
+OPTIONAL = ("extra MiB", "shared s", "ARI", "recall", "own s", "precision")  # left out of a narrow table in this order
 LABEL_ROWS = {
     "precision_visible": "pair precision, visible",
     "precision_infrared": "pair precision, infrared",
@@ -157,11 +159,13 @@ def lab_table(found: Lab, out: str | None = None) -> None:
     console = Console(highlight=False, file=io.StringIO(), width=FILE_WIDTH) if out else console_of()
     for line in caption(found):
         console.print(escape(line))
-    header, rows = text_table(found)
+    header, rows, left_out = fitting(*text_table(found), console.width)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     text = header.index("coverage")
     for number, name in enumerate(header):
         table.add_column(name, justify="left" if number < text else "right", no_wrap=number >= text, overflow="fold")
+    if left_out:
+        console.print(f"Left out for want of width: {', '.join(left_out)}; --format csv has everything.")
     last = None
     for row in rows:
         same = row[:2] == last
@@ -174,6 +178,22 @@ def lab_table(found: Lab, out: str | None = None) -> None:
     console.print(f"{len(found.rows)} combinations in {found.seconds:.1f} s")
     if out:
         write_text(out, cast(io.StringIO, console.file).getvalue())
+
+
+def fitting(header: list[str], rows: list[list[str]], width: int) -> tuple[list[str], list[list[str]], list[str]]:
+    """A table without the columns of figures that would squeeze its words below `WORDS` characters, and their names."""
+    text = header.index("coverage")
+    words = sum(min(WORDS, max(len(row[number]) for row in [header, *rows])) + 2 for number in range(text))
+    left_out: list[str] = []
+    for name in OPTIONAL:
+        figures = sum(max(len(row[number]) for row in [header, *rows]) + 2 for number in range(text, len(header)))
+        if words + figures <= width:
+            break
+        if name in header:
+            number = header.index(name)
+            header, *rows = [[*row[:number], *row[number + 1 :]] for row in [header, *rows]]
+            left_out.append(name)
+    return header, rows, left_out
 
 
 def advice_table(found: Advice, source: str) -> None:
