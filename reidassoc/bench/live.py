@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.box import SIMPLE_HEAD
@@ -17,8 +18,10 @@ from reidassoc.bench.store import Store
 class Watch:
     """Shows the states on a terminal as they change; elsewhere one line for each cell that begins or ends."""
 
-    def __init__(self, plan: Plan, store: Store, console: Console | None = None) -> None:
-        self.plan, self.store = plan, store
+    def __init__(
+        self, plan: Plan, store: Store, console: Console | None = None, caption: Callable[[], str] = lambda: ""
+    ) -> None:
+        self.plan, self.store, self.caption = plan, store, caption
         self.console = console or Console(stderr=True, highlight=False)
         self.live = Live(console=self.console, transient=True, auto_refresh=False)
         self.said: dict[str, str] = {}
@@ -36,6 +39,10 @@ class Watch:
         if self.console.is_terminal:
             self.live.update(self.drawn(states), refresh=True)
             return
+        caption = self.caption()
+        if self.said.setdefault("caption", "") != caption:
+            self.said["caption"] = caption
+            self.console.print(caption, markup=False, soft_wrap=True)
         for cell in self.plan.runs:
             text = states[cell.id]
             coarse = text.partition(" ")[0] if text.startswith("epoch") else text
@@ -61,6 +68,7 @@ class Watch:
     def drawn(self, states: dict[str, str]) -> RichTable:
         seeds = list(dict.fromkeys(cell.seed for cell in self.plan.cells))
         table = RichTable("method", "dataset", *(f"seed {seed}" for seed in seeds), box=SIMPLE_HEAD, pad_edge=False)
+        table.caption = escape(self.caption())
         rows = dict.fromkeys((cell.method, cell.dataset) for cell in self.plan.cells)
         for method, dataset in rows:
             cells = {c.seed: states[c.id] for c in self.plan.cells if (c.method, c.dataset) == (method, dataset)}

@@ -25,6 +25,7 @@ from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import ReidassocError
 
 LOOK_S = 0.5  # between two looks at the workers
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @dataclass
@@ -73,14 +74,26 @@ class Runner:
 
     def run_watched(self, *, retry_failed: bool = False) -> None:
         """Make the results folder, run what is left with a live table, and write ``table.md`` there."""
-        open_device(self.device)  # an unknown one fails here, not in every cell
+        self.check()
         self.store.create(self.plan)
         for cell in self.plan.runs if retry_failed else ():
             self.store.forget_failure(cell)
-        with Watch(self.plan, self.store) as watch:
+        with Watch(self.plan, self.store, caption=self.caption) as watch:
             self.run(watch)
         tables, _ = self.tables()
         RunFolder(self.store.path).write_text("table.md", "\n".join(map(markdown, tables)))
+
+    def check(self) -> None:
+        """What can be known to fail fails here, not in every cell."""
+        open_device(self.device)
+
+    def caption(self) -> str:
+        """A line below the live table."""
+        return ""
+
+    def stopped(self) -> str:
+        """What to say after Ctrl-C."""
+        return "Stopped. Whole epochs are saved; go on with"
 
     def tables(self) -> tuple[list[Table], Results]:
         """The comparison on each dataset as it stands, and what it is made from; differences between rows are footnotes."""
@@ -185,7 +198,7 @@ def share(slot: int, jobs: int, device: str) -> dict[str, str]:
     if jobs > 1:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = str(max(1, cores // jobs))
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        for name in THREADS:
             if name not in os.environ:
                 found[name] = threads
     if device in {"auto", "cuda"} and (cards := visible_cards()):

@@ -1,8 +1,9 @@
 """Where a benchmark's cells lie: one run folder each, named by content, with locks that die with their process.
 
 ``FOLDER/cells/ID`` is a run folder; ``ID.lock`` beside it is held by whoever works on it; ``ID.error.json`` says why it
-failed. ``FOLDER/starts`` holds the states that several cells begin with. Nothing here is changed but under its lock, and
-every file appears whole or not at all, so that processes may come, die and go on in any order.
+failed, ``ID.attempts.jsonl`` which jobs of a cluster took it up. ``FOLDER/starts`` holds the states that several cells begin
+with. Nothing here is changed but under its lock, and every file appears whole or not at all, so that processes may come, die
+and go on in any order.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +75,21 @@ class Store:
         RunFolder(self.cells).write_json(f"{cell.id}.error.json", failure)
 
     def forget_failure(self, cell: Cell) -> None:
-        (self.cells / f"{cell.id}.error.json").unlink(missing_ok=True)
+        for kind in ("error.json", "attempts.jsonl"):
+            (self.cells / f"{cell.id}.{kind}").unlink(missing_ok=True)
+
+    def attempts(self, cell: Cell) -> list[dict[str, Any]]:
+        """The jobs that took the cell up, in order: ``{"by", "host", "process", "epochs": done before}``."""
+        path = self.cells / f"{cell.id}.attempts.jsonl"
+        found = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+            with suppress(json.JSONDecodeError):  # a line that a crash cut off
+                found.append(json.loads(line))
+        return found
+
+    def note_attempt(self, cell: Cell, attempt: Mapping[str, Any]) -> None:
+        with open(self.cells / f"{cell.id}.attempts.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(attempt) + "\n")
 
     def state(self, cell: Cell) -> State:
         """What has become of a cell."""

@@ -6,6 +6,7 @@ the folder, share the work.
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reidassoc.bench.plan import Cell, Plan
-from reidassoc.bench.store import Store
+from reidassoc.bench.store import Store, held
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.prefix import leave_snapshot, snapshot_path, start_from
@@ -54,8 +55,21 @@ class SharingLog(Observer):
             self.claims.close()
 
 
-def work(plan: Plan, store: Store, *, device: str = "auto", told: Told = lambda what, cell: None) -> None:
-    """Run what is neither finished nor failed; wait for cells that other processes work on; return when all is done."""
+def work(
+    plan: Plan,
+    store: Store,
+    *,
+    device: str = "auto",
+    told: Told = lambda what, cell: None,
+    patience_s: float = math.inf,
+) -> None:
+    """Run what is neither finished nor failed, until all is done or held by others.
+
+    Args:
+        patience_s: how long to wait for cells that other processes work on: they may die, or leave a start that others
+            wait for. Without end where waiting costs nothing; on a cluster it keeps a GPU from others.
+    """
+    idle_since = time.monotonic()
     while True:
         others, worked = False, False
         for cell in plan.runs:
@@ -69,7 +83,11 @@ def work(plan: Plan, store: Store, *, device: str = "auto", told: Told = lambda 
                     others, worked = others or not done, worked or done
         if not others:
             return
-        if not worked:
+        if worked:
+            idle_since = time.monotonic()
+        elif time.monotonic() - idle_since > patience_s:
+            return
+        else:
             time.sleep(LOOK_AGAIN_S)
 
 
@@ -82,10 +100,8 @@ def attempt(plan: Plan, store: Store, cell: Cell, device: str, told: Told) -> bo
     with ExitStack() as claims:
         store.clear_unusable(cell)
         starts = plan.starts(cell)
-        for epochs in starts:
-            name = cell.recipe.prefix_digest(epochs)
-            begun = reached(store, cell) >= epochs or snapshot_path(store.starts, cell.recipe, epochs).is_dir()
-            if not begun and not claims.enter_context(store.claim_start(name)):
+        for name in missing_starts(plan, store, cell):
+            if not claims.enter_context(store.claim_start(name)):
                 return False
         told("begin", cell)
         try:
@@ -97,6 +113,27 @@ def attempt(plan: Plan, store: Store, cell: Cell, device: str, told: Told) -> bo
             store.fail(cell, {"error": " ".join(line.split()) or "unknown", "details": traceback.format_exc()})
         told("end", cell)
     return True
+
+
+def missing_starts(plan: Plan, store: Store, cell: Cell) -> list[str]:
+    """The shared starts that somebody has to train before the cell can go on, or it itself."""
+    return [
+        cell.recipe.prefix_digest(epochs)
+        for epochs in plan.starts(cell)
+        if reached(store, cell) < epochs and not snapshot_path(store.starts, cell.recipe, epochs).is_dir()
+    ]
+
+
+def ready(plan: Plan, store: Store) -> list[Cell]:
+    """The cells that as many processes could begin now, each one: of those that need one start, the first."""
+    found, training = [], set()
+    for cell in plan.runs:
+        if store.state(cell) in ("begun", "waiting"):
+            needed = missing_starts(plan, store, cell)
+            if not any(name in training or held(store.starts / f"{name}.lock") for name in needed):
+                training.update(needed)
+                found.append(cell)
+    return found
 
 
 def reached(store: Store, cell: Cell) -> int:

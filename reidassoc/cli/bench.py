@@ -11,11 +11,27 @@ import click
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="The results folder.  [default: runs/NAME of the spec]")
 @click.option("--data", "roots", multiple=True, metavar="[DATASET=]ROOT", help="Folder of a dataset kept on disk.")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Worker processes.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Worker processes, or jobs at a time.  [default: 1; slurm: no limit]"
+)
 @click.option("--seed", "seeds", multiple=True, type=click.IntRange(min=0), help="Run these seeds, not the spec's.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--retry-failed", is_flag=True, help="Run cells again that failed, from their last whole epoch.")
 @click.option("--dry-run", is_flag=True, help="List the cells and what has become of them; run nothing.")
+@click.option(
+    "--executor",
+    default="local",
+    show_default=True,
+    type=click.Choice(["local", "slurm"]),
+    help="Where the work is done: processes here, or jobs of a Slurm cluster (extra 'slurm').",
+)
+@click.option("--slurm-partition", metavar="NAME", help="Of the jobs.  [default: the cluster's]")
+@click.option(
+    "--slurm-time", metavar="LIMIT", help="Of one job, which is then requeued and goes on.  [default: 24:00:00]"
+)
+@click.option("--slurm-gpus", type=click.IntRange(min=0), help="Of each job.  [default: 1; with --device cpu: 0]")
+@click.option("--slurm-cpus", type=click.IntRange(min=1), help="Of each job.  [default: 4]")
+@click.option("--slurm-option", multiple=True, metavar="KEY=VALUE", help="Any other of sbatch, such as account=vision.")
 @click.option(
     "--export", "exported", type=click.Path(path_type=Path), help="Write each result as a small JSON file here."
 )
@@ -23,11 +39,17 @@ def bench(
     spec: Path,
     out: Path | None,
     roots: tuple[str, ...],
-    jobs: int,
+    jobs: int | None,
     seeds: tuple[int, ...],
     device: str,
     retry_failed: bool,
     dry_run: bool,
+    executor: str,
+    slurm_partition: str | None,
+    slurm_time: str | None,
+    slurm_gpus: int | None,
+    slurm_cpus: int | None,
+    slurm_option: tuple[str, ...],
     exported: Path | None,
 ) -> None:
     """Run the grid of SPEC.yaml and print the comparison; finished cells are never run again.
@@ -38,16 +60,25 @@ def bench(
     Examples:
       reidassoc bench benchmarks/specs/synthetic.yaml --dry-run
       reidassoc bench benchmarks/specs/sysu_mm01.yaml --data /data/SYSU-MM01 --jobs 4
+      reidassoc bench benchmarks/specs/sysu_mm01.yaml --data /data/SYSU-MM01 --executor slurm --slurm-partition gpu
     """
     from rich.console import Console
 
     from reidassoc.bench.formats import print_table
     from reidassoc.bench.results import export
     from reidassoc.bench.runner import open_benchmark
+    from reidassoc.bench.slurm import Slurm, on_slurm
     from reidassoc.errors import ReidassocError
 
     named = {name: root for name, _, root in (text.rpartition("=") for text in roots)}
-    runner = open_benchmark(spec, out=out, roots=named, seeds=seeds, jobs=jobs, device=device)
+    runner = open_benchmark(spec, out=out, roots=named, seeds=seeds, jobs=jobs or 1, device=device)
+    asked = {"partition": slurm_partition, "time": slurm_time, "gpus": slurm_gpus, "cpus": slurm_cpus}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if executor == "slurm":
+        pairs = [text.removeprefix("--").partition("=") for text in slurm_option]
+        runner = on_slurm(runner, Slurm(**asked, options={name: value for name, _, value in pairs}), jobs=jobs)
+    elif asked or slurm_option:
+        raise ReidassocError("options --slurm-… go with --executor slurm")
     if dry_run:
         for line in runner.listed():
             click.echo(line)
@@ -56,7 +87,8 @@ def bench(
         runner.run_watched(retry_failed=retry_failed)
     except KeyboardInterrupt:
         again = f"reidassoc bench {spec}" + (f" --out {out}" if out else "")
-        raise click.exceptions.Abort(f"Stopped. Whole epochs are saved; go on with: {again}") from None
+        again += " --executor slurm" if executor == "slurm" else ""
+        raise click.exceptions.Abort(f"{runner.stopped()}: {again}") from None
     tables, results = runner.tables()
     for table in tables:
         print_table(Console(highlight=False), table)
