@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -72,8 +73,8 @@ def bench(
 
     named = {name: root for name, _, root in (text.rpartition("=") for text in roots)}
     runner = open_benchmark(spec, out=out, roots=named, seeds=seeds, jobs=jobs or 1, device=device)
-    asked = {"partition": slurm_partition, "time": slurm_time, "gpus": slurm_gpus, "cpus": slurm_cpus}
-    asked = {name: value for name, value in asked.items() if value is not None}
+    options = {"partition": slurm_partition, "time": slurm_time, "gpus": slurm_gpus, "cpus": slurm_cpus}
+    asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if executor == "slurm":
         pairs = [text.removeprefix("--").partition("=") for text in slurm_option]
         runner = on_slurm(runner, Slurm(**asked, options={name: value for name, _, value in pairs}), jobs=jobs)
