@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reidassoc.errors import RecipeError
 from reidassoc.ops.banks import Intake, update_banks
+from reidassoc.ops.exact import at_least_single
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ class Banks:
                 raise RecipeError(
                     f"two parts of the recipe declare a bank '{bank.name}'; give one of them another name"
                 )
-            live[bank.name] = LiveBank(bank, F.normalize(bank.start.float(), dim=-1))
+            live[bank.name] = LiveBank(bank, F.normalize(at_least_single(bank.start), dim=-1))
         return Banks(live)
 
     def __getitem__(self, name: str) -> LiveBank:

@@ -29,6 +29,7 @@ def choose(
     seed: int | None = None,
     oracle: bool = False,
     on_nan: str | None = None,
+    as_gpus: int | None = None,
 ) -> Recipe:
     """Find the recipe that the names mean, and exchange in it what is named.
 
@@ -73,6 +74,7 @@ def choose(
     extra += [("seed", seed)] if seed is not None else []
     extra += [("oracle", True)] if oracle else []
     extra += [("on_nan", on_nan)] if on_nan else []
+    extra += [("as_gpus", as_gpus)] if as_gpus is not None else []
     return override(parse_recipe(data, chosen.name), [*named, *extra])
 
 

@@ -114,6 +114,7 @@ class Recipe(Model):
         False, description="true identities may be given to clusterer and associator; flagged in every result"
     )
     batch_norm_gpus: int = Field(1, ge=1, description="GPU count that the published numbers belong to")
+    as_gpus: int = Field(1, ge=1, description="GPUs whose DataParallel batch norm is imitated; 1 = joint statistics")
     on_nan: Literal["stop", "skip"] = Field(
         "stop", description="what a step whose loss is not finite does to the run; it never changes the network"
     )
@@ -133,12 +134,12 @@ class Recipe(Model):
         raise IndexError("epoch beyond the last stage")
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+        return dumped(self.model_dump(mode="json"))
 
     @property
     def digest(self) -> str:
         """A short hash of all that decides the result."""
-        return sha256(self.to_yaml().encode()).hexdigest()[:16]
+        return sha256(dumped(without_later(self.model_dump(mode="json"))).encode()).hexdigest()[:16]
 
     def prefix_digest(self, epochs: int) -> str:
         """A short hash of all that decides the first ``epochs`` epochs: recipes that agree in it reach the same state.
@@ -151,7 +152,7 @@ class Recipe(Model):
         """
         if not 0 < epochs < self.epochs:
             raise ValueError(f"a shared start must be shorter than the run's {self.epochs} epochs, got {epochs}")
-        data = self.model_dump(mode="json", exclude={"name", "reference", "stages", "oracle"})
+        data = without_later(self.model_dump(mode="json", exclude={"name", "reference", "stages", "oracle"}))
         left, begun = epochs, []
         for stage in self.stages:
             if left > 0:
@@ -159,6 +160,18 @@ class Recipe(Model):
                 left -= stage.epochs
         text = json.dumps({**data, "begun": begun, "epochs": epochs}, sort_keys=True)
         return sha256(text.encode()).hexdigest()[:16]
+
+
+LATER = {"as_gpus": 1}  # keys that recipes did not always have, and what they meant by leaving them out
+
+
+def without_later(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's content without later keys that say nothing: so that hashes of older runs stay what they were."""
+    return {key: value for key, value in data.items() if key not in LATER or value != LATER[key]}
+
+
+def dumped(data: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
 
 
 def parse_recipe(data: Any, where: str) -> Recipe:

@@ -14,9 +14,11 @@ from rich.console import Console
 
 import reidassoc as ra
 from reidassoc import registry
+from reidassoc.bench import reproduce as module
 from reidassoc.bench.published import Published
 from reidassoc.bench.reproduce import Verdict, changes, flat, reproduce, targets
 from reidassoc.cli.imported import import_checkpoint as command
+from reidassoc.cli.reproduce import reproduce as reproduce_command
 from reidassoc.cli.tables import reproduction_table
 from reidassoc.data.export import export
 from reidassoc.engine.folder import RunFolder
@@ -24,6 +26,7 @@ from reidassoc.engine.imported import FORMATS, import_checkpoint
 from reidassoc.errors import CheckpointError, RecipeError
 from reidassoc.evaluation.statistics import estimate
 from reidassoc.overrides import choose, override
+from reidassoc.recipe import Recipe
 
 GOLDEN = Path(__file__).parent / "golden" / "network"
 SMALL: list[tuple[str, Any]] = [
@@ -151,3 +154,17 @@ def test_a_run_is_tested_on_another_dataset(tree: Path, tmp_path: Path) -> None:
     assert crossed["dataset"] == other
     assert crossed["protocols"] != own["protocols"]
     assert RunFolder(folder).metrics
+
+
+def test_it_runs_as_on_the_published_number_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def attempt(recipe: Recipe, **more: Any) -> None:
+        asked.append(recipe.as_gpus)
+        assert changes(recipe) == []
+        raise RecipeError("seen")
+
+    monkeypatch.setattr(module, "reproduce", attempt)
+    for extra in ([], ["--as-gpus", "1"]):
+        CliRunner().invoke(reproduce_command, ["mult/sysu_mm01", "--data", "/nowhere", *extra])
+    assert asked == [2, 1]

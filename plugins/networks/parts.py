@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from reidassoc.ops.exact import at_least_single
 from reidassoc_plugins.networks.necks import neck
 
 # (query stream, map stream), grouped as they pass the neck: each image on its own map, then its first and second view.
@@ -44,7 +45,7 @@ class PartHeads(nn.Module):
         found: dict[tuple[str, str], Tensor] = {}
         for pairs in kinds:
             answers = torch.cat([self.ask(queries[query], stripes[asked]) for query, asked in pairs])
-            after: Tensor = self.neck(answers.float().flatten(1))
+            after: Tensor = self.neck(at_least_single(answers).flatten(1))
             split = torch.split(after.view(answers.shape), [len(queries[query]) for query, _ in pairs])
             found.update(zip(pairs, split, strict=True))
         return found
@@ -57,7 +58,7 @@ class PartHeads(nn.Module):
 
     def locate(self, stripes: Tensor) -> Tensor:
         """Return the part features (B, P, D): positions weighted by the sigmoid of their token, weights summing to 1."""
-        attention = torch.einsum("bpld,pd->bpl", stripes, self.tokens).float().sigmoid()
+        attention = at_least_single(torch.einsum("bpld,pd->bpl", stripes, self.tokens)).sigmoid()
         attention = attention / attention.sum(2, keepdim=True)
         return torch.einsum("bpl,bpld->bpd", attention.to(stripes.dtype), stripes)
 
@@ -68,7 +69,7 @@ class PartHeads(nn.Module):
     def attention(self, query: Tensor, stripes: Tensor) -> Tensor:
         """(B, P, L) float32, rows sum to 1."""
         scale = query.shape[2] ** -0.5
-        logits: Tensor = torch.einsum("bpd,bpld->bpl", query, stripes).float() * scale
+        logits: Tensor = at_least_single(torch.einsum("bpd,bpld->bpl", query, stripes)) * scale
         return logits.softmax(2)
 
 

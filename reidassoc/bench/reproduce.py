@@ -155,7 +155,9 @@ def changes(recipe: Recipe) -> list[str]:
         return [f"{recipe.name} is no shipped recipe"]
     ours, theirs = (flat(r.model_dump(mode="json")) for r in (recipe, load_recipe(recipe.name)))
     different = [
-        key for key in {**theirs, **ours} if ours.get(key) != theirs.get(key) and key not in ("seed", "dataset")
+        key
+        for key in {**theirs, **ours}
+        if ours.get(key) != theirs.get(key) and key not in ("seed", "dataset", "as_gpus")
     ]
     return [f"{key}: {json.dumps(ours.get(key))} instead of {json.dumps(theirs.get(key))}" for key in different]
 

@@ -13,6 +13,12 @@ import click
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="A change; it is named as a deviation.")
 @click.option("--weights", metavar="NAME|FILE", help="Initial weights of the network: imagenet, none, or a file.")
 @click.option("--seed", "seeds", multiple=True, type=click.IntRange(min=0), help="May be repeated.  [default: 0]")
+@click.option(
+    "--as-gpus",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Batch-norm statistics as on N GPUs.  [default: the number that the published figures belong to]",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs.  [default: runs/reproduce-RECIPE]")
 def reproduce(
@@ -21,6 +27,7 @@ def reproduce(
     changes: tuple[str, ...],
     weights: str | None,
     seeds: tuple[int, ...],
+    as_gpus: int | None,
     device: str,
     out: Path | None,
 ) -> None:
@@ -38,9 +45,10 @@ def reproduce(
     from reidassoc.cli.run import parsed_changes
     from reidassoc.cli.tables import reproduction_table
     from reidassoc.engine.log import Terminal
-    from reidassoc.overrides import choose
+    from reidassoc.overrides import choose, override
 
     what = choose(recipe=recipe, root=root, weights=weights, changes=parsed_changes(changes))
+    what = override(what, [("as_gpus", as_gpus or what.batch_norm_gpus)])
     place = out or Path("runs") / f"reproduce-{what.name.replace('/', '-')}"
     reproduction_table(
         Console(highlight=False), attempt(what, out=place, seeds=seeds or (0,), device=device, log=Terminal)

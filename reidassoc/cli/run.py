@@ -40,6 +40,12 @@ class Interrupted(click.exceptions.Abort):
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Everything random follows from it.  [default: 0]")
 @click.option("--on-nan", type=click.Choice(["stop", "skip"]), help="When a loss is not finite.  [default: stop]")
+@click.option(
+    "--as-gpus",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Batch-norm statistics as DataParallel on N GPUs has them; recorded in the result.  [default: 1]",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--tracker",
@@ -65,6 +71,7 @@ def run(
     oracle: bool,
     seed: int | None,
     on_nan: str | None,
+    as_gpus: int | None,
     device: str,
     trackers: tuple[str, ...],
     out: str | None,
@@ -96,7 +103,7 @@ def run(
     chosen = {
         "associator": associator, "clusterer": clusterer, "refiners": refiners, "objectives": objectives, "network": network,
         "dataset": dataset, "root": root, "recipe": recipe, "weights": weights, "seed": seed, "oracle": oracle,
-        "on_nan": on_nan,
+        "on_nan": on_nan, "as_gpus": as_gpus,
     }  # fmt: skip
     if resume:
         given = [name for name, value in {**chosen, "set": changes, "out": out}.items() if value]

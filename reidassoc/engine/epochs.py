@@ -116,7 +116,7 @@ class Run:
             )
         step = Step(
             self.fabric, self.state.network, self.state.optimiser, method, scene, targets, banks, self.state.heads,
-            stage.augmentation.pad,
+            stage.augmentation.pad, self.recipe.as_gpus,
         )  # fmt: skip
         settings = self.optimiser_settings(stage)
         tally = Tally()

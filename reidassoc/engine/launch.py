@@ -31,6 +31,7 @@ def run(
     seed: int | None = None,
     oracle: bool = False,
     on_nan: str | None = None,
+    as_gpus: int | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
@@ -51,6 +52,7 @@ def run(
         seed: everything random follows from it.
         oracle: let the associator see true identities; flagged in the result.
         on_nan: what to do about a step whose loss is not finite: ``stop`` or ``skip``; the recipe's if not given.
+        as_gpus: GPUs whose ``DataParallel`` batch norm is imitated; the recipe's if not given.
         out: the run folder; ``runs/<recipe>-<number>`` if not given.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         resume: go on with the run in ``out``; needs no method.
@@ -77,6 +79,7 @@ def run(
         "seed": seed,
         "oracle": oracle,
         "on_nan": on_nan,
+        "as_gpus": as_gpus,
     }
     given = [
         name for name, value in names.items() if value is not None and value is not False and (name == "seed" or value)

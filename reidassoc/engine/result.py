@@ -69,7 +69,7 @@ def summarise(
         "seed": recipe.seed,
         "epochs": len(rows),
         "flags": flags(composed),
-        "setting": {"batch_norm_groups": 1, "test_time": []},
+        "setting": {"batch_norm_groups": recipe.as_gpus, "test_time": []},
         "protocols": protocols,
         "best_epoch_oracle": best,
         "labels": labelled[-1]["labels"] if labelled else {},
@@ -89,8 +89,9 @@ def flags(composed: Composed) -> list[str]:
     recipe = composed.recipe
     parts = [part for method in composed.methods for part in (method.clusterer, method.associator)]
     found = ["uses true identities"] if any(uses_identity(part) for part in parts) else []
-    if recipe.batch_norm_gpus > 1:
-        found.append(f"published with {recipe.batch_norm_gpus} GPUs; batch-norm statistics here are of one device")
+    if recipe.batch_norm_gpus not in (1, recipe.as_gpus):
+        here = "one device" if recipe.as_gpus == 1 else f"{recipe.as_gpus} GPUs"
+        found.append(f"published with {recipe.batch_norm_gpus} GPUs; batch-norm statistics here are of {here}")
     return found
 
 

@@ -16,7 +16,9 @@ from reidassoc.data.loader import HostBatch
 from reidassoc.data.transforms import augment
 from reidassoc.engine.gate import Before, finite_step, update
 from reidassoc.engine.heads import Heads
+from reidassoc.engine.replicas import replicated
 from reidassoc.errors import PluginError
+from reidassoc.ops.exact import at_least_single
 from reidassoc.pipeline import Method
 from reidassoc.scene import Scene
 from reidassoc.types import Targets
@@ -27,7 +29,8 @@ class Step:
     """What stays the same over the steps of an epoch.
 
     Args:
-        hard: labels by (modality, space) on the device, for feeding the banks.
+        pad: pixels that the augmentation pads by.
+        groups: of batch-norm statistics, see ``engine.replicas``.
     """
 
     fabric: Fabric
@@ -39,6 +42,7 @@ class Step:
     banks: Banks
     heads: Heads
     pad: int
+    groups: int = 1
 
     def __call__(self, host: HostBatch) -> tuple[dict[str, Tensor], Tensor]:
         """Train on one batch, unless the loss or a gradient is not finite: then network, optimiser and banks stay as they were.
@@ -57,12 +61,12 @@ class Step:
             for stream, modality in STREAMS.items()
         }
         with self.fabric.autocast():
-            outputs = self.network(images)
+            outputs = replicated(self.network, images, self.groups)
         views = {}
         for stream, output in outputs.items():
             rows = torch.from_numpy(host.rows[STREAMS[stream]]).to(device, non_blocking=True)
-            parts = {pair: part.float() for pair, part in output.parts.items()}
-            views[stream] = View(stream, rows, output.z.float(), output.map, parts)
+            parts = {pair: at_least_single(part) for pair, part in output.parts.items()}
+            views[stream] = View(stream, rows, at_least_single(output.z), output.map, parts)
         batch = Batch(views, self.scene.epoch, self.scene, self.targets)
 
         terms = self.losses(batch)

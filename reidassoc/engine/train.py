@@ -16,6 +16,7 @@ from reidassoc.engine.evaluate import prepare_evaluation
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.optim import build_optimiser
+from reidassoc.engine.replicas import refuse_uneven
 from reidassoc.engine.result import Result, summarise
 from reidassoc.engine.start import build_network, calibrate, training_images
 from reidassoc.errors import RecipeError
@@ -53,6 +54,7 @@ def run(
     """
     log = log or Observer()
     composed = compose(recipe)
+    refuse_uneven(recipe)
     fabric = open_device(device, recipe.precision)
     folder = chosen_folder(out, recipe, resume)
     under_way = prepare(

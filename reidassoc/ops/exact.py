@@ -41,3 +41,12 @@ def check_features(name: str, x: Tensor) -> None:
             f"{name} has NaN or infinite values in {rows.numel()} of {x.shape[0]} rows (first: row {int(rows[0])}); "
             "the network has diverged or the file is damaged: look at the loss before clustering"
         )
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """Half precision becomes float32; float32 and float64 stay what they are.
+
+    >>> at_least_single(torch.zeros(2, dtype=torch.bfloat16)).dtype, at_least_single(torch.zeros(2).double()).dtype
+    (torch.float32, torch.float64)
+    """
+    return x.float() if x.element_size() < 4 else x
