@@ -82,6 +82,10 @@ TRUST = {
     ),
     ("associators", "salcr"): ("test_salcr.py::test_parity", "test_salcr.py::test_permuting_and_swapping"),
     ("associators", "dagi"): ("test_salcr.py::test_parity", "test_salcr.py::test_permuting_and_swapping"),
+    ("associators", "unison"): (
+        "test_unison.py::test_without_its_ingredients_it_is_balanced_transport_of_cluster_sizes",
+        "test_unison.py::test_permuting_and_swapping",
+    ),
     ("associators", "otla"): (
         "test_rivals.py::test_otla_parity_with_the_published_code",
         "test_rivals.py::test_symmetries",
