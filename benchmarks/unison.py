@@ -80,7 +80,7 @@ class Judge:
         """A method on unison's features instead of the network's, the clusters the same."""
         unison: Any = registry.build("associators", combination(OWN).associator)
         own = self.scene.clustering.own
-        moved = unison.whitened(Pair.build(lambda m: unison.prepared(self.scene, m)), own)
+        moved = unison.whitened(self.scene.features.map(unison.centred), own)
         features = moved.map(lambda x: Features(x.float()))
         clusters = Pair.build(lambda m: Clusters(own[m].labels, centroids(features[m].x, own[m].labels, own[m].count)))
         return Judge(FeatureFile(features, self.identity), Clustering(clusters)).score(text)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from reidassoc import OUTLIER, Association, Associator, Clusters, Features, Modality, Pair, Scene, SoftLabels
 from reidassoc.ops.assignment import of_samples
-from reidassoc.ops.averaging import Averaging
 from reidassoc.ops.exact import full_float32
 from reidassoc.ops.prototypes import centroids
 
@@ -28,8 +27,7 @@ class Unison(Associator):
 
     Ours. Five steps:
 
-    1. *Centre and smooth*: each camera's (or modality's) mean is taken off the features, and every feature becomes the mean of
-       its neighbourhood in the Jaccard affinity of its own modality.
+    1. *Centre*: each camera's (or modality's) mean is taken off the features.
     2. *Metric*: features are whitened by the scatter within clusters, T = W + shrinkage · I (W of mean eigenvalue 1), so that
        directions in which images of one cluster differ count little. Then, for ``rounds`` rounds, the mutually nearest clusters
        of the two modalities are anchors, and the scatter of their differences joins T: directions in which the modalities
@@ -46,27 +44,24 @@ class Unison(Associator):
     Own labels are given anew (merged, outliers filled), and so are the prototypes of the spaces.
 
     >>> from reidassoc.testing import toy_scene
-    >>> cross = Unison(k1=10)(toy_scene()).cross
+    >>> cross = Unison()(toy_scene()).cross
     >>> sorted(set(cross.visible.hard.tolist())) == [*range(8)]
     True
     """
 
     paper: ClassVar[str] = ""
-    needs: ClassVar[frozenset[str]] = frozenset({"affinity", "cameras"})
+    needs: ClassVar[frozenset[str]] = frozenset({"cameras"})
 
     centre: Annotated[Literal["camera", "modality", "none"], Field(description="whose mean is taken off")] = "camera"
-    smoothing: Annotated[int, Field(ge=0, description="rounds of averaging over the own neighbourhood")] = 1
     metric: Annotated[bool, Field(description="whiten by the scatter within clusters (and of anchors)")] = True
     shrinkage: Annotated[float, Field(gt=0, description="share of the identity in the scatter")] = 0.5
     rounds: Annotated[int, Field(ge=0, description="times that anchors teach the metric")] = 2
     hubs: Annotated[int, Field(ge=0, description="neighbours in the correction of hubs; 0 = none")] = 5
-    entropy: Annotated[float, Field(gt=0, description="weight of the plan's entropy")] = 0.15
+    entropy: Annotated[float, Field(gt=0, description="weight of the plan's entropy")] = 0.1
     relax: Annotated[float, Field(gt=0, description="price of mass that is not transported; large = balanced")] = 0.5
     floor: Annotated[float, Field(ge=0, le=1, description="confidence below which a cluster has no partner")] = 0.3
     merge: Annotated[bool, Field(description="join clusters that have the same partner")] = True
     outliers: Annotated[bool, Field(description="label the clusterer's outliers, too")] = True
-    k1: Annotated[int, Field(ge=1, description="k1 of the Jaccard affinity; the clusterer's saves time")] = 30
-    k2: Annotated[int, Field(ge=1, description="k2 of the Jaccard affinity; the clusterer's saves time")] = 6
 
     def __call__(self, scene: Scene) -> Association:
         own = scene.clustering.own
@@ -75,7 +70,7 @@ class Unison(Associator):
                 lambda m: SoftLabels.one_hot(torch.full_like(own[m].labels, OUTLIER), own[m.other].count)
             )
             return Association(cross=cross)
-        x = Pair.build(lambda m: self.prepared(scene, m))
+        x = scene.features.map(self.centred)
         x = self.whitened(x, own) if self.metric else x
         partner = self.partners(self.plan(self.similarity(x, own), own))
         final = self.merged(partner) if self.merge else own.map(lambda c: torch.arange(c.count, device=c.labels.device))
@@ -92,19 +87,14 @@ class Unison(Associator):
             prototypes={str(m): prototypes(scene.features[m], labels[m], own[m]) for m in Modality},
         )
 
-    def prepared(self, scene: Scene, modality: Modality) -> Tensor:
-        """(N, D) float64 unit rows, centred and smoothed."""
-        features = scene.features[modality]
+    def centred(self, features: Features) -> Tensor:
+        """(N, D) float64 unit rows, the mean of their camera or modality taken off."""
         x = features.x.double()
         group = features.camera if self.centre == "camera" else torch.zeros_like(features.camera)
-        if self.centre != "none" and len(x):
-            number = torch.unique(group, return_inverse=True)[1]
-            x = F.normalize(x - centroids(x, number, int(number.max()) + 1)[number], dim=1)
-        if self.smoothing:
-            within = Averaging.of_affinity(scene.affinity(k1=self.k1, k2=self.k2)[modality])
-            for _ in range(self.smoothing):
-                x = F.normalize((within @ x.float()).double(), dim=1)
-        return x
+        if self.centre == "none" or not len(x):
+            return x
+        number = torch.unique(group, return_inverse=True)[1]
+        return F.normalize(x - centroids(x, number, int(number.max()) + 1)[number], dim=1)
 
     def whitened(self, x: Pair[Tensor], own: Pair[Clusters]) -> Pair[Tensor]:
         """The features, unit rows, in the metric that clusters and anchors teach."""
