@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -41,6 +42,7 @@ def open_device(name: str = "auto", precision: str = "32-true") -> Fabric:
         raise DeviceError(f"device '{name}' is not there: torch sees {seen}; take --device cpu or auto")
     on_cuda = match[1] == "cuda" or (match[1] == "auto" and there > 0)
     devices: int | list[int] = [wanted] if on_cuda else 1
+    warnings.filterwarnings("ignore", message="The `srun` command is available")  # one process is what was asked for
     return Fabric(accelerator="cuda" if on_cuda else "cpu", devices=devices, precision=precision)  # type: ignore[arg-type]
 
 
