@@ -10,6 +10,7 @@ from typing import Any
 from reidassoc.errors import SpecError
 
 FORM = "expected a name, such as dbscan, or a name with options, such as dbscan(eps=0.6)"
+CUT = "its bracket is left open: in a YAML list, quote options that have commas"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Spec:
         try:
             node = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise SpecError(f"can't read '{text}': {FORM}") from None
+            cut = text.count("(") > text.count(")")
+            raise SpecError(f"can't read '{text}': {CUT if cut else FORM}") from None
         if isinstance(node, ast.Name):
             return Spec(node.id)
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):

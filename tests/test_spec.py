@@ -122,3 +122,8 @@ def test_a_required_option_is_asked_for() -> None:
 def test_a_plugin_must_be_a_dataclass() -> None:
     with pytest.raises(PluginError, match="must be a frozen, keyword-only dataclass"):
         construct(int, {}, "int")
+
+
+def test_a_comma_that_yaml_took_is_explained() -> None:
+    with pytest.raises(SpecError, match="quote options that have commas"):
+        Spec.parse("salcr(k=8")
