@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import reidassoc as ra
 from reidassoc import Features, Pair, registry
 from reidassoc.errors import DataError
 from reidassoc.interfaces import KINDS
@@ -20,6 +22,7 @@ from reidassoc.testing import (
     check_network,
     check_objective,
     check_refiner,
+    toy_features,
     toy_identity,
     toy_scene,
 )
@@ -221,6 +224,24 @@ def test_broken_features_are_refused(kind: str, name: str) -> None:
 
     with pytest.raises(DataError, match="1 infrared features hold NaN or infinite values; the first is row 5"):
         use()
+
+
+@pytest.mark.parametrize("name", [name for kind, name in built_in("associators") if (kind, name) not in NEEDS_A_FILE])
+def test_anybodys_features(name: str) -> None:
+    """Half precision gives the labels of the same numbers in single precision; a modality without images gets no labels."""
+    spec, identity = str(REQUIRED.get(("associators", name), name)), toy_identity()
+    half = toy_features().map(lambda f: f.x.half())
+
+    def labels(visible: torch.Tensor, infrared: torch.Tensor) -> Pair[Any]:
+        known = Pair(identity.visible, identity.infrared[: len(infrared)])
+        found = ra.associate(spec, visible, infrared, clusterer="dbscan(k1=10)", identity=known, device="cpu")
+        return found.cross
+
+    for found, same in zip(labels(*half), labels(*half.map(torch.Tensor.float)), strict=True):
+        assert (found == same).all()
+    alone = labels(half.visible, half.infrared[:0])
+    assert (alone.visible == -1).all()
+    assert len(alone.infrared) == 0
 
 
 @pytest.mark.parametrize(("kind", "name"), built_in("clusterers", "associators", "refiners", "objectives"), ids=str)
