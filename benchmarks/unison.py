@@ -163,7 +163,11 @@ def judge() -> None:
                 scores[f"{OWN}, {name}"] = one.score(str(text))
             scores |= {f"{name}, in unison's metric": one.in_the_metric(chosen[name]) for name in SPEC["in_the_metric"]}
             cells.append({**key, "scores": scores})
-            print(key, {name: round(scores[name].get("f1", scores[name]["false"]), 3) for name in (OWN, *SPEC["against"])}, flush=True)
+            print(
+                key,
+                {name: round(scores[name].get("f1", scores[name]["false"]), 3) for name in (OWN, *SPEC["against"])},
+                flush=True,
+            )
     kept = {
         "spec": SPEC,
         "chosen": chosen,
