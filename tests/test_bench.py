@@ -121,6 +121,9 @@ def test_the_synthetic_comparison_has_six_methods_and_three_seeds() -> None:
             r"sysu_mm01 is kept on disk: say where, as in --data sysu_mm01",
         ),
         ("name: x y\nmethods: {a: }", r"name: String should match"),
+        ("name: ..\nmethods: {a: }", r"name: String should match"),  # would write beside the folder of all runs
+        ("name: x\nmethods: {a: {recipe: mult/synthetic}}\ndatasets: [nosuch]", r"method 'a': no dataset 'nosuch'"),
+        ("name: x\nmethods: [a]", r"methods: Input should be a valid dictionary"),
         ("name: x\nmethods: {a: }\nplugins: [no.py]", r"no plug-in file .*no.py"),
         ("- 1", r"expected a mapping with the keys name"),
         ("{", r"is no YAML"),
@@ -130,6 +133,13 @@ def test_a_bad_spec_ends_in_one_line(tmp_path: Path, text: str, said: str) -> No
     with pytest.raises(ReidassocError, match=said) as caught:
         open_benchmark(written(tmp_path, text), out=tmp_path / "out")
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_protocol_that_no_dataset_has_ends_before_anything_runs(tmp_path: Path) -> None:
+    runner = open_benchmark(written(tmp_path, TINY + "protocol: all-serch\n"), out=tmp_path / "out", device="cpu")
+    with pytest.raises(RecipeError, match="no protocol 'all-serch'; did you mean 'all-search "):
+        runner.run_watched()
     assert not (tmp_path / "out").exists()
 
 
@@ -350,12 +360,13 @@ def environment(cache: Path) -> Mapping[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "REIDASSOC_CACHE": str(cache)}
 
 
-@pytest.mark.timeout(900)  # two processes that import torch, on a machine that may be busy
-def test_the_runner_s_workers_die_with_it_and_the_command_goes_on(
+@pytest.mark.timeout(900)  # processes that import torch, on a machine that may be busy
+def test_a_worker_dies_with_its_runner_and_two_workers_go_on(
     undisturbed: tuple[Path, Path, float], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, out, _ = undisturbed
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     arguments = ["bench", str(spec), "--out", "out", "--device", "cpu"]
     with open(tmp_path / "said", "w") as said:
         command = [sys.executable, "-m", "reidassoc", *arguments]
@@ -368,11 +379,12 @@ def test_the_runner_s_workers_die_with_it_and_the_command_goes_on(
     first.wait()
     wait_for(lambda: not any(held(path) for path in store.cells.glob("*.lock")))
     assert store.state(plan.cells[1]) != "finished"
-    work(plan, store, device="cpu")
-    done = CliRunner().invoke(cli, [*arguments, "--export", "cells"])
+    done = CliRunner().invoke(cli, [*arguments, "--jobs", "2", "--export", "cells"])
     assert done.exit_code == 0, done.output
     assert "all-search single-shot" in done.output
     assert (tmp_path / "out" / "table.md").read_text() == table_of(out)
+    for cell in plan.cells:
+        assert without_times(store.folder(cell)) == without_times(Store(out).folder(cell))
     exported = read_results([tmp_path / "cells"])
     assert markdown(compare_results(exported)) == table_of(out)
 

@@ -44,7 +44,7 @@ class Variant(Model):
 class Grid(Model):
     """A benchmark's YAML file."""
 
-    name: str = Field(pattern=r"^[\w.-]+$", description="of the results folder")
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="of the results folder")
     title: str = ""
     methods: dict[str, Variant | None] = Field(min_length=1, description="the table's rows, in order")
     recipe: str | None = Field(None, description="what methods start from that name no recipe of their own")
@@ -101,6 +101,22 @@ class Plan:
     def starts(self, cell: Cell) -> tuple[int, ...]:
         """Epochs at whose end the cell's run is in the same state as another one's, ascending."""
         return self._starts[cell.id]
+
+    def check_protocol(self) -> None:
+        """Make sure that a dataset of the grid has the protocol that the table is to show.
+
+        Raises:
+            RecipeError: none has it.
+            DataError: a dataset can't be read.
+        """
+        wanted = self.grid.protocol
+        specs = {str(cell.recipe.dataset): cell.recipe.dataset for cell in self.runs}
+        datasets = [registry.build("datasets", spec) for spec in (specs.values() if wanted else ())]
+        known = dict.fromkeys(trial.protocol for dataset in datasets for trial in dataset.trials())
+        if wanted and wanted not in known:
+            raise RecipeError(
+                f"{self.grid.name}: no protocol '{wanted}'{nearest_name(wanted, known)}; protocols: {', '.join(known)}"
+            )
 
     @cached_property
     def _starts(self) -> dict[str, tuple[int, ...]]:

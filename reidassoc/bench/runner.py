@@ -86,6 +86,7 @@ class Runner:
     def check(self) -> None:
         """What can be known to fail fails here, not in every cell."""
         open_device(self.device)
+        self.plan.check_protocol()
 
     def caption(self) -> str:
         """A line below the live table."""
