@@ -26,7 +26,7 @@ def test_associator_contracts(name: str) -> None:
     check_associator(registry.build("associators", name))
 
 
-@pytest.mark.parametrize("spec", ["mix", "mix(beta=0.0)", "mix(beta=1.0)"])
+@pytest.mark.parametrize("spec", ["mix", "mix(beta=0.0)", "mix(beta=1.0)", "mix(cross=0.0)"])
 def test_refiner_contracts(spec: str) -> None:
     check_refiner(registry.build("refiners", spec))
 
@@ -145,8 +145,19 @@ def test_mix_is_beta_hard_and_the_rest_soft() -> None:
     torch.testing.assert_close(untouched.prob, cross.infrared.prob)
 
 
+def test_mix_has_a_beta_of_its_own_for_cross_labels() -> None:
+    scene = toy_scene()
+    soft = scene.features.map(lambda f: SoftLabels(torch.softmax(f.x[:, :8], dim=1)))
+    targets = Targets.compose(scene.clustering, Association(cross=soft, own=soft))
+    mixed = Mix(beta=0.7, cross=0.2).refine(scene, targets)
+    for modality in Modality:
+        own, cross = (mixed.of(modality, space).prob for space in (modality, modality.other))
+        torch.testing.assert_close(own, Mix.mixed(soft[modality], 0.7).prob)
+        torch.testing.assert_close(cross, Mix.mixed(soft[modality], 0.2).prob)
+
+
 def test_mix_permutes_with_its_rows() -> None:
     prob = torch.softmax(torch.randn(20, 5), dim=1)
     order = torch.randperm(20)
     labels = SoftLabels(prob)
-    assert torch.equal(Mix().mixed(labels).take(order).prob, Mix().mixed(labels.take(order)).prob)
+    assert torch.equal(Mix.mixed(labels, 0.7).take(order).prob, Mix.mixed(labels.take(order), 0.7).prob)

@@ -16,7 +16,8 @@ class Mix(Refiner):
     """Sharpen soft labels: β times the one-hot of their argmax, plus 1 − β times themselves.
 
     MULT's training targets (He et al., IJCV 2024, arXiv 2402.00672). Hard labels, rows without an opinion and weights
-    stay as they are.
+    stay as they are. ``cross`` is a β of its own for labels in the other modality's clusters: those are far less
+    reliable than the own ones, and a hard wrong one harms more than a soft one.
 
     >>> from reidassoc.testing import toy_scene
     >>> targets = Targets.compose(toy_scene().clustering)
@@ -28,15 +29,25 @@ class Mix(Refiner):
     paper = "He et al., IJCV 2024, arXiv 2402.00672"
 
     beta: Annotated[float, Field(ge=0, le=1, description="weight of the hard label")] = 0.7
+    cross: Annotated[
+        float | None, Field(ge=0, le=1, description="the same in the other modality's clusters; none = beta")
+    ] = None
 
     def refine(self, scene: Scene, targets: Targets) -> Targets:
-        return targets.map(self.mixed)
+        cross = self.beta if self.cross is None else self.cross
+        return targets.replaced(
+            {
+                (modality, space): self.mixed(labels, cross if space == modality.other else self.beta)
+                for (modality, space), labels in targets.table.items()
+            }
+        )
 
-    def mixed(self, labels: SoftLabels) -> SoftLabels:
+    @staticmethod
+    def mixed(labels: SoftLabels, beta: float) -> SoftLabels:
         """Sharpen one table of labels."""
         if labels.count == 0:
             return labels
         silent = labels.prob.sum(dim=1, keepdim=True) == 0
         hard = SoftLabels.one_hot(labels.prob.argmax(dim=1), labels.count).prob
-        mixed = self.beta * hard + (1 - self.beta) * labels.prob
+        mixed = beta * hard + (1 - beta) * labels.prob
         return SoftLabels(torch.where(silent, labels.prob, mixed), labels.weight)
