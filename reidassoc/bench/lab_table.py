@@ -20,7 +20,7 @@ FORMATS = ("rich", "markdown", "csv", "json")
 def caption(found: Lab) -> list[str]:
     """What a reader must know: source, samples, what the figures are."""
     of = f"{found.samples.visible} visible and {found.samples.infrared} infrared samples"
-    origin = ", ".join(f"{key} {value}" for key, value in found.notes.items() if key in {"recipe", "dataset", "epoch"})
+    origin = ", ".join(f"{key} {found.notes[key]}" for key in ("recipe", "dataset", "epoch") if key in found.notes)
     lines = [f"{found.source}: {of}" + (f" ({origin})" if origin else "")]
     if any(row.cross for row in found.rows):
         lines.append(
