@@ -38,6 +38,7 @@ CONTRACTS = {
 NEEDS_A_FILE = {("associators", "from_file")}  # its labels fit one scene: its own test calls the contract check
 REQUIRED = {  # options without a default, or too large a one, as the contract check sets them
     ("networks", "two_stream"): "two_stream(depth=18, weights='none')",
+    ("networks", "vit"): "vit(backbone='test_vit', weights='none')",
     ("clusterers", "kmeans"): "kmeans(clusters=5)",
     ("clusterers", "sklearn"): "sklearn(estimator='AgglomerativeClustering(n_clusters=5)')",
 }
