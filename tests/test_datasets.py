@@ -484,6 +484,20 @@ def test_manifest_wrong_lines(tmp_path: Path, line: str, message: str) -> None:
     assert message in str(error.value)
 
 
+def test_manifest_tracklets(tmp_path: Path) -> None:
+    header = HEADER.strip() + ",tracklet\n"
+    lines = "a.png,visible,,1,train,4\nb.png,visible,,1,train,\nc.png,infrared,,3,train,4\nd.png,visible,,1,train,4\n"
+    dataset = write_manifest(tmp_path, header + lines)
+    assert dataset.train().visible.tracklet.tolist() == [4, -1, 4]
+    assert dataset.train().infrared.tracklet.tolist() == [4]  # another camera: the modalities' numbers are apart
+    other = write_manifest(tmp_path, header + lines.replace("d.png,visible,,1,train,4", "d.png,visible,,1,train,5"))
+    assert other.fingerprint() != dataset.fingerprint()
+    with pytest.raises(DataError, match=r"visible tracklet 4 has images of two cameras, d\.png among them"):
+        write_manifest(tmp_path, header + lines.replace("d.png,visible,,1", "d.png,visible,,2")).train()
+    with pytest.raises(DataError, match="line 2: tracklet must be a whole number from 0, or empty, got 'x'"):
+        write_manifest(tmp_path, header + "a.png,visible,,1,train,x\n").train()
+
+
 def test_manifest_wrong_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column camera, split; expected the header path,modality"):
         write_manifest(tmp_path, "path,modality,identity\n").train()

@@ -200,8 +200,9 @@ def test_feature_files_come_back_as_they_went(ending: str, tmp_path: Path) -> No
     generator = torch.Generator().manual_seed(0)
 
     def one(features: Features) -> Features:
-        parts = torch.randn(len(features), 3, 4, generator=generator)
-        return Features(features.x, torch.arange(len(features)) + 5, torch.ones(len(features)).long(), {"parts": parts})
+        n = len(features)
+        extra = {"parts": torch.randn(n, 3, 4, generator=generator), "tracklet": torch.arange(n) // 4 - 1}
+        return Features(features.x, torch.arange(n) + 5, torch.ones(n).long(), extra)
 
     file = FeatureFile(TOY.features.map(one), TOY.identity, {"epoch": "7"})
     path = tmp_path / f"f.{ending}"
@@ -211,7 +212,7 @@ def test_feature_files_come_back_as_they_went(ending: str, tmp_path: Path) -> No
     assert back.identity is not None
     for m in ("visible", "infrared"):
         torch.testing.assert_close(back.features[m].x, file.features[m].x)
-        for name in ("index", "camera"):
+        for name in ("index", "camera", "tracklet"):
             assert torch.equal(getattr(back.features[m], name), getattr(file.features[m], name))
         assert torch.equal(back.features[m].extra["parts"], file.features[m].extra["parts"])
         assert torch.equal(back.identity[m], TOY.identity[m])  # type: ignore[index]

@@ -16,7 +16,7 @@ from torch import Tensor
 from reidassoc.data.images import FileImages
 from reidassoc.errors import DataError
 from reidassoc.interfaces import Dataset
-from reidassoc.types import ImageSource, Modality, Pair, Records
+from reidassoc.types import UNKNOWN_TRACKLET, ImageSource, Modality, Pair, Records
 
 
 class Source(ImageSource, Protocol):
@@ -27,11 +27,12 @@ class Source(ImageSource, Protocol):
 
 @dataclass(frozen=True)
 class Item:
-    """One image: its name, unique in the dataset, its true identity (None where unknown) and its camera (−1 where unknown)."""
+    """One image: its name, unique in the dataset, its true identity (None where unknown), camera and tracklet (−1: unknown)."""
 
     name: str
     identity: int | None
     camera: int
+    tracklet: int = UNKNOWN_TRACKLET
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Part:
 
     def records(self, modality: Modality) -> Records:
         camera = torch.tensor([item.camera for item in self.items], dtype=torch.int64)
-        return Records(modality, camera, tuple(item.name for item in self.items), self.source)
+        tracklet = torch.tensor([item.tracklet for item in self.items], dtype=torch.int64)
+        return Records(modality, camera, tuple(item.name for item in self.items), self.source, tracklet)
 
     @property
     def identities(self) -> set[int]:
@@ -142,7 +144,7 @@ class Listed(Dataset):
         return tuple(found)
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits: names, identities, cameras and file sizes. Copies on other machines have the same."""
+        """16 hexadecimal digits: names, identities, cameras, tracklets and file sizes. Copies on other machines have the same."""
         return self._fingerprint
 
     @cached_property
@@ -152,7 +154,8 @@ class Listed(Dataset):
             for part in parts:
                 digest.update(b"\n--\n")
                 for item in part.items:
-                    digest.update(f"{item.name}\t{item.identity}\t{item.camera}\n".encode())
+                    tracklet = f"\t{item.tracklet}" if item.tracklet != UNKNOWN_TRACKLET else ""
+                    digest.update(f"{item.name}\t{item.identity}\t{item.camera}{tracklet}\n".encode())
                 digest.update(part.source.mark().encode())
         return digest.hexdigest()[:16]
 

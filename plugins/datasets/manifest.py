@@ -13,13 +13,14 @@ import torch
 from pydantic import Field
 
 from reidassoc.errors import DataError, nearest_name
-from reidassoc.types import UNKNOWN_CAMERA, Modality, Pair, Rule, Trial
+from reidassoc.types import UNKNOWN_CAMERA, UNKNOWN_TRACKLET, Modality, Pair, Rule, Trial
 from reidassoc_plugins.datasets import folders
 from reidassoc_plugins.datasets.galleries import direction
 from reidassoc_plugins.datasets.listing import Item, Listed, Part, files
 
 FILE = "manifest.csv"
 COLUMNS = ("path", "modality", "identity", "camera", "split")
+NUMBERS = ("identity", "camera", "tracklet")  # tracklet is a column that may be left out
 SPLITS = ("train", "query", "gallery")
 
 
@@ -34,11 +35,12 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(Listed):
-    """Your own images, listed in a CSV file: path, modality, identity, camera, split.
+    """Your own images, listed in a CSV file: path, modality, identity, camera, split, and tracklet if you have any.
 
     Paths are relative to the file's folder; modality is ``visible`` or ``infrared``; split is ``train``, ``query`` or
     ``gallery`` (an image may be listed as query and as gallery). Identity may be empty in ``train``: then label
-    quality is not reported. Camera may be empty. Each direction that has queries and a gallery is one trial.
+    quality is not reported. Camera may be empty, and so may tracklet: images of a modality with the same number are one
+    person followed by one camera, for clusterers that use it. Each direction that has queries and a gallery is one trial.
 
     Raises:
         DataError: (when read) a line is wrong, with its number; or nothing is listed that was asked for.
@@ -130,6 +132,7 @@ class Manifest(Listed):
                 raise DataError(f"{self._file}, line {table.line_num + 1}: {error}") from error
         rows = [self._row(values, f"{self._file}, line {number}") for values, number in lines]
         self._check_repeats(rows)
+        self._check_tracklets(rows)
         return rows
 
     def _row(self, values: dict[str, str], where: str) -> Row:
@@ -137,16 +140,16 @@ class Manifest(Listed):
             if values[column] not in known:
                 close = nearest_name(values[column], known)
                 raise DataError(f"{where}: {column} must be {' or '.join(known)}, got '{values[column]}'{close}")
-        for column in ("identity", "camera"):
-            if values[column] and not values[column].isdecimal():
+        for column in NUMBERS:
+            if values.get(column) and not values[column].isdecimal():
                 raise DataError(f"{where}: {column} must be a whole number from 0, or empty, got '{values[column]}'")
         if not values["identity"] and values["split"] != "train":
             raise DataError(f"{where}: a {values['split']} image needs its identity; only train images may go without")
         identity = int(values["identity"]) if values["identity"] else None
         camera = int(values["camera"]) if values["camera"] else UNKNOWN_CAMERA
-        return Row(
-            Item(folders.inside(values["path"], where), identity, camera), Modality(values["modality"]), values["split"]
-        )
+        tracklet = int(values["tracklet"]) if values.get("tracklet") else UNKNOWN_TRACKLET
+        item = Item(folders.inside(values["path"], where), identity, camera, tracklet)
+        return Row(item, Modality(values["modality"]), values["split"])
 
     def _check_repeats(self, rows: Sequence[Row]) -> None:
         """An image may be query and gallery, but not listed twice for one use, nor train and test, nor with two descriptions."""
@@ -162,6 +165,18 @@ class Manifest(Listed):
                 if replace(row, split=other.split) != other:
                     raise DataError(f"{self._file}: {row.item.name} is described in two ways")
             seen.setdefault(row.item.name, []).append(row)
+
+    def _check_tracklets(self, rows: Sequence[Row]) -> None:
+        """A tracklet is of one camera: numbers that start anew at each camera would join strangers."""
+        cameras: dict[tuple[Modality, int], int] = {}
+        for row in rows:
+            item = row.item
+            known = cameras.setdefault((row.modality, item.tracklet), item.camera)
+            if item.tracklet != UNKNOWN_TRACKLET and known != item.camera:
+                raise DataError(
+                    f"{self._file}: {row.modality} tracklet {item.tracklet} has images of two cameras, {item.name} among "
+                    "them; give each tracklet of a modality a number of its own"
+                )
 
     def _part(self, modality: Modality, splits: Sequence[str]) -> Part:
         items = dict.fromkeys(row.item for row in self._rows if row.modality is modality and row.split in splits)

@@ -1,7 +1,7 @@
 """Features and labels as files (.safetensors, .npz): how work done elsewhere comes in, and labels go out.
 
-One list of names: ``visible``, ``infrared`` and, with suffix ``_visible`` or ``_infrared``, ``camera``, ``parts``, ``index``,
-``identity``.
+One list of names: ``visible``, ``infrared`` and, with suffix ``_visible`` or ``_infrared``, ``camera``, ``tracklet``, ``parts``,
+``index``, ``identity``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from reidassoc.data.tensor_files import Arrays, read_arrays, write_arrays
 from reidassoc.errors import DataError
 from reidassoc.ops.part_features import PARTS
-from reidassoc.types import Features, Modality, Pair
+from reidassoc.types import TRACKLET, Features, Modality, Pair
 
 NAMES = "expected float32 'visible' (N_v, D) and 'infrared' (N_r, D)"
 
@@ -39,7 +39,7 @@ class FeatureFile:
 
 
 def read_features(path: str | Path) -> FeatureFile:
-    """Read ``visible``, ``infrared`` and, optionally, ``camera_*``, ``index_*``, ``parts_*`` and ``identity_*``.
+    """Read ``visible``, ``infrared`` and, optionally, ``camera_*``, ``tracklet_*``, ``index_*``, ``parts_*`` and ``identity_*``.
 
     Rows need not be normalised; they are here. No pickled object is ever loaded.
 
@@ -68,8 +68,9 @@ def write_features(path: str | Path, file: FeatureFile) -> None:
         arrays[str(modality)] = features.x.cpu().numpy()
         arrays[f"camera_{modality}"] = features.camera.cpu().numpy()
         arrays[f"index_{modality}"] = features.index.cpu().numpy()
-        if PARTS in features.extra:
-            arrays[f"{PARTS}_{modality}"] = features.extra[PARTS].cpu().numpy()
+        for key in (PARTS, TRACKLET):
+            if key in features.extra:
+                arrays[f"{key}_{modality}"] = features.extra[key].cpu().numpy()
         if file.identity is not None:
             arrays[f"identity_{modality}"] = file.identity[modality].cpu().numpy()
     write_arrays(path, arrays, file.notes)
@@ -87,9 +88,9 @@ def features_from(arrays: Arrays, modality: Modality, path: Path) -> Features:
         raise DataError(f"{path} has no array '{name}'; {NAMES}; it has: {', '.join(arrays) or 'none'}")
     unit = unit_features(arrays[name], name, column(arrays, f"camera_{name}", len(arrays[name]), path), str(path))
     index = column(arrays, f"index_{name}", len(unit), path)
-    if index is None and f"{PARTS}_{name}" not in arrays:
-        return unit
-    extra = {}
+    extra: dict[str, Tensor] = {}
+    if (tracklet := column(arrays, f"{TRACKLET}_{name}", len(unit), path)) is not None:
+        extra[TRACKLET] = tracklet
     if (parts := arrays.get(f"{PARTS}_{name}")) is not None:
         if parts.ndim != 3 or len(parts) != len(unit) or parts.dtype.kind != "f":
             raise DataError(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
 from reidassoc.ops.part_features import PARTS
-from reidassoc.types import Features, Modality, Pair
+from reidassoc.types import TRACKLET, Features, Modality, Pair
 
 
 @torch.no_grad()
@@ -20,7 +20,7 @@ def extract(
     """Return unit features of every readable image; ``index`` names its row in the store.
 
     Where the network gives part features, ``extra["parts"]`` holds each image's on its own map (N, P, D), unit rows; not
-    with ``mirror``, since nothing evaluates them.
+    with ``mirror``, since nothing evaluates them. Where some image's tracklet is known, ``extra["tracklet"]`` holds them.
 
     Args:
         mirror: average each image's unit feature with that of its mirror image (evaluation does; clustering doesn't).
@@ -45,7 +45,11 @@ def features_of(
             parts.append(part)
         chunks.append(unit)
     index, camera = store.good.to(fabric.device), store.records.camera[store.good].to(fabric.device)
-    return Features(torch.cat(chunks), index, camera, extra={PARTS: torch.cat(parts)} if parts else {})
+    extra = {PARTS: torch.cat(parts)} if parts else {}
+    tracklet = store.records.tracklet[store.good]
+    if bool((tracklet >= 0).any()):
+        extra[TRACKLET] = tracklet.to(fabric.device)
+    return Features(torch.cat(chunks), index, camera, extra)
 
 
 def unit_features(

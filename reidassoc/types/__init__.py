@@ -1,6 +1,6 @@
 """The values that flow through reidassoc. All frozen; their tensors are never written into."""
 
-from reidassoc.types.features import UNKNOWN_CAMERA, Features
+from reidassoc.types.features import TRACKLET, UNKNOWN_CAMERA, UNKNOWN_TRACKLET, Features
 from reidassoc.types.labels import OUTLIER, Clustering, Clusters, SoftLabels
 from reidassoc.types.modality import Modality, Pair
 from reidassoc.types.records import ImageSource, Records, Rule, Trial
@@ -9,7 +9,9 @@ from reidassoc.types.targets import SHARED, Association, Targets
 __all__ = [
     "OUTLIER",
     "SHARED",
+    "TRACKLET",
     "UNKNOWN_CAMERA",
+    "UNKNOWN_TRACKLET",
     "Association",
     "Clustering",
     "Clusters",

@@ -11,6 +11,8 @@ from torch import Tensor
 
 T = TypeVar("T")
 UNKNOWN_CAMERA = -1
+UNKNOWN_TRACKLET = -1
+TRACKLET = "tracklet"  # key of Features.extra
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Features:
         x: (N, D) float32, unit rows.
         index: (N,) int64, row of the image in its dataset; ``arange(N)`` if not given.
         camera: (N,) int64, −1 where unknown; all unknown if not given.
-        extra: further tensors with N rows, such as ``parts`` (N, P, D).
+        extra: further tensors with N rows, such as ``parts`` (N, P, D); ``tracklet`` (N,) int64, −1 where unknown, is read
+            as :attr:`tracklet`.
 
     Raises:
         ValueError: a shape or dtype differs from the above.
@@ -41,7 +44,9 @@ class Features:
             object.__setattr__(self, "index", torch.arange(n, device=device))
         if self.camera is None:
             object.__setattr__(self, "camera", torch.full((n,), UNKNOWN_CAMERA, dtype=torch.int64, device=device))
-        for name, column in {"index": self.index, "camera": self.camera}.items():
+        columns = {"index": self.index, "camera": self.camera}
+        columns |= {TRACKLET: self.extra[TRACKLET]} if TRACKLET in self.extra else {}
+        for name, column in columns.items():
             if column.shape != (n,) or column.dtype != torch.int64:
                 raise ValueError(f"{name} must be ({n},) int64, got {tuple(column.shape)} {column.dtype}")
         for name, tensor in self.extra.items():
@@ -54,6 +59,13 @@ class Features:
     @property
     def width(self) -> int:
         return self.x.shape[1]
+
+    @property
+    def tracklet(self) -> Tensor:
+        """(N,) int64: images with the same number are one person followed by one camera; −1 where unknown."""
+        if TRACKLET in self.extra:
+            return self.extra[TRACKLET]
+        return torch.full((len(self),), UNKNOWN_TRACKLET, dtype=torch.int64, device=self.x.device)
 
     def memo(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what ``make`` made for ``key`` the first time: for dear things that depend on these features alone."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from reidassoc.types.features import UNKNOWN_TRACKLET
 from reidassoc.types.modality import Modality
 
 
@@ -36,17 +37,22 @@ class Records:
         camera: (N,) int64, −1 where unknown.
         names: N names, unique in the dataset (relative paths where there are files).
         source: the pixels, row by row.
+        tracklet: (N,) int64, −1 where unknown; all unknown if not given. Numbers of the two modalities have nothing in common.
     """
 
     modality: Modality
     camera: Tensor
     names: tuple[str, ...]
     source: ImageSource
+    tracklet: Tensor = None  # type: ignore[assignment]  # filled in below, so that readers never meet None
 
     def __post_init__(self) -> None:
         n = len(self.names)
-        if self.camera.shape != (n,) or self.camera.dtype != torch.int64:
-            raise ValueError(f"camera must be ({n},) int64, got {tuple(self.camera.shape)} {self.camera.dtype}")
+        if self.tracklet is None:
+            object.__setattr__(self, "tracklet", torch.full((n,), UNKNOWN_TRACKLET))
+        for name, column in {"camera": self.camera, "tracklet": self.tracklet}.items():
+            if column.shape != (n,) or column.dtype != torch.int64:
+                raise ValueError(f"{name} must be ({n},) int64, got {tuple(column.shape)} {column.dtype}")
         if len(self.source) != n:
             raise ValueError(f"{n} names, but {len(self.source)} images")
 
