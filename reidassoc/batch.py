@@ -27,7 +27,7 @@ class View:
         stream: ``visible``, ``augmented`` or ``infrared``.
         rows: (B,) int64, which samples of the modality these are.
         z: (B, D) with gradient, after the network's neck, not normalised.
-        map: (B, C, h, w) feature map, if the network gives one.
+        map: (B, C, h, w) feature map, if the network gives one; on several devices only where a part ``needs`` ``maps``.
         parts: part features by (query stream, map stream): (B, P, D).
     """
 

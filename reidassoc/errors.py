@@ -37,6 +37,10 @@ class DeviceError(ReidassocError):
     """The device asked for is not there, or is out of memory."""
 
 
+class RankLost(ReidassocError):
+    """Another process of a run on several devices has ended, so this one can't go on."""
+
+
 def nearest_name(wrong: str, names: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the name closest to ``wrong``, or an empty string if none is close."""
     close = difflib.get_close_matches(wrong, list(names), n=1, cutoff=0.5)

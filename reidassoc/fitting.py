@@ -13,6 +13,7 @@ word                 meaning                                                    
 ``identity``         true identities                                                         ``--oracle``
 ``losses``           the samples' losses in the last epoch, if an objective can tell them    every stage
 ``affinity``         the k-reciprocal affinity; ``cameras``; the stream ``augmented``        every stage
+``maps``             the views' feature maps: on several devices they are there only if asked   every stage
 ==================== ======================================================================= ==========================
 """
 
@@ -26,7 +27,7 @@ from reidassoc import registry
 from reidassoc.errors import ReidassocError
 from reidassoc.spec import Spec
 
-EVERYWHERE = frozenset({"affinity", "losses", "cameras", "augmented"})  # what every stage has
+EVERYWHERE = frozenset({"affinity", "losses", "cameras", "augmented", "maps"})  # what every stage has
 DRAWN_FROM = {"own": frozenset[str](), "paired": frozenset({"cross"}), "shared": frozenset({"shared"})}
 ONE_WAY = "one way to draw batches"
 GIVERS = ("clusterers", "associators", "objectives", "networks", "refiners")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -48,6 +49,13 @@ class Interrupted(click.exceptions.Abort):
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
+    "--devices",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Train on N devices of this machine together, a process each.  [default: 1]",
+)
+@click.option(
     "--tracker",
     "trackers",
     multiple=True,
@@ -73,6 +81,7 @@ def run(
     on_nan: str | None,
     as_gpus: int | None,
     device: str,
+    devices: int,
     trackers: tuple[str, ...],
     out: str | None,
     resume: str | None,
@@ -88,14 +97,21 @@ def run(
       reidassoc run --recipe mult/synthetic --associator pgm
       reidassoc run --associator 'mult(alpha=0.3)' --dataset sysu_mm01 --data /data/SYSU-MM01
       reidassoc run --resume runs/mult-synthetic-1
+      reidassoc run --associator mult --dataset sysu_mm01 --data /data/SYSU-MM01 --devices 4
     """
+    from reidassoc.engine import processes
+
+    if devices > 1 and not processes.several_here():
+        sys.exit(processes.start(sys.argv[1:], devices))
+    if processes.watched():
+        processes.end_with_parent()
     from reidassoc import registry
     from reidassoc.cli.tables import result_table
     from reidassoc.engine.folder import RunFolder
     from reidassoc.engine.log import Everyone, Terminal
     from reidassoc.engine.trackers import tracker
     from reidassoc.engine.train import run as train
-    from reidassoc.errors import RecipeError
+    from reidassoc.errors import RankLost, RecipeError
     from reidassoc.overrides import choose
 
     for file in plugins:
@@ -115,7 +131,11 @@ def run(
     log = Terminal()
     everyone = Everyone([log, *map(tracker, trackers)])
     try:
-        result = train(what, out=resume or out, device=device, resume=bool(resume), log=everyone)
+        result = train(what, out=resume or out, device=device, devices=devices, resume=bool(resume), log=everyone)
+    except RankLost:
+        if processes.watched():
+            sys.exit(processes.LOST)
+        raise
     except KeyboardInterrupt:
         log.close()
         if log.folder is None:
@@ -124,7 +144,8 @@ def run(
         raise Interrupted(message) from None
     finally:
         everyone.close()
-    result_table(result)
+    if processes.speaks(devices):
+        result_table(result)
 
 
 def parsed_changes(changes: tuple[str, ...]) -> list[tuple[str, object]]:

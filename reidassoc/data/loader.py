@@ -28,11 +28,11 @@ AHEAD = 2  # batches prepared before they are asked for
 
 @dataclass(frozen=True)
 class HostBatch:
-    """What a step needs from the host.
+    """What a step needs from the host. On several devices, images and draws are those of this rank's share.
 
     Args:
-        rows: (B,) int64 rows of each modality's features.
-        images: (B, 3, H, W) uint8 of each modality.
+        rows: (B,) int64 rows of each modality's features, of all ranks.
+        images: (b, 3, H, W) uint8 of each modality.
         draws: the augmentation of each stream.
         rounds: the plan of each fed bank's update, see ``ops.banks.plan_rounds``.
     """
@@ -73,18 +73,20 @@ def batches(
     steps: int,
     seed: int,
     epoch: int,
+    share: Callable[[int], slice] = slice,
 ) -> Iterator[HostBatch]:
     """Yield the batches of an epoch, each the same whenever it is made: its draws depend on (seed, epoch, step) alone.
 
     Args:
         index: (N,) row in the store of each feature row.
+        share: of a batch of B images, those that this rank embeds; all if not given.
     """
     hard = {key: labels.hard.cpu().numpy() for key, labels in targets.table.items()}
 
     def make(step: int) -> HostBatch:
         feeding = np.random.default_rng(seed_for(seed, epoch, step, "feeding"))
         rows = sampler.batch(np.random.default_rng(seed_for(seed, epoch, step, "sampler")))
-        images = Pair.build(lambda m: stores[m].read(index[m][rows[m]]))
+        images = Pair.build(lambda m: stores[m].read(index[m][rows[m][share(len(rows[m]))]]))
         draws = {
             stream: draw(
                 augmentation,
@@ -92,7 +94,7 @@ def batches(
                 len(rows[modality]),
                 stores[modality].size,
                 generator_for(seed, epoch, step, stream),
-            )
+            ).take(share(len(rows[modality])))
             for stream, modality in STREAMS.items()
         }
         return HostBatch(rows, images, draws, plan_feeds(banks, rows, hard, feeding))

@@ -56,6 +56,11 @@ class Draw:
         tensors = (getattr(self, name) for name in self.__dataclass_fields__)
         return Draw(*(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in tensors))  # type: ignore[arg-type]
 
+    def take(self, rows: slice) -> Draw:
+        """The choices for some of the images."""
+        tensors = (getattr(self, name) for name in self.__dataclass_fields__)
+        return Draw(*(None if tensor is None else tensor[rows] for tensor in tensors))  # type: ignore[arg-type]
+
 
 def draw(settings: Augmentation, stream: str, count: int, size: tuple[int, int], generator: torch.Generator) -> Draw:
     """Draw the choices for one stream of a batch, on the host."""

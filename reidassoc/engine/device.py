@@ -1,14 +1,21 @@
-"""Where a run computes: device and precision, through lightning-fabric."""
+"""Where a run computes: devices and precision, through lightning-fabric."""
 
 from __future__ import annotations
 
+import logging
+import os
 import platform
 import re
 import warnings
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from reidassoc.errors import DeviceError
 
@@ -24,6 +31,77 @@ PACKAGES = (
     "lightning-fabric",
     "numba",
 )
+
+
+TIMEOUT = timedelta(minutes=30)  # for which a rank waits for the others; the first one labels and scores meanwhile
+
+
+def world() -> int:
+    """The number of processes that torchrun, or ``--devices`` on this machine, started for this run; 1 without."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    return int(os.environ["WORLD_SIZE"]) if all(os.environ.get(name) for name in names) else 1
+
+
+def slurm_tasks() -> int:
+    """The number of tasks that ``srun`` started beside this one, itself included; 1 without."""
+    return int(os.environ.get("SLURM_NTASKS", 1)) if "SLURM_PROCID" in os.environ else 1
+
+
+def open_devices(name: str = "auto", precision: str = "32-true", devices: int = 1) -> Fabric:
+    """Return a Fabric of this process among those that compute together: started by ``--devices``, torchrun or srun.
+
+    Args:
+        name: ``auto``, ``cpu`` or ``cuda``; with one process also ``cuda:N``.
+        devices: of each node; torchrun says it itself.
+
+    Raises:
+        DeviceError: the device is unknown or not there, or there are not as many processes as devices.
+    """
+    if devices < 1:
+        raise DeviceError(f"the number of devices must be at least 1, got {devices}")
+    count, nodes = 1, 1
+    place: ClusterEnvironment | None = None
+    if world() > 1:
+        place, count = TorchElasticEnvironment(), int(os.environ.get("LOCAL_WORLD_SIZE", devices))
+        nodes = world() // max(count, 1)
+        if devices not in (1, count) or count * nodes != world():
+            raise DeviceError(f"torchrun started {world()} processes, {count} on this node; --devices says {devices}")
+    elif devices > 1 and slurm_tasks() > 1:
+        count, nodes = devices, int(os.environ.get("SLURM_NNODES", 1))
+        if count * nodes != slurm_tasks() or os.environ.get("SLURM_NTASKS_PER_NODE", "").split("(")[0] != str(count):
+            raise DeviceError(
+                f"srun started {slurm_tasks()} tasks on {nodes} node(s); --devices {devices} needs --ntasks-per-node={devices}"
+            )
+        place = SLURMEnvironment(auto_requeue=False)
+    elif devices > 1:
+        raise DeviceError(
+            f"{devices} devices need {devices} processes: use reidassoc run --devices {devices}, "
+            f"or start the script with torchrun --nproc-per-node {devices}"
+        )
+    if place is None:
+        return open_device(name, precision)
+    return connect(name, precision, place, count, nodes)
+
+
+def connect(name: str, precision: str, place: ClusterEnvironment, count: int, nodes: int) -> Fabric:
+    """Join the other processes."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"--device {name} is one device; several are --device cuda or cpu with --devices N")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kind = name if name != "auto" else "cuda" if there else "cpu"
+    if kind == "cuda" and there < count:
+        raise DeviceError(f"{count} CUDA devices asked for, torch sees {there}; take --devices {max(there, 1)}")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce itself
+    fabric = Fabric(
+        accelerator=kind,
+        devices=count,
+        num_nodes=nodes,
+        precision=precision,  # type: ignore[arg-type]
+        strategy=DDPStrategy(timeout=TIMEOUT),
+        plugins=[place],
+    )
+    fabric.launch()
+    return fabric
 
 
 def open_device(name: str = "auto", precision: str = "32-true") -> Fabric:
@@ -47,13 +125,15 @@ def open_device(name: str = "auto", precision: str = "32-true") -> Fabric:
 
 
 def environment(fabric: Fabric) -> dict[str, str | int]:
-    """What a result must say of the machine that made it."""
+    """What a result must say of the machine, or of the first of several, that made it."""
     device = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else processor()
     found: dict[str, str | int] = {
         "device": device,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
     }
+    if fabric.world_size > 1:
+        found["devices"] = fabric.world_size
     found["system"] = f"{platform.system()} {platform.machine()}"
     for package in PACKAGES:
         try:

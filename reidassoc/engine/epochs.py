@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -17,16 +18,17 @@ from reidassoc.banks import Banks
 from reidassoc.data.loader import batches
 from reidassoc.data.samplers import Sampler
 from reidassoc.data.store import ImageStore
-from reidassoc.engine import checkpoint
+from reidassoc.engine import checkpoint, ranks
 from reidassoc.engine.evaluate import Evaluation
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.labelling import SKIPPED, Labelled, label
+from reidassoc.engine.labelling import SKIPPED, Labelled
 from reidassoc.engine.log import Observer
 from reidassoc.engine.losses import sample_losses, wanted
 from reidassoc.engine.optim import build_optimiser, learning_rate, set_learning_rate
 from reidassoc.engine.step import Step
 from reidassoc.engine.tally import Reading, Tally
+from reidassoc.engine.together import label_together
 from reidassoc.errors import ReidassocError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.ops.seeds import seed_for
@@ -70,8 +72,8 @@ class Run:
 
             features = extract(self.state.network, self.stores, self.fabric, batch=self.recipe.extract_batch)
             clock.lap("extract")
-            labelled = label(
-                method, stage, features, epoch=epoch, stage_epoch=within, seed=self.recipe.seed,
+            labelled = label_together(
+                self.fabric, method, stage, features, epoch=epoch, stage_epoch=within, seed=self.recipe.seed,
                 previous=self.state.targets, losses=self.state.losses, counts=self.counts, identity=self.identity,
             )  # fmt: skip
             clock.lap("label")
@@ -87,12 +89,17 @@ class Run:
             self.state.targets = labelled.targets if labelled else self.state.targets
             row = self.report(epoch, stage, labelled, losses)
             clock.lap("evaluate")
-            if labelled:
-                self.folder.write_labels(epoch, labelled.targets)
-            self.folder.append_metrics({**row, "seconds": clock.laps})
             self.state.counts = dict(self.counts)
-            checkpoint.save(self.folder, self.state, self.recipe.digest)
-            self.log.report({**row, "seconds": clock.laps})
+            if ranks.first(self.fabric):
+                self.write(row, labelled, clock)
+
+    def write(self, row: Mapping[str, Any], labelled: Labelled | None, clock: Clock) -> None:
+        """Keep what the epoch has led to; the checkpoint comes last, and makes it count."""
+        if labelled:
+            self.folder.write_labels(row["epoch"], labelled.targets)
+        self.folder.append_metrics({**row, "seconds": clock.laps})
+        checkpoint.save(self.folder, self.state, self.recipe.digest)
+        self.log.report({**row, "seconds": clock.laps})
 
     def prepare(self, stage: Stage, method: Method, labelled: Labelled) -> Banks:
         """Make the epoch's banks, and its heads where they are not kept."""
@@ -116,7 +123,7 @@ class Run:
             )
         step = Step(
             self.fabric, self.state.network, self.state.optimiser, method, scene, targets, banks, self.state.heads,
-            stage.augmentation.pad, self.recipe.as_gpus,
+            stage.augmentation.pad, max(1, self.recipe.as_gpus // self.fabric.world_size),
         )  # fmt: skip
         settings = self.optimiser_settings(stage)
         tally = Tally()
@@ -124,6 +131,7 @@ class Run:
         prepared = batches(
             sampler=sampler, stores=self.stores, index=index, targets=targets, banks=[live.bank for live in banks],
             augmentation=stage.augmentation, steps=stage.iterations, seed=self.recipe.seed, epoch=epoch,
+            share=partial(ranks.own_share, self.fabric),
         )  # fmt: skip
         for number, host in enumerate(prepared, start=1):
             rate = learning_rate(settings, epoch, self.state.optimiser_step)
@@ -139,12 +147,14 @@ class Run:
                 if reading.mean:
                     self.log.step(number, reading.mean, images=sum(len(rows) for rows in host.rows))
         self.counts.update({LOST: reading.lost} if reading.lost else {})
+        ranks.align(self.fabric, self.state.network.buffers())  # with statistics of its own, the first rank's count
         return dict(reading.mean)
 
     def stop(self, epoch: int, stage: Stage, labelled: Labelled, reading: Reading, number: int) -> NoReturn:
         """End a run whose loss is not finite any more; its row so far stays, marked as cut off."""
         row = self.report(epoch, stage, labelled, reading.mean, evaluate=False)
-        self.folder.append_metrics({**row, "stopped": {"step": number, "not finite": list(reading.culprits)}})
+        if ranks.first(self.fabric):
+            self.folder.append_metrics({**row, "stopped": {"step": number, "not finite": list(reading.culprits)}})
         raise ReidassocError(
             f"the loss is no longer finite in epoch {epoch}, step ≤ {number} ({', '.join(reading.culprits) or 'gradient'}); "
             "start anew with a lower learning rate, or leave such steps out with --on-nan skip; "
@@ -173,15 +183,17 @@ class Run:
         if labelled is not None:
             row["clusters"] = {str(m): labelled.scene.clustering.own[m].count for m in Modality}
             row["outliers"] = {str(m): int((labelled.scene.clustering.own[m].labels < 0).sum()) for m in Modality}
-            if self.identity is not None:
+            if self.identity is not None and ranks.first(self.fabric):
                 row["labels"] = label_quality(labelled.targets, self.identity)
         last = epoch + 1 == self.recipe.epochs
         every = self.recipe.evaluate_every
         if evaluate and self.evaluation is not None and (last or (every and (epoch + 1) % every == 0)):
-            retrieval = self.evaluation(self.state.network, self.fabric)
-            row["retrieval"] = retrieval.summary
-            if last:
-                self.folder.write_scores(self.evaluation.scores(retrieval))
+            features = self.evaluation.embed(self.state.network, self.fabric)
+            if ranks.first(self.fabric):
+                retrieval = self.evaluation.score(features)
+                row["retrieval"] = retrieval.summary
+                if last:
+                    self.folder.write_scores(self.evaluation.scores(retrieval))
         return row
 
 

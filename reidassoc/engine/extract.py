@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
+from reidassoc.engine import ranks
 from reidassoc.ops.part_features import PARTS
 from reidassoc.types import TRACKLET, Features, Modality, Pair
 
@@ -17,7 +18,7 @@ from reidassoc.types import TRACKLET, Features, Modality, Pair
 def extract(
     network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, *, batch: int, mirror: bool = False
 ) -> Pair[Features]:
-    """Return unit features of every readable image; ``index`` names its row in the store.
+    """Return unit features of every readable image; ``index`` names its row in the store. Ranks share the work.
 
     Where the network gives part features, ``extra["parts"]`` holds each image's on its own map (N, P, D), unit rows; not
     with ``mirror``, since nothing evaluates them. Where some image's tracklet is known, ``extra["tracklet"]`` holds them.
@@ -36,7 +37,7 @@ def features_of(
 ) -> Features:
     chunks: list[Tensor] = []
     parts: list[Tensor] = []
-    for rows in torch.split(store.good, batch):
+    for rows in torch.split(store.good[ranks.own_share(fabric, len(store.good))], batch):
         images = normalise(store.read(rows).to(fabric.device, non_blocking=True))
         unit, part = unit_features(network, images, modality, fabric)
         if mirror:
@@ -45,11 +46,12 @@ def features_of(
             parts.append(part)
         chunks.append(unit)
     index, camera = store.good.to(fabric.device), store.records.camera[store.good].to(fabric.device)
-    extra = {PARTS: torch.cat(parts)} if parts else {}
+    x, *part_features = (ranks.gathered(fabric, torch.cat(c), len(index)) for c in (chunks, parts) if c)
+    extra = {PARTS: part_features[0]} if part_features else {}
     tracklet = store.records.tracklet[store.good]
     if bool((tracklet >= 0).any()):
         extra[TRACKLET] = tracklet.to(fabric.device)
-    return Features(torch.cat(chunks), index, camera, extra)
+    return Features(x, index, camera, extra)
 
 
 def unit_features(

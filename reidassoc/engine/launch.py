@@ -34,6 +34,7 @@ def run(
     as_gpus: int | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    devices: int = 1,
     resume: bool = False,
     log: Observer | None = None,
 ) -> Result:
@@ -55,6 +56,7 @@ def run(
         as_gpus: GPUs whose ``DataParallel`` batch norm is imitated; the recipe's if not given.
         out: the run folder; ``runs/<recipe>-<number>`` if not given.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        devices: of this machine; more than one need a process each, see :func:`reidassoc.engine.train.run`.
         resume: go on with the run in ``out``; needs no method.
         log: who is told how the run goes on; nobody if not given.
 
@@ -101,7 +103,7 @@ def run(
         whole = "/" in text.partition("(")[0] or text.endswith((".yaml", ".yml"))
         recipe = choose(**{"recipe" if whole else "associator": text}, **names)
     try:
-        return train(recipe, out=out, device=device, resume=resume, log=log)
+        return train(recipe, out=out, device=device, devices=devices, resume=resume, log=log)
     finally:
         if log is not None:
             log.close()

@@ -10,6 +10,7 @@ from reidassoc.banks import Banks
 from reidassoc.batch import Batch, View
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
+from reidassoc.engine import ranks
 from reidassoc.engine.heads import Heads
 from reidassoc.engine.labelling import Labelled
 from reidassoc.fitting import needs
@@ -35,7 +36,7 @@ def sample_losses(
 
     def of_modality(modality: Modality) -> list[Tensor | None]:
         good = stores[modality].good
-        chunks = torch.split(torch.arange(len(good)), batch)
+        chunks = torch.split(torch.arange(len(good))[ranks.own_share(fabric, len(good))], batch)
         return [of_chunk(modality, rows, stores[modality].read(good[rows])) for rows in chunks]
 
     def of_chunk(modality: Modality, rows: Tensor, pixels: Tensor) -> Tensor | None:
@@ -61,4 +62,4 @@ def sample_losses(
         head.module.train()
     if any(chunk is None for modality in losses for chunk in modality):
         return None
-    return losses.map(lambda chunks: torch.cat(chunks))  # type: ignore[arg-type]
+    return Pair.build(lambda m: ranks.gathered(fabric, torch.cat(losses[m]), len(stores[m].good)))  # type: ignore[arg-type]

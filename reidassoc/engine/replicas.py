@@ -24,11 +24,21 @@ def chunks(count: int, groups: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def refuse_uneven(recipe: Recipe) -> None:
-    """Raise RecipeError if a stage's batch can't be cut into as many chunks of at least two images as it asks for."""
+def refuse_uneven(recipe: Recipe, ranks: int = 1) -> None:
+    """Raise RecipeError if a stage's batch can't be cut into as many chunks of at least two images as it asks for.
+
+    On several ranks each takes as many whole chunks as the others, so they must be of one size.
+    """
     groups = recipe.as_gpus
-    for stage in recipe.stages if groups > 1 else ():
+    if groups > 1 and groups % ranks:
+        raise RecipeError(f"as_gpus: {groups}, but there are {ranks} devices; take 1, or a multiple of {ranks}")
+    for stage in recipe.stages if groups > 1 or ranks > 1 else ():
         count = stage.identities * stage.images
+        if count < ranks or (groups > 1 and ranks > 1 and count % groups):
+            raise RecipeError(
+                f"stage '{stage.name}' has {count} images of each modality in a batch ({stage.identities} × {stage.images}), "
+                f"which {ranks} devices can't share evenly; take a number of devices that divides it"
+            )
         cut = chunks(count, groups)
         if len(cut) < groups or cut[-1].stop - cut[-1].start < 2:
             raise RecipeError(

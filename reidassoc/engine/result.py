@@ -44,8 +44,8 @@ def summarise(
     environment: Mapping[str, Any],
     counts: Mapping[str, int],
     seconds: float,
-) -> Result:
-    """Read the run's metrics and make its result."""
+) -> dict[str, Any]:
+    """Read the run's metrics and make the content of ``result.json``."""
     recipe = composed.recipe
     rows = folder.metrics
     scored = [row for row in rows if "retrieval" in row]
@@ -55,7 +55,7 @@ def summarise(
     for protocol in protocols:
         top = max(scored, key=lambda row: row["retrieval"][protocol]["mAP"]["mean"])
         best[protocol] = {"epoch": top["epoch"], **top["retrieval"][protocol]}
-    data = {
+    return {
         "recipe": recipe.name,
         "digest": recipe.digest,
         "method": {
@@ -81,7 +81,6 @@ def summarise(
         },
         "environment": dict(environment),
     }
-    return Result(folder.path, data)
 
 
 def flags(composed: Composed) -> list[str]:

@@ -1,4 +1,7 @@
-"""One training step: augment, forward, losses, backward, optimiser, banks. It never waits for the device."""
+"""One training step: augment, forward, losses, backward, optimiser, banks. It never waits for the device.
+
+On several ranks each embeds its share of the images, and all go on with the whole batch: the same losses, the same banks.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,13 @@ from reidassoc.banks import Banks, Feed
 from reidassoc.batch import STREAMS, Batch, View
 from reidassoc.data.loader import HostBatch
 from reidassoc.data.transforms import augment
+from reidassoc.engine import ranks
 from reidassoc.engine.gate import Before, finite_step, update
 from reidassoc.engine.heads import Heads
 from reidassoc.engine.replicas import replicated
 from reidassoc.errors import PluginError
+from reidassoc.fitting import needs
+from reidassoc.interfaces import NetworkOutput
 from reidassoc.ops.exact import at_least_single
 from reidassoc.pipeline import Method
 from reidassoc.scene import Scene
@@ -30,7 +36,7 @@ class Step:
 
     Args:
         pad: pixels that the augmentation pads by.
-        groups: of batch-norm statistics, see ``engine.replicas``.
+        groups: of batch-norm statistics on this rank, see ``engine.replicas``.
     """
 
     fabric: Fabric
@@ -62,11 +68,7 @@ class Step:
         }
         with self.fabric.autocast():
             outputs = replicated(self.network, images, self.groups)
-        views = {}
-        for stream, output in outputs.items():
-            rows = torch.from_numpy(host.rows[STREAMS[stream]]).to(device, non_blocking=True)
-            parts = {pair: at_least_single(part) for pair, part in output.parts.items()}
-            views[stream] = View(stream, rows, at_least_single(output.z), output.map, parts)
+        views = {stream: self.view(stream, output, host) for stream, output in outputs.items()}
         batch = Batch(views, self.scene.epoch, self.scene, self.targets)
 
         terms = self.losses(batch)
@@ -74,11 +76,24 @@ class Step:
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
+        ranks.add_gradients(self.fabric, self.network, modules[1:])
         finite = finite_step(loss, modules)
         update(optimisers, finite)
         statistics.restore_unless(finite)
         self.banks.update(self.feeds(batch, host.rounds), gate=finite)
         return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}, finite
+
+    def view(self, stream: str, output: NetworkOutput, host: HostBatch) -> View:
+        """What the network says of a stream's images, those of all ranks."""
+
+        def whole(x: Tensor) -> Tensor:
+            return ranks.gathered(self.fabric, x, len(rows))
+
+        rows = torch.from_numpy(host.rows[STREAMS[stream]]).to(self.fabric.device, non_blocking=True)
+        parts = {pair: whole(at_least_single(part)) for pair, part in output.parts.items()}
+        seen = self.fabric.world_size == 1 or reads_maps(self.method)  # gathering maps is dear
+        shown = whole(output.map) if output.map is not None and seen else None
+        return View(stream, rows, whole(at_least_single(output.z)), shown, parts)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """All loss terms with their weights, named ``part/term``."""
@@ -103,6 +118,11 @@ class Step:
             features = torch.cat([fed_feature(view, bank.part) for view in fed])
             feeds[name] = Feed(features, labels, plan.to(batch[bank.fed_by[0]].rows.device, non_blocking=True))
         return feeds
+
+
+def reads_maps(method: Method) -> bool:
+    """Whether a part of a stage says that its losses read feature maps."""
+    return any("maps" in needs(weighted.part) for weighted in (*method.objectives, *method.refiners))
 
 
 def fed_feature(view: View, part: int | None) -> Tensor:

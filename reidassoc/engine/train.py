@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from lightning_fabric import Fabric
 
 from reidassoc.data.store import ImageStore
-from reidassoc.engine import checkpoint
-from reidassoc.engine.device import environment, open_device
+from reidassoc.engine import checkpoint, ranks
+from reidassoc.engine.device import environment, open_devices
 from reidassoc.engine.epochs import Run
 from reidassoc.engine.evaluate import prepare_evaluation
 from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.joint_norm import normalise_jointly
 from reidassoc.engine.log import Observer
 from reidassoc.engine.optim import build_optimiser
+from reidassoc.engine.processes import note
 from reidassoc.engine.replicas import refuse_uneven
 from reidassoc.engine.result import Result, summarise
 from reidassoc.engine.start import build_network, calibrate, training_images
@@ -30,6 +33,7 @@ def run(
     *,
     out: str | Path | None = None,
     device: str = "auto",
+    devices: int = 1,
     resume: bool = False,
     log: Observer | None = None,
 ) -> Result:
@@ -39,11 +43,12 @@ def run(
         recipe: what to do; see :func:`reidassoc.overrides.choose` for how names become one.
         out: the run folder; ``runs/<recipe>-<number>`` if not given.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        devices: of this machine, one process each: those that torchrun, srun or ``reidassoc run --devices`` started.
         resume: go on with the run in ``out``, repeating the epoch in which it was interrupted.
-        log: where progress is shown; nowhere if not given.
+        log: where progress is shown, by the first process; nowhere if not given.
 
     Returns:
-        The result, as ``result.json`` in the run folder holds it.
+        The result, as ``result.json`` in the run folder holds it; on every process.
 
     Raises:
         ReidassocError: something is wrong with the recipe, the data, the device or the folder; the message says what.
@@ -52,29 +57,31 @@ def run(
         >>> import reidassoc as ra
         >>> result = ra.run(ra.choose(associator="mult", dataset="synthetic(size='tiny')"))  # doctest: +SKIP
     """
-    log = log or Observer()
     composed = compose(recipe)
-    refuse_uneven(recipe)
-    fabric = open_device(device, recipe.precision)
-    folder = chosen_folder(out, recipe, resume)
+    fabric = open_devices(device, recipe.precision, devices)
+    refuse_uneven(recipe, fabric.world_size)
+    log = log if log is not None and ranks.first(fabric) else Observer()
+    chosen = str(chosen_folder(out, recipe, resume).path) if ranks.first(fabric) else ""
+    folder = RunFolder(Path(ranks.told(fabric, chosen)))
     under_way = prepare(
         composed, fabric, folder, log, resume
     )  # whatever is wrong shows here, before anything is written
-    if not resume:
+    if not resume and ranks.first(fabric):
         folder.create(recipe)
         folder.write_json("environment.json", environment(fabric))
         checkpoint.save(folder, under_way.state, recipe.digest)
+    if ranks.first(fabric):
+        note(folder.path)
     log.start(folder.path)
     started = time.perf_counter()
     under_way.epochs()
-    result = summarise(
-        folder,
-        composed,
-        environment=environment(fabric),
-        counts={**under_way.counts, **skipped_images(under_way.stores)},
-        seconds=time.perf_counter() - started,
-    )
-    folder.write_json("result.json", result.data)
+    data: dict[str, Any] = {}
+    if ranks.first(fabric):
+        counts = {**under_way.counts, **skipped_images(under_way.stores)}
+        seconds = time.perf_counter() - started
+        data = summarise(folder, composed, environment=environment(fabric), counts=counts, seconds=seconds)
+        folder.write_json("result.json", data)
+    result = Result(folder.path, ranks.told(fabric, data))
     log.finish(result)
     return result
 
@@ -107,15 +114,19 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer
     optimiser = build_optimiser(network.parameters(), recipe.stages[0].optimiser or Optimiser())
     state = checkpoint.State(network, optimiser, counts={})
     if resume:
-        data = checkpoint.newest(folder, fabric.device)
+        data = ranks.told(fabric, checkpoint.newest(folder, fabric.device) if ranks.first(fabric) else None)
         stage, _ = recipe.stage_at(max(data["epoch"] - 1, 0))
         run_so_far = Run(composed, fabric, folder, stores, identity, evaluation, state, Counter(), log)
         state.optimiser = build_optimiser(network.parameters(), run_so_far.optimiser_settings(stage))
         checkpoint.restore(state, data, recipe.digest)
-        folder.forget_from(state.epoch)
+        if ranks.first(fabric):
+            folder.forget_from(state.epoch)
         log.once(f"going on with epoch {state.epoch} of {recipe.epochs}")
     else:
         calibrate(network, stores, fabric, recipe)
+        ranks.align(fabric, network.state_dict().values())
+    if recipe.as_gpus == 1:
+        normalise_jointly(network, fabric)
     return Run(composed, fabric, folder, stores, identity, evaluation, state, Counter(state.counts), log)
 
 

@@ -1,0 +1,157 @@
+"""One process per device on this machine: started together, watched, and ended together.
+
+Imports no torch: the process that watches does nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from reidassoc.errors import ReidassocError
+
+NOTES = "REIDASSOC_NOTES"  # variable: the folder in which the first process says where the run folder is
+FOLDER = "folder"
+LOST = 75  # exit code of a process that ended because another one had
+LOOK_S = 0.1
+GRACE_S = 2.0  # for others to say why they end, and then again to end
+
+
+def start(arguments: Sequence[str], count: int) -> int:
+    """Run ``reidassoc ARGUMENTS`` in ``count`` processes that compute together; return the exit code.
+
+    The first one speaks; of another one that fails, what it said last is told.
+
+    Raises:
+        ReidassocError: a process was killed or broke down; the message says which, and how to go on.
+    """
+    with tempfile.TemporaryDirectory(prefix="reidassoc-") as notes:
+        processes = [begin(arguments, rank, count, Path(notes)) for rank in range(count)]
+        try:
+            codes = watch(processes)
+        except KeyboardInterrupt:  # the terminal has sent it to all
+            watch(processes, until=time.monotonic() + 5 * GRACE_S)
+            return processes[0].returncode or 1
+        finally:
+            end(processes)
+        if not any(codes):
+            return 0
+        return explain(codes, Path(notes))
+
+
+def begin(arguments: Sequence[str], rank: int, count: int, notes: Path) -> subprocess.Popen[bytes]:
+    """Start one process, with the variables by which torchrun tells processes of each other."""
+    if rank == 0:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            (notes / "port").write_text(str(free.getsockname()[1]), encoding="utf-8")
+    told: Mapping[str, object] = {
+        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": (notes / "port").read_text(encoding="utf-8"), NOTES: notes,
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", max(1, (os.cpu_count() or 1) // count)),
+    }  # fmt: skip
+    environment = {**os.environ, **{name: str(value) for name, value in told.items()}}
+    command = [sys.executable, "-m", "reidassoc", *arguments]
+    if rank == 0:
+        return subprocess.Popen(command, env=environment)
+    with open(notes / str(rank), "wb") as said:
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+
+
+def watch(processes: Sequence[subprocess.Popen[bytes]], until: float = float("inf")) -> list[int | None]:
+    """Wait until all have ended, or one has failed and the others had time to; return the exit codes so far."""
+    while time.monotonic() < until:
+        codes = [process.poll() for process in processes]
+        if None not in codes:
+            break
+        if any(codes):
+            until = min(until, time.monotonic() + GRACE_S)
+        time.sleep(LOOK_S)
+    return [process.poll() for process in processes]
+
+
+def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End those that still run: a rank in a collective operation would wait for the others."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + GRACE_S
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def explain(codes: Sequence[int | None], notes: Path) -> int:
+    """Say which process failed first, unless the first one has said it all itself; return the exit code."""
+    causes = [rank for rank, code in enumerate(codes) if code not in (None, 0, LOST)]
+    killed = [rank for rank in causes if (codes[rank] or 0) < 0]
+    rank = (killed or causes or [codes.index(LOST)])[0]
+    code = codes[rank] or LOST
+    if rank == 0 and code > 0 and code != LOST:
+        return code
+    how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"failed ({last_words(notes / str(rank))})"
+    raise ReidassocError(f"process {rank} of {len(codes)} {how}; {next_step(notes, len(codes))}")
+
+
+def last_words(path: Path) -> str:
+    said = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+    return said.splitlines()[-1].removeprefix("Error: ")[:500] if said else "it said nothing"
+
+
+def next_step(notes: Path, count: int) -> str:
+    """How to go on, as far as the run has come."""
+    if not (notes / FOLDER).is_file():
+        return "the run had not begun: nothing is lost, start it again"
+    folder = (notes / FOLDER).read_text(encoding="utf-8")
+    return f"the last whole epoch is saved: go on with reidassoc run --resume {folder} --devices {count}"
+
+
+def watched() -> bool:
+    """Whether this process is one of those that :func:`start` began."""
+    return NOTES in os.environ
+
+
+def by_torchrun() -> bool:
+    """Whether this is one of several processes that torchrun, or :func:`begin`, started."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "LOCAL_RANK" in os.environ
+
+
+def several_here() -> bool:
+    """Whether somebody (we, torchrun, or srun) has started the processes of a run on several devices already."""
+    return by_torchrun() or ("SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1)
+
+
+def speaks(devices: int) -> bool:
+    """Whether this process is the one that prints: the only one, or the first."""
+    if by_torchrun():
+        return os.environ.get("RANK") == "0"
+    return devices == 1 or os.environ.get("SLURM_PROCID", "0") == "0"
+
+
+def note(folder: Path) -> None:
+    """Let the watching process know where the run folder is."""
+    if watched():
+        (Path(os.environ[NOTES]) / FOLDER).write_text(str(folder), encoding="utf-8")
+
+
+def end_with_parent() -> None:
+    """End this process once the one that watches it is gone, by whatever means."""
+    parent = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(LOST)
+
+    threading.Thread(target=look, daemon=True, name="reidassoc-parent").start()

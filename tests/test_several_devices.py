@@ -1,0 +1,191 @@
+"""Several devices: two processes compute what one does, and if one is lost the run ends in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from two_ranks import CASES, NAME, SHORT, short_recipe, trained
+
+import reidassoc as ra
+from reidassoc.engine import processes
+from reidassoc.engine.device import open_device, open_devices
+from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.ranks import shares
+from reidassoc.engine.replicas import refuse_uneven
+from reidassoc.errors import DeviceError, RecipeError, ReidassocError
+from reidassoc.overrides import override
+from reidassoc.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left, started as srun starts them."""
+    out = tmp_path_factory.mktemp("pair")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    variables = {
+        "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "test", "SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_NODEID": "0",
+        "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "127.0.0.1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1", "REIDASSOC_CACHE": str(out / "cache"),
+    }  # fmt: skip
+    script = Path(__file__).with_name("two_ranks.py")
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(out)],
+            env={**os.environ, **variables, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=120)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0, 0], said
+    return out
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of one process."""
+    return ra.run(short_recipe(), out=tmp_path_factory.mktemp("one") / "run", device="cpu").folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_banks_losses_and_weights_are_those_of_one_process(name: str, pair: Path) -> None:
+    """Float64, SGD, five steps: the whole batch's loss, its gradient, its statistics."""
+    expected = trained(open_device("cpu"), *CASES[name])
+    found = [torch.load(pair / f"{name}.{rank}.pt", weights_only=True) for rank in range(2)]
+    assert [f["images"].tolist() for f in found] == [[6, 6], [6, 6]]
+    assert expected["images"].tolist() == [12, 12]
+    assert len([key for key in expected if key.startswith("bank ")]) >= 3
+    for key, value in expected.items():
+        if key == "images":
+            continue
+        assert torch.equal(found[0][key], found[1][key]), key
+        torch.testing.assert_close(found[0][key], value, rtol=0, atol=1e-8, msg=lambda m, key=key: f"{key}: {m}")
+    assert float((expected["losses"][0] - expected["losses"][-1]).abs().max()) > 1e-4  # something was learnt
+
+
+def close(first: Path, second: Path) -> None:
+    """Float32, Adam: rows of two runs with losses within 1e-4."""
+    rows = [RunFolder(folder).metrics for folder in (first, second)]
+    assert len(rows[0]) == len(rows[1]) > 0
+    for one, other in zip(*rows, strict=True):
+        assert one["clusters"] == other["clusters"]
+        assert one["losses"] == pytest.approx(other["losses"], rel=0, abs=1e-4)
+
+
+def test_a_whole_run_of_two_processes_is_that_of_one(pair: Path, one: Path) -> None:
+    close(one, pair / "run")
+    results = [json.loads((folder / "result.json").read_text()) for folder in (one, pair / "run")]
+    assert "devices" not in results[0]["environment"]
+    assert results[1]["environment"]["devices"] == 2
+    assert results[0]["digest"] == results[1]["digest"]
+    assert results[0]["setting"] == results[1]["setting"] == {"batch_norm_groups": 1, "test_time": []}
+    states = [torch.load(RunFolder(folder).checkpoints()[0], weights_only=True) for folder in (one, pair / "run")]
+    assert states[0]["network"].keys() == states[1]["network"].keys()
+    assert states[0]["heads"].keys() == states[1]["heads"].keys() != set()
+    assert len(states[0]["losses"]) == len(states[1]["losses"]) == 2
+    for rank in range(2):  # every process has the result
+        assert torch.load(pair / f"result.{rank}.pt", weights_only=True) == results[1]["protocols"]
+
+
+def process_of(rank: int, parent: int) -> int:
+    """The child of a process that is a certain rank, by what Linux says of it."""
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if f"RANK={rank}\0" in re.sub(r"LOCAL_RANK=\d+\0", "", Path(f"/proc/{pid}/environ").read_text()):
+            return int(pid)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_killed_process_ends_the_run_in_one_line_and_it_can_be_resumed(one: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = [f"--set={path}={value}" for path, value in SHORT[1:]]
+    command = [sys.executable, "-m", "reidassoc", "run", f"--recipe={NAME}", f"--dataset={SHORT[0][1]}"]
+    run = subprocess.Popen(
+        [*command, *options, "--device=cpu", "--devices=2", f"--out={folder}"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    while not (folder / "checkpoints" / "epoch_001.pt").exists():
+        assert run.poll() is None, run.stderr and run.stderr.read()
+        time.sleep(0.02)
+    others = [process_of(rank, run.pid) for rank in range(2)]
+    os.kill(others[1], signal.SIGKILL)
+    said = run.communicate(timeout=30)[1]
+    assert run.returncode == 2
+    assert said.strip().splitlines()[-1] == (
+        "Error: process 1 of 2 was killed (SIGKILL); the last whole epoch is saved: "
+        f"go on with reidassoc run --resume {folder} --devices 2"
+    )
+    assert "Traceback" not in said
+    assert not any(Path(f"/proc/{pid}").exists() for pid in others)  # nobody waits for the dead
+    assert len(RunFolder(folder).metrics) < len(RunFolder(one).metrics)
+    ra.run(RunFolder(folder).recipe, out=folder, device="cpu", resume=True)  # on one device what two began
+    close(one, folder)
+
+
+def test_which_process_failed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "1").write_text("loading\nError: the disk is full\n")
+    assert processes.explain([2, None, 75], tmp_path) == 2  # the first one has said so itself
+    with pytest.raises(ReidassocError, match=r"^process 1 of 3 failed \(the disk is full\); the run had not begun"):
+        processes.explain([75, 2, 75], tmp_path)
+    (tmp_path / processes.FOLDER).write_text("runs/a")
+    with pytest.raises(ReidassocError, match=r"process 2 of 3 was killed \(SIGTERM\);.*--resume runs/a --devices 3$"):
+        processes.explain([75, 2, -15], tmp_path)
+    with pytest.raises(ReidassocError, match=r"process 0 of 2 was killed \(SIGABRT\)"):
+        processes.explain([-6, 75], tmp_path)
+    with pytest.raises(ReidassocError, match=r"process 1 of 2 failed \(it said nothing\)"):
+        processes.explain([75, 1], tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "said"),
+    [
+        ({}, {"devices": 2}, "2 devices need 2 processes: use reidassoc run --devices 2, or .* torchrun"),
+        ({}, {"devices": 0}, "must be at least 1"),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_NNODES": "2"}, {"devices": 3}, "needs --ntasks-per-node=3"),
+        ({"torchrun": "3"}, {"devices": 2}, "torchrun started 3 processes, 3 on this node; --devices says 2"),
+        ({"torchrun": "2"}, {"devices": 2, "name": "cuda:1"}, "cuda:1 is one device"),
+    ],
+)
+def test_what_does_not_fit_the_processes_is_said(
+    variables: dict[str, str], arguments: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = variables.pop("torchrun", None)
+    if count is not None:
+        variables |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+        variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DeviceError, match=said):
+        open_devices(**arguments)
+
+
+def test_batches_that_can_not_be_shared_are_refused(small: Recipe) -> None:
+    assert shares(7, 3) == [slice(0, 3), slice(3, 5), slice(5, 7)]
+    refuse_uneven(small, 7)
+    with pytest.raises(RecipeError, match="as_gpus: 2, but there are 4 devices; take 1, or a multiple of 4"):
+        refuse_uneven(override(small, [("as_gpus", 2)]), 4)
+    few = override(small, [("cross.identities", 3), ("cross.images", 2)])
+    with pytest.raises(RecipeError, match=r"'cross' has 6 images .* which 7 devices can't share evenly"):
+        refuse_uneven(few, 7)
+    with pytest.raises(RecipeError, match="can't share evenly"):
+        refuse_uneven(override(few, [("as_gpus", 4)]), 2)

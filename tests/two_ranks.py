@@ -1,0 +1,125 @@
+"""What tests/test_several_devices.py has two processes do together, and one by itself: a script, and a module."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+import reidassoc as ra
+from reidassoc.banks import Banks, LiveBank
+from reidassoc.data.loader import batches
+from reidassoc.engine import ranks
+from reidassoc.engine.device import open_device, open_devices
+from reidassoc.engine.extract import extract
+from reidassoc.engine.heads import Heads
+from reidassoc.engine.joint_norm import normalise_jointly
+from reidassoc.engine.labelling import label
+from reidassoc.engine.optim import build_optimiser
+from reidassoc.engine.start import build_network, calibrate, training_images
+from reidassoc.engine.step import Step
+from reidassoc.interfaces import NetworkOutput
+from reidassoc.overrides import choose
+from reidassoc.pipeline import compose
+from reidassoc.recipe import Optimiser, Recipe
+
+STEPS = 5
+CASES = {"mult": ("mult", 1), "mult as on 2 GPUs": ("mult", 2), "salcr": ("salcr", 1)}  # recipe, as_gpus
+TINY: list[tuple[str, Any]] = [
+    ("dataset", "synthetic(size='tiny', identities=8, images=6, test_identities=4)"),
+    ("cross.identities", 3),
+    ("cross.images", 4),
+    ("cross.augmentation.pad", 2),
+]
+
+
+class Doubled(nn.Module):
+    """A network in float64."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.double()
+
+    def forward(self, images: Mapping[str, Tensor]) -> dict[str, NetworkOutput]:
+        return dict(self.network({stream: x.double() for stream, x in images.items()}))
+
+
+def trained(fabric: Fabric, method: str, groups: int) -> dict[str, Any]:
+    """Banks, losses and weights after a few steps in float64, by plain SGD."""
+    recipe = choose(recipe=f"{method}/synthetic", changes=TINY)
+    composed, alone, stage = compose(recipe), open_device("cpu"), recipe.stages[1]
+    stores, _ = training_images(composed.dataset, recipe)
+    network = build_network(composed.network, recipe, alone)
+    calibrate(network, stores, alone, recipe)
+    labelled = label(
+        composed.methods[1], stage, extract(network, stores, alone, batch=64), epoch=1, stage_epoch=0, seed=0, previous=None,
+        losses=None, counts=Counter(),
+    )  # fmt: skip
+    assert labelled is not None
+    scene, targets = labelled.scene, labelled.targets
+    parts = (*composed.methods[1].objectives, *composed.methods[1].refiners)
+    started = Banks.rebuild(chain.from_iterable(part.part.banks(scene, targets) for part in parts))
+    banks = Banks({live.bank.name: LiveBank(live.bank, live.vectors.double()) for live in started})
+    network = Doubled(network)
+    optimiser = build_optimiser(network.parameters(), Optimiser(name="sgd", learning_rate=1e-3))
+    if groups == 1:
+        normalise_jointly(network, fabric)
+    network.train()
+    step = Step(
+        fabric, network, optimiser, composed.methods[1], scene, targets, banks, Heads(), stage.augmentation.pad,
+        max(1, groups // fabric.world_size),
+    )  # fmt: skip
+    from reidassoc.data.samplers import Sampler
+
+    prepared = batches(
+        sampler=Sampler.build(targets, "paired", identities=stage.identities, images=stage.images), stores=stores,
+        index=scene.features.map(lambda f: f.index.numpy()), targets=targets, banks=[live.bank for live in banks],
+        augmentation=stage.augmentation, steps=STEPS, seed=0, epoch=1, share=partial(ranks.own_share, fabric),
+    )  # fmt: skip
+    losses = []
+    for host in prepared:
+        terms, finite = step(host)
+        assert bool(finite)
+        losses.append(torch.stack(list(terms.values())))
+    ranks.align(fabric, network.buffers())
+    return {
+        "losses": torch.stack(losses),
+        "images": torch.tensor([len(images) for images in host.images]),
+        **{f"bank {live.bank.name}": live.vectors for live in banks},
+        **{f"weight {name}": value for name, value in network.state_dict().items()},
+    }
+
+
+LITTLE = {"epochs": 1, "iterations": 3, "identities": 5, "images": 3}
+NAME = "mmm_released/synthetic"  # shared clusters, a head of its own, losses of single samples
+SHORT: list[tuple[str, Any]] = [
+    *TINY,
+    *[(f"{stage}.{key}", value) for stage in ("intra", "cmc", "cross") for key, value in LITTLE.items()],
+    ("cross.epochs", 2),
+    ("evaluate_every", 0),
+]
+
+
+def short_recipe() -> Recipe:
+    return choose(recipe=NAME, changes=SHORT)
+
+
+def main(out: Path) -> None:
+    torch.set_num_threads(1)
+    fabric = open_devices("cpu", devices=2)
+    for name, (method, groups) in CASES.items():
+        torch.save(trained(fabric, method, groups), out / f"{name}.{fabric.global_rank}.pt")
+    result = ra.run(short_recipe(), out=out / "run", device="cpu", devices=2)
+    torch.save(dict(result.data["protocols"]), out / f"result.{fabric.global_rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
