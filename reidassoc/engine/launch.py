@@ -87,7 +87,9 @@ def run(
         name for name, value in names.items() if value is not None and value is not False and (name == "seed" or value)
     ]
     if resume:
-        if out is None or given:
+        if out is None:
+            raise RecipeError("resume needs the run folder, as in out='runs/mult-synthetic-1'")
+        if given:
             raise RecipeError(
                 "resume goes on with the recipe of the run folder: give out=…, and nothing that changes it"
             )
