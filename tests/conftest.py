@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from reidassoc import registry
+from reidassoc.engine.train import run
 from reidassoc.overrides import choose
 from reidassoc.recipe import Recipe
 
@@ -28,6 +29,23 @@ SMALL: list[tuple[str, Any]] = [
 def _few_threads() -> None:
     """Many small tensors: more threads only cost time."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of MULT, shared by all tests: look, but don't touch."""
+    folder = tmp_path_factory.mktemp("finished") / "mult"
+    run(choose(associator="mult", dataset="synthetic(size='tiny')", changes=SMALL), out=folder, device="cpu")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rival(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Likewise one of PGM in MULT's recipe, evaluated after its last epoch alone."""
+    folder = tmp_path_factory.mktemp("rival") / "pgm"
+    changes = [*SMALL, ("evaluate_every", 0), ("cross.associator", "pgm"), ("cross.refiners", ["oclr"])]
+    run(choose(recipe="mult/synthetic", dataset="synthetic(size='tiny')", changes=changes), out=folder, device="cpu")
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -17,27 +17,17 @@ from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import CheckpointError, DataError, ReidassocError
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "run"
-    changes = [*SMALL, ("evaluate_every", 0), ("cross.associator", "pgm"), ("cross.refiners", ["oclr"])]
-    ra.run(
-        ra.choose(recipe="mult/synthetic", dataset="synthetic(size='tiny')", changes=changes), out=folder, device="cpu"
-    )
-    return folder
-
-
-def test_the_lab_repeats_what_the_run_measured(finished: Path, tmp_path: Path) -> None:
-    saved = ra.save_features(finished, tmp_path / "f.safetensors", epoch=4, device="cpu")
+def test_the_lab_repeats_what_the_run_measured(rival: Path, tmp_path: Path) -> None:
+    saved = ra.save_features(rival, tmp_path / "f.safetensors", epoch=4, device="cpu")
     assert saved.notes["epoch"] == "4"
     (row,) = ra.lab(tmp_path / "f.safetensors", associators=["pgm"], device="cpu").rows
-    assert row.quality == RunFolder(finished).metrics[4]["labels"]
+    assert row.quality == RunFolder(rival).metrics[4]["labels"]
 
 
-def test_the_newest_checkpoint_is_the_default(finished: Path, tmp_path: Path) -> None:
-    newest = ra.save_features(finished, tmp_path / "n.npz", device="cpu")
+def test_the_newest_checkpoint_is_the_default(rival: Path, tmp_path: Path) -> None:
+    newest = ra.save_features(rival, tmp_path / "n.npz", device="cpu")
     assert newest.notes["epoch"] == "5"
-    before = ra.save_features(finished, tmp_path / "b.npz", epoch=4, device="cpu")
+    before = ra.save_features(rival, tmp_path / "b.npz", epoch=4, device="cpu")
     assert not torch.equal(newest.features.visible.x, before.features.visible.x)
     assert torch.equal(read_features(tmp_path / "n.npz").features.visible.camera, newest.features.visible.camera)
 
@@ -53,23 +43,21 @@ def test_an_untrained_network_s_features_are_those_of_a_run_s_first_epoch(tmp_pa
     assert clusters == {str(m): row.clusters[m] for m in ("visible", "infrared")}
 
 
-def test_what_can_t_be_saved_is_said(finished: Path, tmp_path: Path) -> None:
+def test_what_can_t_be_saved_is_said(rival: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"keeps no checkpoint of epoch 1; it keeps: 4, 5"):
-        ra.save_features(finished, tmp_path / "f.npz", epoch=1, device="cpu")
+        ra.save_features(rival, tmp_path / "f.npz", epoch=1, device="cpu")
     with pytest.raises(DataError, match=r"end in .safetensors or .npz"):
-        ra.save_features(finished, tmp_path / "f.txt", device="cpu")
+        ra.save_features(rival, tmp_path / "f.txt", device="cpu")
     with pytest.raises(CheckpointError, match="is no run folder"):
         ra.save_features(tmp_path, tmp_path / "f.npz", device="cpu")
     with pytest.raises(DataError, match="can't write"):
-        ra.save_features(finished, tmp_path / "nowhere" / "f.safetensors", device="cpu")
+        ra.save_features(rival, tmp_path / "nowhere" / "f.safetensors", device="cpu")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_line_goes_from_a_run_to_a_table_and_advice(finished: Path, tmp_path: Path) -> None:
+def test_the_command_line_goes_from_a_run_to_a_table_and_advice(rival: Path, tmp_path: Path) -> None:
     place = str(tmp_path / "f.safetensors")
-    saved = CliRunner().invoke(
-        cli, ["features", str(finished), "--out", place, "--device", "cpu"], catch_exceptions=False
-    )
+    saved = CliRunner().invoke(cli, ["features", str(rival), "--out", place, "--device", "cpu"], catch_exceptions=False)
     assert "visible and" in saved.output
     assert "with identities" in saved.output
     words = [
@@ -112,11 +100,11 @@ def test_the_command_line_goes_from_a_run_to_a_table_and_advice(finished: Path, 
     ],
 )
 def test_bad_input_is_one_line(
-    words: list[str], message: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], message: str, rival: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bad.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00notjson!")
-    words = [str(finished) if word == "RUN" else word for word in words]
+    words = [str(rival) if word == "RUN" else word for word in words]
     with pytest.raises(ReidassocError, match=message) as caught:
         CliRunner().invoke(cli, words, standalone_mode=False, catch_exceptions=False)
     assert "\n" not in str(caught.value)

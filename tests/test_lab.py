@@ -18,9 +18,10 @@ from reidassoc import Association, Associator, Clustering, Features, Pair, Scene
 from reidassoc.bench.choices import Sweep, combinations, every_associator, split
 from reidassoc.bench.lab import Lab, Row
 from reidassoc.bench.lab_table import record, render, text_table
-from reidassoc.bench.ledger import Ledger, metered, peak_bytes, start_peak
+from reidassoc.bench.ledger import Ledger, metered
 from reidassoc.cli.tables import fitting
 from reidassoc.data.arrays import FeatureFile, read_features, write_features
+from reidassoc.engine.memory import peak_bytes, start_peak
 from reidassoc.errors import PluginError, RecipeError, ReidassocError, SpecError
 from reidassoc.ops.affinity import affinity
 from reidassoc.pipeline import associate, cluster

@@ -33,16 +33,6 @@ def rows_without_times(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from conftest import SMALL
-
-    recipe = ra.choose(associator="mult", dataset="synthetic(size='tiny')", changes=SMALL)
-    folder = tmp_path_factory.mktemp("run") / "first"
-    ra.run(recipe, out=folder, device="cpu")
-    return folder
-
-
 def test_a_run_leaves_everything_that_a_table_row_is_traced_to(finished: Path, small: Recipe) -> None:
     result = json.loads((finished / "result.json").read_text())
     single = result["protocols"]["all-search single-shot"]

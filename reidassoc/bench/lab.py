@@ -12,10 +12,11 @@ from torch import Tensor
 
 from reidassoc import registry
 from reidassoc.bench.choices import NONE, Combination, Sweep, combinations, every_associator, refuse_misfits
-from reidassoc.bench.ledger import Ledger, metered, peak_bytes, start_peak
+from reidassoc.bench.ledger import Ledger, metered
 from reidassoc.data.arrays import FeatureFile, read_features
 from reidassoc.engine.associate import on_device
 from reidassoc.engine.device import open_device
+from reidassoc.engine.memory import peak_bytes, start_peak
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.fitting import needs

@@ -1,22 +1,15 @@
-"""What shared work costs: features that time what is remembered with them, and the process's peak memory."""
+"""What shared work costs: features that time what is remembered with them."""
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
-
-import torch
 
 from reidassoc.types import Features
 
 T = TypeVar("T")
-RESET_PEAK = "5"  # written to clear_refs: Linux starts the peak of the resident set anew
 
 
 @dataclass
@@ -70,32 +63,3 @@ class Metered(Features):
 def metered(features: Features, ledger: Ledger) -> Metered:
     """The same features, remembering nothing yet."""
     return Metered(features.x, features.index, features.camera, features.extra, ledger)
-
-
-def start_peak(device: torch.device) -> int:
-    """Start the peak of the memory anew, where the system can; return the bytes in use."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return int(torch.cuda.memory_allocated(device))
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text(RESET_PEAK)
-    return resident("VmRSS")
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Peak memory since :func:`start_peak`: of the process on a CPU (of its whole life where there is no Linux), else of
-    torch on the device.
-    """
-    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else resident("VmHWM")
-
-
-def resident(name: str) -> int:
-    """Bytes of this process in memory: ``VmRSS`` now, ``VmHWM`` at the peak; the peak of its life where there is no Linux."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(name):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -20,6 +20,7 @@ from reidassoc.data.samplers import Sampler
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint, ranks
 from reidassoc.engine.evaluate import Evaluation
+from reidassoc.engine.exhibits import EXHIBITS, Exhibits, exhibits
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.labelling import SKIPPED, Labelled
@@ -194,7 +195,14 @@ class Run:
                 row["retrieval"] = retrieval.summary
                 if last:
                     self.folder.write_scores(self.evaluation.scores(retrieval))
+                    self.keep(exhibits(self.stores, self.identity, self.evaluation, features))
+        elif evaluate and last and ranks.first(self.fabric):
+            self.keep(exhibits(self.stores, self.identity))
         return row
+
+    def keep(self, shown: Exhibits) -> None:
+        with self.folder.replacing(EXHIBITS) as temporary:
+            shown.save(temporary)
 
 
 class Clock:

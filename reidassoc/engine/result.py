@@ -44,6 +44,7 @@ def summarise(
     environment: Mapping[str, Any],
     counts: Mapping[str, int],
     seconds: float,
+    peak_bytes: int,
 ) -> dict[str, Any]:
     """Read the run's metrics and make the content of ``result.json``."""
     recipe = composed.recipe
@@ -79,6 +80,7 @@ def summarise(
             "this_session": round(seconds, 1),
             "all_epochs": round(sum(sum(r["seconds"].values()) for r in rows), 1),
         },
+        "peak_bytes": peak_bytes,  # of the first process on a CPU, of torch on its GPU; of this session
         "environment": dict(environment),
     }
 

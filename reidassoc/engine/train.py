@@ -17,6 +17,7 @@ from reidassoc.engine.evaluate import prepare_evaluation
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.joint_norm import normalise_jointly
 from reidassoc.engine.log import Observer
+from reidassoc.engine.memory import peak_bytes, start_peak
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.processes import note
 from reidassoc.engine.replicas import refuse_uneven
@@ -74,12 +75,15 @@ def run(
         note(folder.path)
     log.start(folder.path)
     started = time.perf_counter()
+    start_peak(fabric.device)
     under_way.epochs()
     data: dict[str, Any] = {}
     if ranks.first(fabric):
         counts = {**under_way.counts, **skipped_images(under_way.stores)}
-        seconds = time.perf_counter() - started
-        data = summarise(folder, composed, environment=environment(fabric), counts=counts, seconds=seconds)
+        seconds, peak = time.perf_counter() - started, peak_bytes(fabric.device)
+        data = summarise(
+            folder, composed, environment=environment(fabric), counts=counts, seconds=seconds, peak_bytes=peak
+        )
         folder.write_json("result.json", data)
     result = Result(folder.path, ranks.told(fabric, data))
     log.finish(result)

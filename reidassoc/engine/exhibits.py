@@ -1,0 +1,213 @@
+"""What a run keeps for its report, in one small file: thumbnails, who they show, what stood first for each query, and some
+features.
+
+Which images are shown follows from the dataset alone, so that the runs of a dataset can be set side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from reidassoc import registry
+from reidassoc.data.store import ImageStore
+from reidassoc.data.tiles import pack, tile_size
+from reidassoc.engine import checkpoint
+from reidassoc.engine.device import open_device
+from reidassoc.engine.evaluate import Evaluation, prepare_evaluation, untrained
+from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.start import training_images
+from reidassoc.errors import DataError
+from reidassoc.evaluation.leaders import Leaders, leaders, spread
+from reidassoc.types import Modality, Pair
+
+EXHIBITS = "exhibits.npz"
+TRAINING_TILES = 640  # of a modality, spread over its people
+MOST_OF_A_PERSON = 6
+MAPPED_PEOPLE = 12
+MAPPED_IMAGES = 10  # of a person and modality
+QUALITY = 85  # of the thumbnails
+UNKNOWN = -1
+
+Ints = npt.NDArray[np.int32]
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of one modality, and thumbnails of some.
+
+    Args:
+        identity: (N,) int32, −1 where unknown.
+        camera: (N,) int32, −1 where unknown.
+        shown: (n,) int32 rows that have a thumbnail, ascending.
+        tiles: their JPEG, see :mod:`reidassoc.data.tiles`.
+    """
+
+    identity: Ints
+    camera: Ints
+    shown: Ints
+    tiles: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Exhibits:
+    """What ``exhibits.npz`` holds.
+
+    Args:
+        tile: (height, width) of a thumbnail in pixels.
+        train: rows as in ``labels/epoch_XXX.npz``.
+        test: rows of ``dataset.test()``; None without trials.
+        leaders: by protocol, of the last epoch.
+        mapped: (n,) int32 rows of ``test`` whose features are kept.
+        features: (n, D) float16 unit rows.
+    """
+
+    tile: tuple[int, int]
+    train: Pair[Images]
+    test: Pair[Images] | None = None
+    leaders: Mapping[str, Leaders] = field(default_factory=dict)
+    mapped: Pair[Ints] | None = None
+    features: Pair[npt.NDArray[np.float16]] | None = None
+
+    def save(self, path: Path) -> None:
+        columns: dict[str, Array] = {"tile": np.array(self.tile, np.int32)}
+        for part, images in (("train", self.train), ("test", self.test)):
+            for modality in Modality if images is not None else ():
+                columns |= {f"{part}/{modality}/{key}": value for key, value in vars(images[modality]).items()}  # type: ignore[index]
+        for name, held in self.leaders.items():
+            columns |= {f"leaders/{name}/query": held.query, f"leaders/{name}/nearest": held.nearest}
+            columns[f"leaders/{name}/side"] = np.array(str(held.side))
+        if self.mapped is not None and self.features is not None:
+            for modality in Modality:
+                columns[f"map/{modality}/rows"] = self.mapped[modality]
+                columns[f"map/{modality}/features"] = self.features[modality]
+        with open(path, "wb") as file:
+            np.savez_compressed(file, **columns)  # type: ignore[arg-type]
+
+    @staticmethod
+    def load(path: Path) -> Exhibits:
+        """Read what ``save`` wrote; DataError if the file is of another kind."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                held = dict(file.items())
+
+            names = dict.fromkeys(key.split("/", 1)[1].rpartition("/")[0] for key in held if key.startswith("leaders/"))
+            tested, mapped = "test/visible/identity" in held, "map/visible/rows" in held
+            return Exhibits(
+                (int(held["tile"][0]), int(held["tile"][1])),
+                images_in(held, "train"),
+                images_in(held, "test") if tested else None,
+                {name: leaders_in(held, name) for name in names},
+                Pair.build(lambda m: held[f"map/{m}/rows"]) if mapped else None,
+                Pair.build(lambda m: held[f"map/{m}/features"]) if mapped else None,
+            )
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise DataError(f"{path} holds no exhibits ({error}); delete it: the report makes them anew") from None
+
+
+def images_in(held: Mapping[str, Array], part: str) -> Pair[Images]:
+    keys = ("identity", "camera", "shown", "tiles")
+    return Pair.build(lambda modality: Images(*(held[f"{part}/{modality}/{key}"] for key in keys)))
+
+
+def leaders_in(held: Mapping[str, Array], protocol: str) -> Leaders:
+    query, nearest = (held[f"leaders/{protocol}/{key}"] for key in ("query", "nearest"))
+    return Leaders(Modality(str(held[f"leaders/{protocol}/side"])), query, nearest)
+
+
+def exhibits(
+    stores: Pair[ImageStore],
+    identity: Pair[Tensor] | None,
+    evaluation: Evaluation | None = None,
+    features: Pair[Tensor] | None = None,
+) -> Exhibits:
+    """Choose what is shown.
+
+    Args:
+        stores: the training images.
+        identity: (N,) of the readable ones, where known.
+        evaluation: the test images and trials, if there are any.
+        features: (N, D) of the test images.
+    """
+    tile = tile_size(stores.visible.size)
+
+    def training(modality: Modality) -> Images:
+        store = stores[modality]
+        known = np.full(len(store.good), UNKNOWN, np.int32)
+        if identity is not None:
+            known = identity[modality].cpu().numpy().astype(np.int32)
+        shown = of_each_person(known, TRAINING_TILES)
+        return shown_of(store, store.good.numpy(), known, shown, tile)
+
+    train = Pair.build(training)
+    if evaluation is None or features is None:
+        return Exhibits(tile, train)
+    camera = evaluation.stores.map(lambda store: store.records.camera)
+    first = leaders(features, identity=evaluation.identity, camera=camera, trials=evaluation.trials)
+    mapped = mapped_rows(evaluation.identity)
+
+    def tested(modality: Modality) -> Images:
+        store = evaluation.stores[modality]
+        seen = [mapped[modality], *(held.query for held in first.values() if held.side == modality)]
+        seen += [held.nearest.ravel() for held in first.values() if held.side != modality]
+        shown = np.unique(np.concatenate(seen))
+        known = evaluation.identity[modality].cpu().numpy().astype(np.int32)
+        return shown_of(store, np.arange(len(store)), known, shown[shown >= 0], tile)
+
+    kept = Pair.build(lambda m: features[m].cpu()[mapped[m].astype(np.int64)].numpy().astype(np.float16))
+    return Exhibits(tile, train, Pair.build(tested), first, mapped, kept)
+
+
+def shown_of(store: ImageStore, rows: Array, identity: Ints, shown: Array, tile: tuple[int, int]) -> Images:
+    """``rows``: of the store, for each of the N images."""
+    camera = store.records.camera.numpy()[rows].astype(np.int32)
+    tiles = pack(store.read(rows[shown]), tile=tile, quality=QUALITY)
+    return Images(identity, camera, shown.astype(np.int32), tiles)
+
+
+def of_each_person(identity: Ints, count: int) -> npt.NDArray[np.int64]:
+    """About ``count`` rows, as many of each person; spread over all rows where nobody is known."""
+    people = np.unique(identity[identity != UNKNOWN])
+    if len(people) == 0:
+        return spread(np.arange(len(identity)), count)
+    each = min(MOST_OF_A_PERSON, max(1, count // len(people)))
+    chosen = [spread(np.flatnonzero(identity == person), each) for person in spread(people, count)]
+    return np.sort(np.concatenate(chosen))
+
+
+def mapped_rows(identity: Pair[Tensor]) -> Pair[Ints]:
+    """Rows of some people that are seen in both modalities."""
+    known = identity.map(lambda column: column.cpu().numpy())
+    people = spread(np.intersect1d(known.visible, known.infrared), MAPPED_PEOPLE)
+
+    def rows(modality: Modality) -> Ints:
+        chosen = [spread(np.flatnonzero(known[modality] == person), MAPPED_IMAGES) for person in people]
+        return np.sort(np.concatenate([np.zeros(0, np.int64), *chosen])).astype(np.int32)
+
+    return Pair.build(rows)
+
+
+def exhibits_of(folder: RunFolder, *, device: str = "auto") -> Exhibits:
+    """What the folder keeps; for a run that kept nothing, made from its newest checkpoint and its dataset.
+
+    Raises:
+        ReidassocError: the folder keeps nothing, and the checkpoint or the dataset can't be used.
+    """
+    if (path := folder.path / EXHIBITS).is_file():
+        return Exhibits.load(path)
+    recipe = folder.recipe
+    fabric = open_device(device, recipe.precision)
+    dataset = registry.build("datasets", recipe.dataset)
+    network = registry.build("networks", untrained(recipe.network)).build(size=recipe.size).to(fabric.device)
+    checkpoint.load_network(network, checkpoint.newest(folder, fabric.device))
+    stores, identity = training_images(dataset, recipe)
+    evaluation = prepare_evaluation(dataset, recipe)
+    features = evaluation.embed(network, fabric) if evaluation is not None else None
+    return exhibits(stores, identity, evaluation, features)
