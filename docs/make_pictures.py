@@ -1,11 +1,17 @@
-"""Draw the pictures of the docs: ``python docs/make_pictures.py``."""
+"""Draw the pictures of the docs: ``python docs/make_pictures.py``; with run folders, that of a report on them."""
 
 from __future__ import annotations
 
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 from PIL import Image
 
+import reidassoc as ra
 from reidassoc_plugins.datasets.pedestrians import World, sheet
 
 IMAGES = Path(__file__).parent / "images"
@@ -73,6 +79,25 @@ def line() -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
+def report(runs: list[str]) -> bytes:
+    """A report on some runs as a headless Chromium shows it, WebP."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    with tempfile.TemporaryDirectory() as folder:
+        page, shot = ra.write_report(runs, Path(folder) / "report.html"), Path(folder) / "shot.png"
+        subprocess.run(
+            [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1240,4420",
+             "--virtual-time-budget=5000", f"--screenshot={shot}", page.as_uri()],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        picture = Image.open(shot).convert("RGB")
+    out = io.BytesIO()
+    picture.resize((1000, picture.height * 1000 // picture.width)).save(out, "WEBP", quality=80, method=6)
+    return out.getvalue()
+
+
 if __name__ == "__main__":
-    Image.fromarray(sheet(World(), [1, 2, 3, 4, 5, 6])).save(IMAGES / "synthetic.png", optimize=True)
-    (IMAGES / "line.svg").write_text(line(), encoding="utf-8")
+    if runs := sys.argv[1:]:
+        (IMAGES / "report.webp").write_bytes(report(runs))
+    else:
+        Image.fromarray(sheet(World(), [1, 2, 3, 4, 5, 6])).save(IMAGES / "synthetic.png", optimize=True)
+        (IMAGES / "line.svg").write_text(line(), encoding="utf-8")

@@ -49,6 +49,7 @@ _PUBLIC = {
     "reidassoc.engine.features": ("save_features",),
     "reidassoc.bench.lab": ("lab",),
     "reidassoc.bench.advise": ("advise",),
+    "reidassoc.report.write": ("write_report",),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, NetworkOutput, Objective, Refiner
     from reidassoc.overrides import choose
     from reidassoc.recipe import Recipe, load_recipe
+    from reidassoc.report.write import write_report
     from reidassoc.scene import Scene
     from reidassoc.types import (
         OUTLIER,
@@ -125,6 +127,7 @@ __all__ = [
     "registry",
     "run",
     "save_features",
+    "write_report",
 ]
 
 

@@ -18,6 +18,7 @@ from reidassoc.cli.features import features
 from reidassoc.cli.imported import import_checkpoint
 from reidassoc.cli.lab import advise, lab
 from reidassoc.cli.listing import list_plugins, show
+from reidassoc.cli.report import report
 from reidassoc.cli.reproduce import reproduce
 from reidassoc.cli.run import run
 from reidassoc.cli.table import table
@@ -39,8 +40,8 @@ def cli() -> None:
 
 
 for command in (
-    run, evaluate, list_plugins, show, associate, features, lab, advise, data, bench, table, reproduce, import_checkpoint, new,
-    check,
+    run, evaluate, list_plugins, show, associate, features, lab, advise, data, bench, table, report, reproduce, import_checkpoint,
+    new, check,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -62,6 +62,7 @@ class Interrupted(click.exceptions.Abort):
     type=click.Choice(TRACKERS),
     help="Send figures there, too; may be repeated.",
 )
+@click.option("--no-report", is_flag=True, help="Don't write report.html into the run folder as the run ends.")
 @click.option("--out", metavar="DIR", type=click.Path(), help="The run folder.  [default: runs/RECIPE-NUMBER]")
 @click.option("--resume", metavar="DIR", type=click.Path(), help="Go on with an interrupted run.")
 def run(
@@ -83,6 +84,7 @@ def run(
     device: str,
     devices: int,
     trackers: tuple[str, ...],
+    no_report: bool,
     out: str | None,
     resume: str | None,
 ) -> None:
@@ -113,6 +115,7 @@ def run(
     from reidassoc.engine.train import run as train
     from reidassoc.errors import RankLost, RecipeError
     from reidassoc.overrides import choose
+    from reidassoc.report.own import PAGE, OwnPage
 
     for file in plugins:
         registry.load_file(file)
@@ -129,7 +132,8 @@ def run(
     else:
         what = choose(**chosen, changes=parsed_changes(changes))  # type: ignore[arg-type]
     log = Terminal()
-    everyone = Everyone([log, *map(tracker, trackers)])
+    page = OwnPage()
+    everyone = Everyone([log, *map(tracker, trackers), *([] if no_report else [page])])
     try:
         result = train(what, out=resume or out, device=device, devices=devices, resume=bool(resume), log=everyone)
     except RankLost:
@@ -146,6 +150,10 @@ def run(
         everyone.close()
     if processes.speaks(devices):
         result_table(result)
+        if page.problem:
+            click.echo(page.problem, err=True)
+        elif not no_report:
+            click.echo(f"Page: {result.folder / PAGE}")
 
 
 def parsed_changes(changes: tuple[str, ...]) -> list[tuple[str, object]]:

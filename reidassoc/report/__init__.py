@@ -1,0 +1,1 @@
+"""Reports: one page that shows what runs did, how they compare, and the pictures behind the figures."""

@@ -1,0 +1,96 @@
+"""Thumbnails of all runs of a chapter, each image once, as one JPEG sheet per split and modality."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from reidassoc.data.tiles import COLUMNS, pack, unpack
+from reidassoc.engine.exhibits import Exhibits, Images
+from reidassoc.report.material import Chapter
+from reidassoc.types import Modality
+
+QUALITY = 75  # of the sheets on the page
+Key = tuple[str, Modality]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One sheet: which rows it shows, who they are, and its JPEG."""
+
+    rows: npt.NDArray[np.int32]
+    person: npt.NDArray[np.int32]
+    camera: npt.NDArray[np.int32]
+    jpeg: bytes
+
+    @property
+    def uri(self) -> str:
+        return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode('ascii')}"
+
+
+@dataclass(frozen=True)
+class Sheets:
+    """The sheets of a chapter, by split (train, test) and modality."""
+
+    tile: tuple[int, int]
+    held: Mapping[Key, Sheet]
+
+    def places(self, part: str, modality: Modality, rows: Iterable[int]) -> list[int]:
+        """Which tile shows each row; −1 where none does."""
+        sheet = self.held[part, modality]
+        wanted = np.asarray(list(rows), dtype=np.int64)
+        place = np.searchsorted(sheet.rows, wanted)
+        known = (place < len(sheet.rows)) & (sheet.rows[np.minimum(place, max(len(sheet.rows) - 1, 0))] == wanted)
+        return [int(p) if k else -1 for p, k in zip(place, known, strict=True)]
+
+    def described(self) -> dict[str, Any]:
+        """For the page: ``{"train-visible": {"person": […], "camera": […]}}`` by tile."""
+        return {
+            f"{part}-{modality}": {"person": sheet.person.tolist(), "camera": sheet.camera.tolist()}
+            for (part, modality), sheet in self.held.items()
+        }
+
+    def css(self, number: int) -> str:
+        """Rules that show them as backgrounds of ``.sheet-NUMBER-train-visible`` and so on."""
+        height, width = self.tile
+        rules = [f".chapter-{number}{{--ratio:{height / width:.3f};--columns:{COLUMNS}}}"]
+        rules += [
+            f'.sheet-{number}-{part}-{modality}{{background-image:url("{sheet.uri}")}}'
+            for (part, modality), sheet in self.held.items()
+            if sheet.jpeg
+        ]
+        return "\n".join(rules)
+
+
+def sheets_of(chapter: Chapter) -> Sheets | None:
+    """Join the thumbnails of the methods' examples; None if none kept any."""
+    kept: list[Exhibits] = [
+        method.example.exhibits for method in chapter.methods if method.example.exhibits is not None
+    ]
+    if not kept:
+        return None
+    tile = kept[0].tile
+    held: dict[Key, Sheet] = {}
+    for modality in Modality:
+        held["train", modality] = joined([one.train[modality] for one in kept if one.tile == tile], tile)
+        tested = [one.test[modality] for one in kept if one.test is not None and one.tile == tile]
+        if tested:
+            held["test", modality] = joined(tested, tile)
+    return Sheets(tile, held)
+
+
+def joined(kept: list[Images], tile: tuple[int, int]) -> Sheet:
+    """One sheet of all rows that any of the runs shows."""
+    rows, first = np.unique(np.concatenate([images.shown for images in kept]), return_index=True)
+    if all(len(images.shown) == len(rows) for images in kept):  # the usual case for training images
+        tiles = unpack(kept[0].tiles, tile=tile, count=len(rows))
+    else:
+        tiles = torch.cat([unpack(images.tiles, tile=tile, count=len(images.shown)) for images in kept])[first]
+    jpeg = pack(tiles, tile=tile, quality=QUALITY).tobytes()
+    return Sheet(rows, kept[0].identity[rows], kept[0].camera[rows], jpeg)

@@ -1,0 +1,150 @@
+"""A report on runs: one HTML file that needs nothing else, and its figures as PDF."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from reidassoc import __version__
+from reidassoc.data.text import write_text
+from reidassoc.report import sections
+from reidassoc.report.associations import explored
+from reidassoc.report.browser import browsed
+from reidassoc.report.charts import Chart
+from reidassoc.report.cost import chart as cost_chart
+from reidassoc.report.cost import costs
+from reidassoc.report.curves import cmc, over_epochs
+from reidassoc.report.embedding import maps
+from reidassoc.report.material import Chapter, chapters, read_named
+from reidassoc.report.pdf import write_figures
+from reidassoc.report.sections import Section
+from reidassoc.report.sprites import sheets_of
+
+SCRIPTS = ("start.js", "tables.js", "charts.js", "associations.js", "retrieval.js")
+NAMED = 4  # methods in a title
+
+
+@dataclass(frozen=True)
+class Part:
+    """A chapter of the page: its sections, its figures, its style rules and its data."""
+
+    title: str
+    sections: tuple[Section, ...]
+    figures: tuple[Chart, ...]
+    css: str
+    data: dict[str, Any]
+
+
+def write_report(
+    runs: Sequence[str | Path],
+    out: str | Path = "report.html",
+    *,
+    figures: str | Path | None = None,
+    protocol: str | None = None,
+    allow: bool = False,
+    published: bool = True,
+    device: str = "auto",
+) -> Path:
+    """Write a page on some runs.
+
+    Args:
+        runs: run folders, benchmark folders, or exported cells; ``NAME=PATH`` calls the runs of a path NAME.
+        out: the HTML file; it holds everything that it shows.
+        figures: a folder for the figures as PDF.
+        protocol: shown first; the benchmark's, or the first one, if not given.
+        allow: show what can't be compared, with footnotes, instead of refusing it.
+        published: put published figures into the tables.
+        device: where a run that kept no exhibits is evaluated again.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ReidassocError: there is no result, the runs can't be compared, or a file can't be written.
+
+    Example:
+        >>> import reidassoc as ra
+        >>> ra.write_report(["runs/mult-synthetic-1", "runs/pgm-synthetic-1"])  # doctest: +SKIP
+    """
+    results = read_named(runs)
+    found = chapters(results, protocol=protocol, allow=allow, published=published, device=device)
+    parts = [part_of(chapter, number) for number, chapter in enumerate(found)]
+    write_text(out, page(parts))
+    if figures is not None:
+        for number, part in enumerate(parts):
+            write_figures(part.figures, Path(figures) / str(number) if len(parts) > 1 else Path(figures))
+    return Path(out)
+
+
+def part_of(chapter: Chapter, number: int) -> Part:
+    """Make all sections that the chapter's runs have something for."""
+    sheets = sheets_of(chapter)
+    lines, ranked, spent, mapped = over_epochs(chapter), cmc(chapter), costs(chapter), maps(chapter)
+    pairs = [explored(method) for method in chapter.methods]
+    queries = browsed(chapter, sheets) if sheets is not None else None
+    made = [sections.overview(chapter)]
+    made += [sections.over_epochs(chapter, lines)] if lines else []
+    made += [sections.ranks(chapter, ranked)] if ranked else []
+    made += [sections.cost(spent)] if spent else []
+    made += [sections.embedding(mapped, chapter.methods[0].example.outcome.seed)] if mapped else []
+    made += [sections.associations(number)] if any(pairs) else []
+    made += [sections.browser(number)] if queries else []
+    made += [sections.sources(chapter)]
+    data = {
+        "methods": [[method.name, method.colour] for method in chapter.methods],
+        "tiles": sheets.described() if sheets is not None else {},
+        "associations": pairs,
+        "retrieval": queries or {},
+    }
+    figures: tuple[Chart, ...] = (*lines, *ranked, *([cost_chart(spent)] if spent else []), *mapped)
+    return Part(title_of(chapter), tuple(made), figures, sheets.css(number) if sheets is not None else "", data)
+
+
+def title_of(chapter: Chapter) -> str:
+    """``mult, pgm on synthetic``; a benchmark's title where it has one."""
+    names = [method.name for method in chapter.methods]
+    shown = ", ".join(names) if len(names) <= NAMED else f"{len(names)} methods"
+    return chapter.results.title or f"{shown} on {chapter.title}"
+
+
+def page(parts: Sequence[Part]) -> str:
+    """The whole file."""
+    title = ", ".join(part.title for part in parts)
+    body = "".join(
+        f'<div class="chapter chapter-{number}">{f"<h2 class=dataset>{escape(part.title)}</h2>" if len(parts) > 1 else ""}'
+        f"{''.join(section.html(number) for section in part.sections)}</div>"
+        for number, part in enumerate(parts)
+    )
+    filled = {
+        "title": escape(title),
+        "made": f"reidassoc {escape(__version__)}, {datetime.now(timezone.utc).date().isoformat()}",
+        "contents": "".join(sections.contents(part.sections, number) for number, part in enumerate(parts)),
+        "style": template("report.css") + "\n".join(part.css for part in parts),
+        "body": body,
+        "data": packed({"chapters": [part.data for part in parts]}),
+        "script": "\n".join(template(name) for name in SCRIPTS),
+    }
+    held = template("page.html").split("<!-- ")  # filled in one pass: what is filled in is never looked at again
+    text = held[0]
+    for piece in held[1:]:
+        name, _, rest = piece.partition(" -->")
+        text += filled[name] + rest
+    return text
+
+
+def template(name: str) -> str:
+    return files("reidassoc.report").joinpath("page").joinpath(name).read_text(encoding="utf-8")
+
+
+def packed(data: dict[str, Any]) -> str:
+    """JSON, compressed, as text that no HTML parser can mistake."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii")
