@@ -9,26 +9,31 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 import reidassoc as ra
 from reidassoc.bench.results import export, read_results
 from reidassoc.cli import cli
+from reidassoc.data.tiles import pack
 from reidassoc.engine.exhibits import Images
 from reidassoc.engine.result import Result
 from reidassoc.errors import DataError
 from reidassoc.report.associations import NONE, RIGHT, UNTOLD, WRONG, of_epoch
+from reidassoc.report.browser import browsed
 from reidassoc.report.charts import Curves, Line, ticks
 from reidassoc.report.cost import costs
 from reidassoc.report.curves import cmc, over_epochs
 from reidassoc.report.material import Chapter, chapters, read_named
 from reidassoc.report.own import OwnPage
 from reidassoc.report.pdf import write_figures
+from reidassoc.report.sprites import joined, sheets_of
 from reidassoc.report.svg import curves as svg_of
 from reidassoc.types import Modality, Pair
 
@@ -202,7 +207,7 @@ def test_exported_figures_make_a_page_of_what_they_hold(finished: Path, tmp_path
     export(read_results([finished]), tmp_path / "cells")
     text = ra.write_report([tmp_path / "cells"], tmp_path / "page.html").read_text(encoding="utf-8")
     assert re.findall(r'<section id="(\w+)-0">', text) == ["overview", "cmc", "sources"]
-    assert "mult: exported figures alone" in text
+    assert "mult: exported figures alone; curves" in text
 
 
 def test_a_run_without_pictures_is_shown_without_them(finished: Path, tmp_path: Path) -> None:
@@ -210,6 +215,39 @@ def test_a_run_without_pictures_is_shown_without_them(finished: Path, tmp_path: 
     text = ra.write_report([tmp_path / "bare"], tmp_path / "page.html").read_text(encoding="utf-8")
     assert "mult: no pictures; the run kept none" in text
     assert re.findall(r'<section id="(\w+)-0">', text) == ["overview", "epochs", "cmc", "cost", "sources"]
+
+
+def test_pictures_of_other_data_are_not_mixed_in(finished: Path, rival: Path, tmp_path: Path) -> None:
+    shutil.copytree(rival, tmp_path / "other", ignore=shutil.ignore_patterns("checkpoints"))
+    result = json.loads((rival / "result.json").read_text())
+    result["dataset"]["fingerprint"] = "another"
+    (tmp_path / "other" / "result.json").write_text(json.dumps(result))
+    (found,) = chapters(read_named([finished, tmp_path / "other"]), allow=True)
+    assert found.methods[1].example.exhibits is None
+    assert found.notes == ("pgm: no pictures; its data are not those of the first row",)
+    sheets = sheets_of(found)
+    assert sheets is not None
+    browser = browsed(found, sheets)
+    assert browser is not None
+    assert browser[PROTOCOL]["methods"][1] is None
+
+
+def test_sheets_join_the_thumbnails_of_runs_of_other_sizes(chapter: Chapter) -> None:
+    mult, pgm = (method.example.exhibits for method in chapter.methods)
+    assert mult is not None
+    assert pgm is not None
+    assert mult.test is not None
+    few, many = mult.test.visible, mult.train.visible
+    part = replace(
+        few, shown=few.shown[:5], tiles=pack(torch.zeros(5, 3, 96, 48, dtype=torch.uint8), tile=(96, 48), quality=80)
+    )
+    sheet = joined([(few, mult.tile), (part, (96, 48))], mult.tile)
+    assert np.array_equal(sheet.rows, few.shown)
+    assert np.array_equal(sheet.person, few.identity[few.shown])
+    assert sheet.jpeg != joined([(many, mult.tile)], mult.tile).jpeg
+    sheets = sheets_of(chapter)
+    assert sheets is not None
+    assert sheets.places("test", Modality.VISIBLE, [int(few.shown[3]), 10**6]) == [3, -1]
 
 
 def test_the_command_line_writes_it(finished: Path, rival: Path, tmp_path: Path) -> None:

@@ -150,10 +150,8 @@ def run(
         everyone.close()
     if processes.speaks(devices):
         result_table(result)
-        if page.problem:
-            click.echo(page.problem, err=True)
-        elif not no_report:
-            click.echo(f"Page: {result.folder / PAGE}")
+        if not no_report:
+            click.echo(page.problem or f"Page: {result.folder / PAGE}", err=True)
 
 
 def parsed_changes(changes: tuple[str, ...]) -> list[tuple[str, object]]:

@@ -31,9 +31,7 @@ def pack(images: Tensor, *, tile: tuple[int, int], quality: int) -> Bytes:
     """Resize (n, 3, H, W) uint8 images to tiles and pack them; nothing if there is none."""
     if len(images) == 0:
         return np.zeros(0, np.uint8)
-    if tuple(images.shape[2:]) != tile:
-        images = torch.nn.functional.interpolate(images.float(), tile, mode="bilinear", antialias=True)
-        images = images.round().clamp(0, 255).to(torch.uint8)
+    images = resized(images, tile)
     rows = -(-len(images) // COLUMNS)
     sheet = torch.zeros(rows * COLUMNS, 3, *tile, dtype=torch.uint8)
     sheet[: len(images)] = images
@@ -41,6 +39,14 @@ def pack(images: Tensor, *, tile: tuple[int, int], quality: int) -> Bytes:
     out = io.BytesIO()
     Image.fromarray(grid.numpy()).save(out, "JPEG", quality=quality, optimize=True)
     return np.frombuffer(out.getvalue(), np.uint8)
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """(n, 3, H, W) uint8 images at another size."""
+    if tuple(images.shape[2:]) == size or len(images) == 0:
+        return images.reshape(len(images), 3, *size)
+    smooth = torch.nn.functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
+    return smooth.round().clamp(0, 255).to(torch.uint8)
 
 
 def unpack(packed: Bytes, *, tile: tuple[int, int], count: int) -> Tensor:

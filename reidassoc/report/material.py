@@ -19,7 +19,7 @@ from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.queries import QueryScores, load_scores
 
 COLUMNS = ("seeds", "rank1", "rank10", "mAP", "mINP", "interval", "best", "precision", "seconds")
-NO_FOLDER = "exported figures alone: curves, labels and pictures need the run folder"
+MOST_OF_A_REASON = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -146,17 +146,14 @@ def chapter(results: Results, *, protocol: str | None, allow: bool, published: b
         for name in known
     }
     examples = examples_of(results)
-    notes: dict[str, None] = {}
-    pictures: dict[Path, Exhibits | None] = {}
-    for outcome in examples.values():
-        pictures[outcome.origin] = pictured(outcome, device, notes)
+    notes, pictures = pictured(examples, device)
     methods = []
     for colour, row in enumerate(row for row in results.rows if row in examples):
         runs = tuple(Shown(o, pictures.get(o.origin)) for o in results.outcomes if o.row == row)
         example = next(run for run in runs if run.outcome is examples[row])
         methods.append(Method(row, colour, runs, example))
     spec = results.outcomes[0].dataset
-    return Chapter(results.title or spec.name, first, known, tables, tuple(methods), results, tuple(notes))
+    return Chapter(results.title or spec.name, first, known, tables, tuple(methods), results, notes)
 
 
 def examples_of(results: Results) -> dict[str, Outcome]:
@@ -171,15 +168,25 @@ def examples_of(results: Results) -> dict[str, Outcome]:
     return found
 
 
-def pictured(outcome: Outcome, device: str, notes: dict[str, None]) -> Exhibits | None:
-    if not outcome.origin.is_dir():
-        notes[f"{outcome.row}: {NO_FOLDER}."] = None
-        return None
-    try:
-        return exhibits_of(RunFolder(outcome.origin), device=device)
-    except (ReidassocError, OSError, RuntimeError, KeyError) as error:
-        text = " ".join(str(error).split())[:300]
-        notes[
-            f"{outcome.row}: no pictures; the run kept none, and they can't be made from its checkpoint ({text})."
-        ] = None
-        return None
+def pictured(examples: Mapping[str, Outcome], device: str) -> tuple[tuple[str, ...], dict[Path, Exhibits]]:
+    """Why some rows have no pictures, and the exhibits of the others, by run folder.
+
+    Thumbnails are shared by all rows: a run on other data than the first one's is left without.
+    """
+    why: dict[str, list[str]] = {}
+    found: dict[Path, Exhibits] = {}
+    data = next(iter(examples.values())).data["dataset"].get("fingerprint")
+    for row, outcome in examples.items():
+        if not outcome.origin.is_dir():
+            reason = "exported figures alone; curves, labels and pictures need the run folder"
+        elif outcome.data["dataset"].get("fingerprint") != data:
+            reason = "no pictures; its data are not those of the first row"
+        else:
+            try:
+                found[outcome.origin] = exhibits_of(RunFolder(outcome.origin), device=device)
+                continue
+            except (ReidassocError, OSError, RuntimeError, KeyError) as error:
+                text = " ".join(str(error).split())[:MOST_OF_A_REASON]
+                reason = f"no pictures; the run kept none, and they can't be made from its checkpoint ({text})"
+        why.setdefault(reason, []).append(row)
+    return tuple(f"{', '.join(rows)}: {text}" for text, rows in why.items()), found

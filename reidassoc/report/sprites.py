@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reidassoc.data.tiles import COLUMNS, pack, unpack
+from reidassoc.data.tiles import COLUMNS, pack, resized, unpack
 from reidassoc.engine.exhibits import Exhibits, Images
 from reidassoc.report.material import Chapter
 from reidassoc.types import Modality
 
 QUALITY = 75  # of the sheets on the page
+MANY = 2500  # tiles of a sheet; more of them are made smaller
+SMALL = (64, 32)  # (height, width) of such a tile
 Key = tuple[str, Modality]
 
 
@@ -59,7 +61,7 @@ class Sheets:
     def css(self, number: int) -> str:
         """Rules that show them as backgrounds of ``.sheet-NUMBER-train-visible`` and so on."""
         height, width = self.tile
-        rules = [f".chapter-{number}{{--ratio:{height / width:.3f};--columns:{COLUMNS}}}"]
+        rules = [f".chapter-{number}{{--ratio:{height / width:.4f};--columns:{COLUMNS}}}"]
         rules += [
             f'.sheet-{number}-{part}-{modality}{{background-image:url("{sheet.uri}")}}'
             for (part, modality), sheet in self.held.items()
@@ -78,19 +80,26 @@ def sheets_of(chapter: Chapter) -> Sheets | None:
     tile = kept[0].tile
     held: dict[Key, Sheet] = {}
     for modality in Modality:
-        held["train", modality] = joined([one.train[modality] for one in kept if one.tile == tile], tile)
-        tested = [one.test[modality] for one in kept if one.test is not None and one.tile == tile]
+        held["train", modality] = joined([(one.train[modality], one.tile) for one in kept], tile)
+        tested = [(one.test[modality], one.tile) for one in kept if one.test is not None]
         if tested:
             held["test", modality] = joined(tested, tile)
     return Sheets(tile, held)
 
 
-def joined(kept: list[Images], tile: tuple[int, int]) -> Sheet:
+def joined(kept: list[tuple[Images, tuple[int, int]]], tile: tuple[int, int]) -> Sheet:
     """One sheet of all rows that any of the runs shows."""
-    rows, first = np.unique(np.concatenate([images.shown for images in kept]), return_index=True)
-    if all(len(images.shown) == len(rows) for images in kept):  # the usual case for training images
-        tiles = unpack(kept[0].tiles, tile=tile, count=len(rows))
-    else:
-        tiles = torch.cat([unpack(images.tiles, tile=tile, count=len(images.shown)) for images in kept])[first]
-    jpeg = pack(tiles, tile=tile, quality=QUALITY).tobytes()
-    return Sheet(rows, kept[0].identity[rows], kept[0].camera[rows], jpeg)
+    images = kept[0][0]
+    rows, first = np.unique(np.concatenate([one.shown for one, _ in kept]), return_index=True)
+    if all(len(one.shown) == len(rows) for one, _ in kept):  # the usual case for training images
+        kept = kept[:1]
+        first = np.arange(len(rows))
+    unpacked = [unpack(one.tiles, tile=size, count=len(one.shown)) for one, size in kept]
+    tiles = torch.cat([resized(one, tile) for one in unpacked])[first]
+    jpeg = pack(tiles, tile=small_of(tile) if len(rows) > MANY else tile, quality=QUALITY).tobytes()
+    return Sheet(rows, images.identity[rows], images.camera[rows], jpeg)
+
+
+def small_of(tile: tuple[int, int]) -> tuple[int, int]:
+    """A smaller tile of the same shape, if there is one."""
+    return SMALL if tile[0] * SMALL[1] == tile[1] * SMALL[0] else tile
