@@ -32,11 +32,12 @@ seeds: [0, 1]
 
 
 def start(spec: Path, store: Store, jobs: int) -> subprocess.Popen[bytes]:
+    """Start the runner; what it says is kept beside its results folder."""
     command = [sys.executable, "-m", "reidassoc", "bench", str(spec), "--out", str(store.path), "--device", "cpu"]
-    return subprocess.Popen(
-        [*command, "--jobs", str(jobs)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    with open(store.path.with_suffix(".said"), "ab") as said:
+        return subprocess.Popen(
+            [*command, "--jobs", str(jobs)], stdout=said, stderr=said, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
 
 
 def waited(condition: Callable[[], bool], seconds: float = 600.0) -> float:
@@ -47,6 +48,11 @@ def waited(condition: Callable[[], bool], seconds: float = 600.0) -> float:
             raise SystemExit("waited in vain")
         time.sleep(0.02)
     return time.monotonic() - started
+
+
+def until_work(process: subprocess.Popen[bytes], store: Store) -> float:
+    """Seconds until a worker has begun, or the runner has ended."""
+    return waited(lambda: working(store) or process.poll() is not None)
 
 
 def working(store: Store) -> bool:
@@ -69,7 +75,7 @@ def main() -> None:
         plan, whole, store = read_plan(spec), Store(place / "whole"), Store(place / "killed")
 
         process = start(spec, whole, options.jobs)
-        start_s = waited(lambda: working(whole))
+        start_s = until_work(process, whole)
         work_s = waited(lambda: process.poll() is not None)
         if process.returncode:
             raise SystemExit(f"the undisturbed run ended with code {process.returncode}")
@@ -85,10 +91,13 @@ def main() -> None:
             if kills % 3 == 0:  # at any point of its start
                 time.sleep(draw.uniform(0, start_s))
             else:  # at any point of its work
-                waited(lambda: working(store))
+                until_work(process, store)
                 time.sleep(draw.uniform(0, 1.6 * work_s / options.kills))
             if process.poll() is not None:
-                raise SystemExit(f"it was done after {kills} kills; take a longer grid")
+                said = store.path.with_suffix(".said").read_text(encoding="utf-8")
+                raise SystemExit(
+                    f"after {kills} kills it ended by itself, with code {process.returncode}: {said[-2000:]}"
+                )
             process.kill()
             process.wait()
             gone_s = waited(lambda: not working(store))

@@ -10,7 +10,10 @@ from collections.abc import Iterable
 
 
 class ReidassocError(Exception):
-    """Base of every error caused by input, configuration or the environment."""
+    """Base of every error caused by input, configuration or the environment. Its message is one line, whatever it quotes."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(" ".join(str(message).splitlines()))
 
 
 class SpecError(ReidassocError):

@@ -21,6 +21,7 @@ from reidassoc.entrypoints import installed
 from reidassoc.errors import RecipeError, SpecError, nearest_name
 from reidassoc.inheritance import extended, members
 from reidassoc.spec import Spec
+from reidassoc.yaml_text import read_yaml
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable  # moved to importlib.resources.abc in Python 3.11
@@ -235,10 +236,7 @@ def read(name: str) -> Any:
                 f"no recipe '{name}'{nearest_name(name, shipped)}; shipped: {listed}; or name a .yaml file"
             )
         text = shipped[name].read_text(encoding="utf-8")
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"{name} is no YAML: {str(error).splitlines()[0]}") from None
+    return read_yaml(text, name)
 
 
 def shipped_recipes() -> dict[str, Traversable]:

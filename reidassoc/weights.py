@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from reidassoc.archives import bomb
 from reidassoc.errors import CheckpointError, DataError
 
 State = dict[str, Tensor]
@@ -70,6 +71,8 @@ def read_state(path: str | Path) -> State:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no weights file {path}; expected a .safetensors file or a torch checkpoint")
+    if reason := bomb(path):
+        raise CheckpointError(f"{path} {reason}")
     try:
         held = load_file(path) if path.suffix == ".safetensors" else load_checkpoint(path)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, LookupError) as error:

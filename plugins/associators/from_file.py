@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene, SoftLabels
+from reidassoc.archives import Arrays, read_npz
 from reidassoc.errors import DataError
 from reidassoc.ops.prototypes import centroids
 
 FORM = (
     "expected int64 'cross_visible', 'cross_infrared' and, if the clusters are its own, 'own_visible', 'own_infrared'"
 )
-Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +50,7 @@ class FromFile(Associator):
 
     def read(self, path: Path) -> Arrays:
         """Every array of the file; no pickled object is ever loaded."""
-        if not path.is_file():
-            raise DataError(f"no label file {path}; {FORM}")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-            raise DataError(
-                f"{path} can't be read as .npz: {(str(error) or 'damaged').splitlines()[0]}; {FORM}"
-            ) from None
-        except (AttributeError, TypeError):  # a lone .npy array has no names
-            raise DataError(f"{path} holds one array without a name, not an .npz archive; {FORM}") from None
+        return read_npz(path, "label file", FORM)
 
     def labels(
         self, arrays: Arrays, name: str, scene: Scene, modality: Modality, space: Modality, path: Path

@@ -21,6 +21,7 @@ from reidassoc_plugins.datasets.listing import Item, Listed, Part, files
 FILE = "manifest.csv"
 COLUMNS = ("path", "modality", "identity", "camera", "split")
 NUMBERS = ("identity", "camera", "tracklet")  # tracklet is a column that may be left out
+DIGITS = 9  # of one of them
 SPLITS = ("train", "query", "gallery")
 
 
@@ -141,8 +142,10 @@ class Manifest(Listed):
                 close = nearest_name(values[column], known)
                 raise DataError(f"{where}: {column} must be {' or '.join(known)}, got '{values[column]}'{close}")
         for column in NUMBERS:
-            if values.get(column) and not values[column].isdecimal():
-                raise DataError(f"{where}: {column} must be a whole number from 0, or empty, got '{values[column]}'")
+            if values.get(column) and not (values[column].isdecimal() and len(values[column]) <= DIGITS):
+                raise DataError(
+                    f"{where}: {column} must be a whole number from 0, or empty, got '{values[column][:40]}'"
+                )
         if not values["identity"] and values["split"] != "train":
             raise DataError(f"{where}: a {values['split']} image needs its identity; only train images may go without")
         identity = int(values["identity"]) if values["identity"] else None

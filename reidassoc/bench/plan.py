@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reidassoc import registry
@@ -19,6 +18,7 @@ from reidassoc.overrides import choose
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Recipe
 from reidassoc.spec import Spec
+from reidassoc.yaml_text import read_yaml
 
 Changes = dict[str, Any]
 
@@ -147,10 +147,7 @@ def read_grid(path: Path) -> Grid:
     """
     if not path.is_file():
         raise RecipeError(f"no benchmark spec {path}; expected a YAML file such as benchmarks/specs/synthetic.yaml")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"{path} is no YAML: {str(error).splitlines()[0]}") from None
+    data = read_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: expected a mapping with the keys {', '.join(Grid.model_fields)}")
     try:

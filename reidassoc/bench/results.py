@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reidassoc.bench.stored import read_result
 from reidassoc.engine.folder import SCORES, RunFolder
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.queries import load_scores
@@ -139,7 +140,7 @@ def ordered(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
 
 def read_run(path: Path, row: str | None = None) -> Outcome:
     """Read a run folder; its row is called by its method where none is given."""
-    data = read_json(path / "result.json")
+    data = read_result(path / "result.json")
     scores = load_scores(path / SCORES) if (path / SCORES).is_file() else {}
     queries = {name: Queries(score.mean, score.person.astype(np.int64)) for name, score in scores.items()}
     ended = datetime.fromtimestamp((path / "result.json").stat().st_mtime, timezone.utc)
@@ -148,21 +149,12 @@ def read_run(path: Path, row: str | None = None) -> Outcome:
 
 def read_cell(path: Path) -> Outcome:
     """Read a cell that ``export`` wrote."""
-    data = read_json(path)
+    data = read_result(path)
     queries = {
         name: Queries(np.array([np.nan if v is None else v for v in held["precision"]]), np.array(held["person"]))
         for name, held in data.get("queries", {}).items()
     }
     return Outcome(data.get("row") or method_name(data), data, queries, path, data.get("date", ""))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        _ = data["protocols"], data["seed"], data["dataset"]["spec"], data["method"]["associator"], data["recipe"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} holds no result of a run ({type(error).__name__}: {error})") from None
-    return data  # type: ignore[no-any-return]
 
 
 def method_name(data: Mapping[str, Any]) -> str:
@@ -176,6 +168,8 @@ def read_benchmark(path: Path) -> Results:
     try:
         plan = json.loads((path / "plan.json").read_text(encoding="utf-8"))
         cells = [(str(c["id"]), str(c["method"]), str(c["dataset"]), int(c["seed"])) for c in plan["cells"]]
+        if strange := [name for name, *_ in cells if Path(name).name != name]:
+            raise ValueError(f"'{strange[0]}' is no cell")  # and would lead out of the folder
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path / 'plan.json'} can't be read ({error}); run reidassoc bench again") from None
     outcomes, missing, rows = [], [], []

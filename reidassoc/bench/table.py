@@ -185,7 +185,9 @@ def figures(data: Mapping[str, Any], protocol: str) -> dict[str, float]:
     found = {metric: value["mean"] for metric, value in data["protocols"].get(protocol, {}).items()}
     if protocol in data.get("best_epoch_oracle", {}):
         found["best"] = data["best_epoch_oracle"][protocol]["mAP"]["mean"]
-    cross = [value for key, value in data.get("labels", {}).items() if key.endswith("/precision_cross")]
+    cross = [
+        value for key, value in data.get("labels", {}).items() if key.endswith("/precision_cross") and value is not None
+    ]
     if cross and data["method"]["associator"]:
         found["precision"] = 100 * statistics.fmean(cross)
     found["seconds"] = seconds_of(data)

@@ -55,7 +55,8 @@ def bench(
 ) -> None:
     """Run the grid of SPEC.yaml and print the comparison; finished cells are never run again.
 
-    Killed at any point, the same command goes on where it was. Several may work on one folder at a time.
+    Killed at any point, the same command goes on where it was. Several may work on one folder at a time. A spec may name files
+    with plug-ins; their code is run.
 
     \b
     Examples:

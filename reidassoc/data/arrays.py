@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reidassoc.data.tensor_files import Arrays, read_arrays, write_arrays
+from reidassoc.archives import Arrays
+from reidassoc.data.tensor_files import read_arrays, write_arrays
 from reidassoc.errors import DataError
 from reidassoc.ops.part_features import PARTS
 from reidassoc.types import TRACKLET, Features, Modality, Pair
@@ -86,7 +87,8 @@ def features_from(arrays: Arrays, modality: Modality, path: Path) -> Features:
     name = str(modality)
     if name not in arrays:
         raise DataError(f"{path} has no array '{name}'; {NAMES}; it has: {', '.join(arrays) or 'none'}")
-    unit = unit_features(arrays[name], name, column(arrays, f"camera_{name}", len(arrays[name]), path), str(path))
+    rows = len(arrays[name]) if arrays[name].ndim else 0
+    unit = unit_features(arrays[name], name, column(arrays, f"camera_{name}", rows, path), str(path))
     index = column(arrays, f"index_{name}", len(unit), path)
     extra: dict[str, Tensor] = {}
     if (tracklet := column(arrays, f"{TRACKLET}_{name}", len(unit), path)) is not None:
@@ -104,6 +106,8 @@ def unit_features(
     array: npt.NDArray[np.generic] | Tensor, name: str, camera: Tensor | None = None, where: str = "features"
 ) -> Features:
     """Check an (N, D) floating-point array and normalise its rows; DataError says what is wrong with it."""
+    if isinstance(array, np.ndarray) and array.dtype.kind not in "fiub":  # text, dates, objects: torch knows none
+        raise DataError(f"{where}: '{name}' must be (N, D) float32, got {array.shape} {array.dtype}")
     tensor = torch.as_tensor(array)
     if tensor.ndim != 2 or not tensor.dtype.is_floating_point or 0 in tensor.shape[1:]:
         found = f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

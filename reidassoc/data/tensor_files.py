@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from reidassoc.archives import Arrays, read_npz
 from reidassoc.errors import DataError
 
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 SAFETENSORS = ".safetensors"
 
 
@@ -27,9 +26,9 @@ def read_arrays(path: Path, expected: str) -> tuple[Arrays, dict[str, str]]:
     Raises:
         DataError: the file is missing, or none of either kind.
     """
-    if not path.is_file():
-        raise DataError(f"no feature file {path}; {expected}")
-    return _safetensors(path, expected) if path.suffix == SAFETENSORS else (_npz(path, expected), {})
+    if path.suffix == SAFETENSORS and path.is_file():
+        return _safetensors(path, expected)
+    return read_npz(path, "feature file", expected), {}
 
 
 def _safetensors(path: Path, expected: str) -> tuple[Arrays, dict[str, str]]:
@@ -44,16 +43,6 @@ def _safetensors(path: Path, expected: str) -> tuple[Arrays, dict[str, str]]:
             return arrays, dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise DataError(f"{path} can't be read as .safetensors: {first_line(error)}; {expected}") from None
-
-
-def _npz(path: Path, expected: str) -> Arrays:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path} can't be read as .npz: {first_line(error)}; {expected}") from None
-    except (AttributeError, TypeError):  # a lone .npy array has no names
-        raise DataError(f"{path} holds one array without a name, not an .npz archive; {expected}") from None
 
 
 def write_arrays(path: Path, arrays: Arrays, notes: Mapping[str, str] | None = None) -> None:

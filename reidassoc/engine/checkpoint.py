@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reidassoc.archives import bomb
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.heads import Heads
 from reidassoc.engine.optim import load_optimiser
@@ -88,6 +89,8 @@ def unpack_targets(data: dict[str, Any] | None) -> Targets | None:
 
 def read(path: Path, device: torch.device) -> dict[str, Any]:
     """Read one checkpoint; CheckpointError if it is corrupt or none of ours."""
+    if reason := bomb(path):
+        raise CheckpointError(f"{path} {reason}")
     try:
         data = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds for a spoilt file
@@ -119,27 +122,38 @@ def restore(state: State, data: dict[str, Any], digest: str) -> None:
     Raises:
         CheckpointError: it was written under another recipe, or its tensors don't fit.
     """
-    if data["recipe"] != digest:
+    if data.get("recipe") != digest:
         raise CheckpointError(
             "the checkpoint was written under another recipe; resume with the run folder's own recipe.yaml"
         )
     try:
         state.network.load_state_dict(data["network"])
         load_optimiser(state.optimiser, data["optimiser"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"the checkpoint does not fit the recipe's network: {str(error).splitlines()[0]}"
-        ) from None
-    state.epoch, state.optimiser_step = data["epoch"], data["optimiser_step"]
-    state.targets = unpack_targets(data["targets"])
-    state.counts = dict(data["counts"])
-    state.heads = Heads(stored=dict(data.get("heads", {})))
-    state.losses = Pair(*data["losses"]) if data.get("losses") else None
+    except Exception as error:  # a spoilt state fails in any way
+        raise CheckpointError(f"the checkpoint does not fit the recipe's network: {first_line(error)}") from None
+    try:
+        state.epoch, state.optimiser_step = whole(data["epoch"]), whole(data["optimiser_step"])
+        state.targets = unpack_targets(data["targets"])
+        state.counts = {str(name): whole(count) for name, count in data["counts"].items()}
+        state.heads = Heads(stored=dict(data.get("heads", {})))
+        state.losses = Pair(*data["losses"]) if data.get("losses") else None
+    except Exception as error:
+        raise CheckpointError(f"the checkpoint's state is spoilt: {first_line(error)}; start the run anew") from None
+
+
+def whole(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"expected a whole number from 0, got {str(value)[:40]}")
+    return value
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def load_network(network: nn.Module, data: dict[str, Any]) -> None:
     """Load a checkpoint's weights alone; CheckpointError if they don't fit."""
     try:
         network.load_state_dict(data["network"])
-    except (RuntimeError, KeyError) as error:
-        raise CheckpointError(f"the checkpoint does not fit the network: {str(error).splitlines()[0]}") from None
+    except Exception as error:
+        raise CheckpointError(f"the checkpoint does not fit the network: {first_line(error)}") from None

@@ -1,0 +1,56 @@
+"""Files of arrays that others wrote: nothing in them is executed, and none may unpack to what no memory holds."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from reidassoc.errors import DataError
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+SUSPECT_BYTES = 2**28  # what unpacks to less does no harm
+RATIO = 100  # features and labels shrink by a few times, zeros without end by a thousand
+
+
+def read_npz(path: Path, what: str, expected: str) -> Arrays:
+    """Return the arrays of an .npz file by name; no pickled object is ever loaded.
+
+    Args:
+        what: what the file is called where it is missing.
+        expected: what it ought to hold; ends every complaint.
+
+    Raises:
+        DataError: it is missing, no archive of arrays, or unpacks to far more than its size.
+    """
+    if not path.is_file():
+        raise DataError(f"no {what} {path}; {expected}")
+    if reason := bomb(path):
+        raise DataError(f"{path} {reason}; {expected}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (AttributeError, TypeError):  # a lone .npy array has no names
+        raise DataError(f"{path} holds one array without a name, not an .npz archive; {expected}") from None
+    except MemoryError:
+        raise DataError(f"{path} holds an array that is too large for this machine's memory; {expected}") from None
+    except Exception as error:  # a damaged archive fails in many ways
+        raise DataError(
+            f"{path} can't be read as .npz: {(str(error) or 'damaged').splitlines()[0]}; {expected}"
+        ) from None
+
+
+def bomb(path: Path) -> str:
+    """Why a ZIP archive should not be unpacked; "" if there is no reason, or it is no such archive."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            size = sum(entry.file_size for entry in file.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, LookupError, UnicodeError):
+        return ""
+    packed = path.stat().st_size
+    if size > SUSPECT_BYTES and size > RATIO * packed:
+        return f"unpacks from {packed / 2**20:.1f} to {size / 2**20:.0f} MiB: such a file is no honest one"
+    return ""

@@ -1,0 +1,94 @@
+"""What a result that somebody else may have written must hold before a table is made of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reidassoc.errors import DataError, SpecError
+from reidassoc.spec import Spec
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=True)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class Figure(Part):
+    mean: Number
+
+
+class Figures(Part):
+    """Metrics of a protocol; every one has its mAP."""
+
+    __pydantic_extra__: dict[str, Figure] = Field(init=False)
+    mAP: Figure
+
+
+class Best(Part):
+    mAP: Figure
+
+
+class Method(Part):
+    associator: str | None
+    network: str
+
+
+class Data(Part):
+    spec: str
+    fingerprint: str
+
+
+class Setting(Part):
+    test_time: list[str] = []
+
+
+class Answers(Part):
+    """One query's average precision and person, query by query."""
+
+    precision: list[Number | None]
+    person: list[int]
+
+
+class StoredResult(Part):
+    """The part of ``result.json`` and of an exported cell that tables use."""
+
+    recipe: str
+    seed: int
+    method: Method
+    dataset: Data
+    protocols: dict[str, Figures] = Field(min_length=1)
+    best_epoch_oracle: dict[str, Best] = {}
+    labels: dict[str, Number | None] = {}
+    flags: list[str]
+    setting: Setting = Setting()
+    environment: dict[str, Any]
+    row: str | None = None
+    place: int = 0
+    date: str = ""
+    queries: dict[str, Answers] = {}
+    seconds: Number | dict[str, Any] | None = None
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """The content of a result's file, checked.
+
+    Raises:
+        DataError: it can't be read, or lacks or spoils what tables need; the message names the first fault.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        StoredResult.model_validate(data)
+        for text in (data["dataset"]["spec"], data["method"]["network"], data["method"]["associator"] or "none"):
+            Spec.parse(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        raise DataError(f"{path} holds no result of a run: {place}: {first['msg']}") from None
+    except (OSError, ValueError, RecursionError, SpecError) as error:
+        raise DataError(f"{path} holds no result of a run ({type(error).__name__}: {error})") from None
+    return data  # type: ignore[no-any-return]

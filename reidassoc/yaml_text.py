@@ -1,0 +1,46 @@
+"""YAML that others wrote: plain values alone, and of a size that a person could have written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from reidassoc.errors import RecipeError
+
+LIMIT = 100_000  # values; aliases (*name) count as often as they stand
+
+
+def read_yaml(text: str, name: str) -> Any:
+    """Return what the text says.
+
+    Raises:
+        RecipeError: it is no YAML, or its aliases unfold to more than ``LIMIT`` values, or to no end.
+    """
+    try:
+        value = yaml.safe_load(text)
+        unfolded(value, {})
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, AttributeError, LookupError) as error:
+        raise RecipeError(f"{name} is no YAML: {(str(error) or 'it is nested too deeply').splitlines()[0]}") from None
+    return value
+
+
+def unfolded(value: Any, known: dict[int, int]) -> int:
+    """How many values a nest has, counting what is shared each time.
+
+    Args:
+        known: by id; 0 while a value is being counted.
+    """
+    if not isinstance(value, (dict, list, tuple, set)):
+        return 1
+    if id(value) in known:
+        if known[id(value)] == 0:
+            raise ValueError("an alias holds itself")
+        return known[id(value)]
+    known[id(value)] = 0
+    inner = [*value, *value.values()] if isinstance(value, dict) else value
+    total = 1 + sum(unfolded(item, known) for item in inner)
+    if total > LIMIT:
+        raise ValueError(f"more than {LIMIT} values")
+    known[id(value)] = total
+    return total
