@@ -250,6 +250,30 @@ def test_sheets_join_the_thumbnails_of_runs_of_other_sizes(chapter: Chapter) -> 
     assert sheets.places("test", Modality.VISIBLE, [int(few.shown[3]), 10**6]) == [3, -1]
 
 
+def test_a_benchmark_s_datasets_are_chapters(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Path] = []
+    monkeypatch.setattr("reidassoc.report.write.write_figures", lambda charts, folder: drawn.append(folder))
+    cells = []
+    for name, dataset in (("a", "synthetic(size='tiny')"), ("b", "synthetic(size='default')")):
+        cells.append({"id": name, "method": "mult", "dataset": dataset, "seed": 0})
+        shutil.copytree(
+            finished, tmp_path / "cells" / name, ignore=shutil.ignore_patterns("checkpoints", "exhibits.npz")
+        )
+        result = json.loads((finished / "result.json").read_text())
+        result["dataset"]["spec"] = dataset
+        (tmp_path / "cells" / name / "result.json").write_text(json.dumps(result))
+    (tmp_path / "plan.json").write_text(json.dumps({"title": "A & <B>", "cells": cells}))
+    page = ra.write_report([tmp_path], tmp_path / "page.html", figures=tmp_path / "figures")
+    text = page.read_text(encoding="utf-8")
+    assert "<title>A &amp; &lt;B&gt;</title>" in text
+    assert re.findall(r'<section id="overview-(\d)">', text) == ["0", "1"]
+    assert re.findall(r'<h2 class="dataset">([^<]*)</h2>', text) == [
+        html.escape(f"A & <B> {cell['dataset']}") for cell in cells
+    ]
+    assert len(data_of(page)["chapters"]) == 2
+    assert drawn == [tmp_path / "figures" / "0", tmp_path / "figures" / "1"]
+
+
 def test_the_command_line_writes_it(finished: Path, rival: Path, tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     done = CliRunner().invoke(cli, ["report", str(finished), str(rival), "--out", str(out), "--no-published"])

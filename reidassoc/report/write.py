@@ -77,7 +77,7 @@ def write_report(
     results = read_named(runs)
     found = chapters(results, protocol=protocol, allow=allow, published=published, device=device)
     parts = [part_of(chapter, number) for number, chapter in enumerate(found)]
-    write_text(out, page(parts))
+    write_text(out, page(parts, results.title))
     if figures is not None:
         for number, part in enumerate(parts):
             write_figures(part.figures, Path(figures) / str(number) if len(parts) > 1 else Path(figures))
@@ -115,18 +115,19 @@ def title_of(chapter: Chapter) -> str:
     return chapter.results.title or f"{shown} on {chapter.title}"
 
 
-def page(parts: Sequence[Part]) -> str:
-    """The whole file."""
-    title = ", ".join(part.title for part in parts)
-    body = "".join(
-        f'<div class="chapter chapter-{number}">{f"<h2 class=dataset>{escape(part.title)}</h2>" if len(parts) > 1 else ""}'
-        f"{''.join(section.html(number) for section in part.sections)}</div>"
-        for number, part in enumerate(parts)
-    )
+def page(parts: Sequence[Part], title: str = "") -> str:
+    """The whole file, called by its chapters unless it has a title."""
+    title = title or ", ".join(part.title for part in parts)
+    several = len(parts) > 1
+    body = "".join(chapter_of(part, number, headed=several) for number, part in enumerate(parts))
     filled = {
         "title": escape(title),
         "made": f"reidassoc {escape(__version__)}, {datetime.now(timezone.utc).date().isoformat()}",
-        "contents": "".join(sections.contents(part.sections, number) for number, part in enumerate(parts)),
+        "contents": "".join(
+            (f'<li><a href="#chapter-{number}"><b>{escape(part.title)}</b></a></li>' if several else "")
+            + sections.contents(part.sections, number)
+            for number, part in enumerate(parts)
+        ),
         "style": template("report.css") + "\n".join(part.css for part in parts),
         "body": body,
         "data": packed({"chapters": [part.data for part in parts]}),
@@ -138,6 +139,12 @@ def page(parts: Sequence[Part]) -> str:
         name, _, rest = piece.partition(" -->")
         text += filled[name] + rest
     return text
+
+
+def chapter_of(part: Part, number: int, *, headed: bool) -> str:
+    heading = f'<h2 class="dataset">{escape(part.title)}</h2>' if headed else ""
+    text = "".join(section.html(number) for section in part.sections)
+    return f'<div class="chapter chapter-{number}" id="chapter-{number}">{heading}{text}</div>'
 
 
 def template(name: str) -> str:
