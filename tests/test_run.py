@@ -19,6 +19,7 @@ from reidassoc import registry
 from reidassoc.engine import checkpoint
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.labelling import KEPT_LABELS, RELAXED, SKIPPED
+from reidassoc.engine.step import Step
 from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.evaluation.queries import load_scores
 from reidassoc.interfaces import Clusterer, Objective, Sampling
@@ -66,26 +67,97 @@ def test_the_same_seed_gives_the_same_run(finished: Path, small: Recipe, tmp_pat
     assert other.protocols != json.loads((finished / "result.json").read_text())["protocols"]
 
 
-@pytest.mark.parametrize("epoch", [0, 1, 2, 4])
-def test_a_run_cut_off_in_any_epoch_goes_on_to_the_same_end(
-    finished: Path, small: Recipe, tmp_path: Path, epoch: int, monkeypatch: pytest.MonkeyPatch
+class Cut(BaseException):
+    """The process ends here."""
+
+
+CUTS = [
+    (0, "labels"),
+    (0, "save"),
+    (1, "step"),
+    (1, "metrics"),
+    (2, "saved"),
+    (3, "half"),
+    (4, "metrics"),
+    (5, "result"),
+]
+
+
+def cut(monkeypatch: pytest.MonkeyPatch, where: str, at: int) -> None:
+    """Have a run end at a certain point of an epoch; 5 is its end."""
+    steps = iter(range(10**6))
+    write_labels, append, save, write = (
+        RunFolder.write_labels,
+        RunFolder.append_metrics,
+        torch.save,
+        RunFolder.write_json,
+    )
+
+    def labels(self: RunFolder, epoch: int, targets: Any) -> None:  # between training an epoch and its row
+        write_labels(self, epoch, targets)
+        die(where == "labels" and epoch == at)
+
+    def step(self: Step, host: Any) -> Any:
+        die(where == "step" and self.scene.epoch == at and next(steps) == 2)
+        return call(self, host)
+
+    def metrics(self: RunFolder, row: Mapping[str, Any]) -> None:  # between the row and the checkpoint
+        append(self, row)
+        die(where == "metrics" and row["epoch"] == at)
+
+    def saving(value: Any, path: Path) -> None:
+        die(where == "save" and value["epoch"] == at + 1)
+        if where == "half" and value["epoch"] == at + 1:
+            Path(path).write_bytes(b"half")
+            die(True)
+        save(value, path)
+        die(where == "saved" and value["epoch"] == at + 2)
+
+    def json_file(self: RunFolder, name: str, value: Mapping[str, Any]) -> None:
+        die(where == "result" and name == "result.json")
+        write(self, name, value)
+
+    def die(here: bool) -> None:
+        if here:
+            raise Cut
+
+    call = Step.__call__
+    monkeypatch.setattr(RunFolder, "write_labels", labels)
+    monkeypatch.setattr(RunFolder, "append_metrics", metrics)
+    monkeypatch.setattr(RunFolder, "write_json", json_file)
+    monkeypatch.setattr(Step, "__call__", step)
+    monkeypatch.setattr(torch, "save", saving)
+
+
+def test_a_run_cut_off_again_and_again_goes_on_to_the_same_end(
+    finished: Path, small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "cut"
-    real = RunFolder.append_metrics
-
-    def die(self: RunFolder, row: Mapping[str, Any]) -> None:  # between training an epoch and its checkpoint
-        real(self, row)
-        if row["epoch"] == epoch:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(RunFolder, "append_metrics", die)
-    with pytest.raises(KeyboardInterrupt):
-        ra.run(small, out=folder, device="cpu")
-    monkeypatch.undo()
-    ra.run(RunFolder.open(folder).recipe, out=folder, device="cpu", resume=True)
+    for number, (epoch, where) in enumerate(CUTS):
+        with monkeypatch.context() as patch:
+            cut(patch, where, epoch)
+            with pytest.raises(Cut):
+                ra.run(small, out=folder, device="cpu", resume=number > 0, keep=4)
+    ra.run(RunFolder.open(folder).recipe, out=folder, device="cpu", resume=True, keep=4)
     assert rows_without_times(folder) == rows_without_times(finished)
     first, second = (json.loads((path / "result.json").read_text()) for path in (finished, folder))
     assert second["protocols"] == first["protocols"]
+    names = [path.name for path in RunFolder(folder).checkpoints()]
+    assert names == [f"epoch_00{epoch}.pt" for epoch in (5, 4, 3, 2)]  # as many as were asked for
+    states = [torch.load(path / "checkpoints" / names[0], weights_only=True) for path in (finished, folder)]
+    for kind in ("network", "optimiser"):
+        assert same(states[0][kind], states[1][kind])  # to the bit
+    assert not list(folder.rglob(".*"))
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
 
 
 def test_evaluating_the_checkpoint_gives_the_run_s_result(finished: Path) -> None:

@@ -64,6 +64,9 @@ class Interrupted(click.exceptions.Abort):
 )
 @click.option("--no-report", is_flag=True, help="Don't write report.html into the run folder as the run ends.")
 @click.option("--out", metavar="DIR", type=click.Path(), help="The run folder.  [default: runs/RECIPE-NUMBER]")
+@click.option(
+    "--keep", type=click.IntRange(min=1), default=2, metavar="N", help="Checkpoints to keep, the newest.  [default: 2]"
+)
 @click.option("--resume", metavar="DIR", type=click.Path(), help="Go on with an interrupted run.")
 def run(
     associator: str | None,
@@ -86,6 +89,7 @@ def run(
     trackers: tuple[str, ...],
     no_report: bool,
     out: str | None,
+    keep: int,
     resume: str | None,
 ) -> None:
     """Train: cluster, associate, refine and learn, epoch by epoch; evaluate; print a table.
@@ -135,7 +139,9 @@ def run(
     page = OwnPage()
     everyone = Everyone([log, *map(tracker, trackers), *([] if no_report else [page])])
     try:
-        result = train(what, out=resume or out, device=device, devices=devices, resume=bool(resume), log=everyone)
+        result = train(
+            what, out=resume or out, device=device, devices=devices, resume=bool(resume), keep=keep, log=everyone
+        )
     except RankLost:
         if processes.watched():
             sys.exit(processes.LOST)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reidassoc.archives import bomb
-from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.folder import KEPT, RunFolder
 from reidassoc.engine.heads import Heads
 from reidassoc.engine.optim import load_optimiser
 from reidassoc.errors import CheckpointError
@@ -42,15 +42,15 @@ class State:
     losses: Pair[Tensor] | None = None
 
 
-def save(folder: RunFolder, state: State, digest: str) -> Path:
-    """Write the checkpoint that ``state.epoch`` starts from; keep the newest few."""
+def save(folder: RunFolder, state: State, digest: str, kept: int = KEPT) -> Path:
+    """Write the checkpoint that ``state.epoch`` starts from; once it is on the disk, delete all but the newest ``kept``."""
     name = f"checkpoints/epoch_{state.epoch:03d}.pt"
     with folder.replacing(name) as temporary:
         try:
             torch.save(packed(state, digest), temporary)
         except RuntimeError as error:  # how torch's writer says that the disk is full
             raise OSError(28, str(error)) from error
-    folder.prune()
+    folder.prune(kept)
     return folder.path / name
 
 

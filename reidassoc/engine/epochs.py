@@ -22,7 +22,7 @@ from reidassoc.engine import checkpoint, ranks
 from reidassoc.engine.evaluate import Evaluation
 from reidassoc.engine.exhibits import EXHIBITS, Exhibits, exhibits
 from reidassoc.engine.extract import extract
-from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.folder import KEPT, RunFolder
 from reidassoc.engine.labelling import SKIPPED, Labelled
 from reidassoc.engine.log import Observer
 from reidassoc.engine.losses import sample_losses, wanted
@@ -54,6 +54,7 @@ class Run:
     state: checkpoint.State
     counts: Counter[str]
     log: Observer
+    kept: int = KEPT
 
     @property
     def recipe(self) -> Recipe:
@@ -99,7 +100,7 @@ class Run:
         if labelled:
             self.folder.write_labels(row["epoch"], labelled.targets)
         self.folder.append_metrics({**row, "seconds": clock.laps})
-        checkpoint.save(self.folder, self.state, self.recipe.digest)
+        checkpoint.save(self.folder, self.state, self.recipe.digest, self.kept)
         self.log.report({**row, "seconds": clock.laps})
 
     def prepare(self, stage: Stage, method: Method, labelled: Labelled) -> Banks:

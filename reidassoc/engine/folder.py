@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from reidassoc.types import Targets
 
 SCORES = "queries.npz"
 KEPT = 2  # checkpoints: the newest may be the one that a crash spoils
+UNFINISHED = ".part"  # ending of a file that is being written
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,12 @@ class RunFolder:
         return RunFolder(path)
 
     def create(self, recipe: Recipe) -> None:
-        """Make the folder; DataError if it can't be written."""
+        """Make the folder; DataError if it can't be written, FolderTaken if another process was faster."""
         try:
-            for sub in ("checkpoints", "labels"):
-                (self.path / sub).mkdir(parents=True, exist_ok=True)
+            (self.path / "checkpoints").mkdir(parents=True)
+            (self.path / "labels").mkdir()
+        except FileExistsError as error:
+            raise FolderTaken(f"{self.path} was taken by another run just now; choose another --out") from error
         except OSError as error:
             raise DataError(f"can't make the run folder {self.path}: {error.strerror}; choose another --out") from None
         self.write_text("recipe.yaml", recipe.to_yaml())
@@ -68,14 +71,13 @@ class RunFolder:
         """Yield a temporary path that takes the place of ``name`` once it is written whole."""
         final = self.path / name
         with said(final):
-            handle, text = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.")
-            os.close(handle)
-            temporary = Path(text)
+            temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}{UNFINISHED}")
+            temporary.touch(exist_ok=False)
             try:
                 yield temporary
-                with open(temporary, "rb") as file:
-                    os.fsync(file.fileno())
+                flushed(temporary)
                 os.replace(temporary, final)
+                flushed(final.parent)
             finally:
                 temporary.unlink(missing_ok=True)
 
@@ -120,8 +122,60 @@ class RunFolder:
         return sorted((self.path / "checkpoints").glob("epoch_*.pt"), reverse=True)
 
     def prune(self, kept: int = KEPT) -> None:
-        for old in self.checkpoints()[kept:]:
+        """Delete all checkpoints but the newest ``kept``."""
+        for old in self.checkpoints()[max(kept, 1) :]:
             old.unlink(missing_ok=True)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to go on with: a run that was killed before its first checkpoint has nothing."""
+        return (self.path / "recipe.yaml").is_file() and bool(self.checkpoints() or self.metrics)
+
+    def sweep(self) -> None:
+        """Delete what a process that was killed had half written; for the one that holds the folder."""
+        for left in self.path.rglob(f".*{UNFINISHED}"):
+            left.unlink(missing_ok=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from running into this folder, until the block or this process ends, however it ends.
+
+        Raises:
+            DataError: another process does already. Where the file system has no locks, nobody is kept out.
+        """
+        try:
+            import fcntl
+        except ImportError:  # not on Windows
+            yield
+            return
+        with said(self.path):
+            file = open(self.path / "recipe.yaml", "rb+")  # noqa: SIM115  # closed below, which lets go of the lock
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(
+                    f"{self.path} is in use: another process runs into it; wait for that one, or choose another --out"
+                ) from None
+            except OSError:
+                pass
+            yield
+
+
+class FolderTaken(DataError):
+    """A run folder that was free a moment ago is not any more."""
+
+
+def flushed(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk before going on."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not path.is_dir():  # some file systems can't flush a folder
+            raise error
+    finally:
+        os.close(handle)
 
 
 @contextmanager

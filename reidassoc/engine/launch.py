@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reidassoc import registry
-from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.folder import KEPT, RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.result import Result
 from reidassoc.engine.train import run as train
@@ -36,6 +36,7 @@ def run(
     device: str = "auto",
     devices: int = 1,
     resume: bool = False,
+    keep: int = KEPT,
     log: Observer | None = None,
 ) -> Result:
     """Train, evaluate, and return the result; what ``reidassoc run`` does.
@@ -58,6 +59,7 @@ def run(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         devices: of this machine; more than one need a process each, see :func:`reidassoc.engine.train.run`.
         resume: go on with the run in ``out``; needs no method.
+        keep: number of checkpoints to keep, the newest ones.
         log: who is told how the run goes on; nobody if not given.
 
     Raises:
@@ -105,7 +107,7 @@ def run(
         whole = "/" in text.partition("(")[0] or text.endswith((".yaml", ".yml"))
         recipe = choose(**{"recipe" if whole else "associator": text}, **names)
     try:
-        return train(recipe, out=out, device=device, devices=devices, resume=resume, log=log)
+        return train(recipe, out=out, device=device, devices=devices, resume=resume, keep=keep, log=log)
     finally:
         if log is not None:
             log.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from reidassoc.engine import checkpoint, ranks
 from reidassoc.engine.device import environment, open_devices
 from reidassoc.engine.epochs import Run
 from reidassoc.engine.evaluate import prepare_evaluation
-from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.folder import KEPT, FolderTaken, RunFolder
 from reidassoc.engine.joint_norm import normalise_jointly
 from reidassoc.engine.log import Observer
 from reidassoc.engine.memory import peak_bytes, start_peak
@@ -36,6 +37,7 @@ def run(
     device: str = "auto",
     devices: int = 1,
     resume: bool = False,
+    keep: int = KEPT,
     log: Observer | None = None,
 ) -> Result:
     """Train by a recipe from its first epoch to its last, or go on with a run that was interrupted.
@@ -46,6 +48,7 @@ def run(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         devices: of this machine, one process each: those that torchrun, srun or ``reidassoc run --devices`` started.
         resume: go on with the run in ``out``, repeating the epoch in which it was interrupted.
+        keep: number of checkpoints to keep, the newest ones.
         log: where progress is shown, by the first process; nowhere if not given.
 
     Returns:
@@ -62,17 +65,45 @@ def run(
     fabric = open_devices(device, recipe.precision, devices)
     refuse_uneven(recipe, fabric.world_size)
     log = log if log is not None and ranks.first(fabric) else Observer()
-    chosen = str(chosen_folder(out, recipe, resume).path) if ranks.first(fabric) else ""
-    folder = RunFolder(Path(ranks.told(fabric, chosen)))
-    under_way = prepare(
-        composed, fabric, folder, log, resume
-    )  # whatever is wrong shows here, before anything is written
-    if not resume and ranks.first(fabric):
-        folder.create(recipe)
-        folder.write_json("environment.json", environment(fabric))
-        checkpoint.save(folder, under_way.state, recipe.digest)
-    if ranks.first(fabric):
-        note(folder.path)
+    with ExitStack() as held:  # the folder, by the first rank, from the moment that it is there
+        path, begun = "", False
+        if ranks.first(fabric):
+            folder = chosen_folder(out, recipe, resume)
+            if resume:
+                held.enter_context(folder.held())
+                folder.sweep()
+            path, begun = str(folder.path), folder.begun
+        path, begun = ranks.told(fabric, [path, begun])
+        # Whatever is wrong shows here, before anything is written.
+        under_way = prepare(composed, fabric, RunFolder(Path(path)), log, resume=begun)
+        under_way.kept = keep
+        if ranks.first(fabric):
+            if not begun:
+                under_way.folder = begin(folder, out, recipe, held, there=resume)
+                under_way.folder.write_json("environment.json", environment(fabric))
+                checkpoint.save(under_way.folder, under_way.state, recipe.digest, keep)
+            note(under_way.folder.path)
+        return finish(under_way, log)
+
+
+def begin(folder: RunFolder, out: str | Path | None, recipe: Recipe, held: ExitStack, *, there: bool) -> RunFolder:
+    """Make the folder of a new run and hold it; without a name given, one that no other run took meanwhile."""
+    while not there:
+        try:
+            folder.create(recipe)
+            break
+        except FolderTaken:
+            if out is not None:
+                raise
+            folder = chosen_folder(None, recipe, resume=False)
+    if not there:
+        held.enter_context(folder.held())
+    return folder
+
+
+def finish(under_way: Run, log: Observer) -> Result:
+    """Train what is left, and write the result."""
+    fabric, folder = under_way.fabric, under_way.folder
     log.start(folder.path)
     started = time.perf_counter()
     start_peak(fabric.device)
@@ -80,12 +111,13 @@ def run(
     data: dict[str, Any] = {}
     if ranks.first(fabric):
         counts = {**under_way.counts, **skipped_images(under_way.stores)}
-        seconds, peak = time.perf_counter() - started, peak_bytes(fabric.device)
+        seconds, peak, machine = time.perf_counter() - started, peak_bytes(fabric.device), environment(fabric)
         data = summarise(
-            folder, composed, environment=environment(fabric), counts=counts, seconds=seconds, peak_bytes=peak
+            folder, under_way.composed, environment=machine, counts=counts, seconds=seconds, peak_bytes=peak
         )
         folder.write_json("result.json", data)
-    result = Result(folder.path, ranks.told(fabric, data))
+    place, data = ranks.told(fabric, [str(folder.path), data])
+    result = Result(Path(place), data)
     log.finish(result)
     return result
 
@@ -109,7 +141,7 @@ def chosen_folder(out: str | Path | None, recipe: Recipe, resume: bool) -> RunFo
     return RunFolder.free(Path(out))
 
 
-def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer, resume: bool) -> Run:
+def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer, *, resume: bool) -> Run:
     """Load images, build the network, and start from scratch or from the newest checkpoint."""
     recipe, dataset = composed.recipe, composed.dataset
     stores, identity = training_images(dataset, recipe, log.once)
