@@ -36,6 +36,7 @@ from reidassoc.bench.results import read_results
 from reidassoc.bench.table import compare_results
 from reidassoc.data.arrays import read_features
 from reidassoc.data.images import read_image
+from reidassoc.data.tiles import pack
 from reidassoc.engine import checkpoint
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.errors import ReidassocError
@@ -43,6 +44,7 @@ from reidassoc.options import construct
 from reidassoc.overrides import override
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Optimiser, load_recipe
+from reidassoc.report.write import write_report
 from reidassoc.spec import Spec, parse_value
 from reidassoc.testing import toy_scene
 from reidassoc.types import Modality
@@ -182,6 +184,11 @@ def arrays(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
+def spoilt(whole: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """An archive with its bytes damaged, or some of its arrays replaced."""
+    return damaged(npz(**whole)) | arrays(tuple(whole)).map(lambda found: {**whole, **found})
+
+
 @dataclass(frozen=True)
 class Target:
     """What reads, and what it is given to read."""
@@ -266,6 +273,20 @@ def result(text: str, folder: Path) -> None:
         form(table)
 
 
+def run_folder(changed: tuple[str, Any], folder: Path) -> None:
+    name, value = changed
+    (folder / "labels").mkdir()
+    (folder / "result.json").write_text(json.dumps({**RESULT, "queries": {}}), encoding="utf-8")
+    (folder / "metrics.jsonl").write_text(json.dumps(ROW), encoding="utf-8")
+    (folder / "exhibits.npz").write_bytes(npz(**EXHIBITS))
+    (folder / "labels" / "epoch_000.npz").write_bytes(npz(**EPOCH))
+    if isinstance(value, str):
+        (folder / name).write_text(value, encoding="utf-8")
+    else:
+        (folder / name).write_bytes(value if isinstance(value, bytes) else npz(**value))
+    write_report([folder], folder / "page.html")
+
+
 def as_json(text: str) -> str:
     """YAML as JSON, where it can be; else as it is."""
     try:
@@ -341,6 +362,29 @@ RESULT = json.loads(
     (Path(__file__).parent.parent / "benchmarks/results/synthetic/mult-0.json").read_text(encoding="utf-8")
 )
 RESULT |= {"queries": {"all-search single-shot": {"precision": [0.5, None, 1.0], "person": [1, 1, 2]}}}
+ROW = {
+    "epoch": 0, "stage": "cross", "losses": {"loss": 1.0}, "clusters": {"visible": 2, "infrared": 2}, "seconds": {"train": 1.5},
+    "labels": {"visible/precision_cross": 0.5, "visible/recall_cross": 0.5, "visible/ari": 0.1},
+    "retrieval": {"all-search single-shot": {"rank1": {"mean": 5.0, "std": 0.0}, "mAP": {"mean": 5.0, "std": 0.0}}},
+}  # fmt: skip
+IMAGES = {
+    "identity": np.array([1, 1, 2], np.int32), "camera": np.array([1, 2, 1], np.int32), "shown": np.array([0, 2], np.int32),
+    "tiles": pack(torch.zeros(2, 3, 64, 32, dtype=torch.uint8), tile=(64, 32), quality=80),
+}  # fmt: skip
+LEADERS = {
+    "query": np.array([0, 2], np.int32), "nearest": np.array([[[0, 2, -1], [2, 0, -1]]], np.int32), "side": np.array("infrared"),
+}  # fmt: skip
+EXHIBITS = {f"{part}/{m}/{key}": value for part in ("train", "test") for m in Modality for key, value in IMAGES.items()}
+EXHIBITS |= {f"leaders/all-search single-shot/{key}": value for key, value in LEADERS.items()}
+EXHIBITS |= {"tile": np.array([64, 32], np.int32)}
+SCORES = {
+    f"all-search single-shot/{key}": value
+    for key, value in {
+        "average_precision": np.ones((1, 3), np.float32), "first": np.ones((1, 3), np.int32),
+        "query": np.arange(3, dtype=np.int32), "person": np.array([0, 0, 1], np.int32),
+    }.items()
+}  # fmt: skip
+EPOCH = {f"{space}_{m}": np.array([0, 0, 1]) for space in ("own", "cross") for m in Modality}
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 2**60) | st.floats() | st.text(max_size=4) | st.just(torch.ones(2)),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
@@ -385,6 +429,14 @@ TARGETS: dict[str, Target] = {
     "label files": Target(damaged(npz(**MATCHES)) | arrays(LABELS).map(lambda found: {**MATCHES, **found}), label_file),
     "images": Target(st.sampled_from(["PNG", "JPEG", "BMP"]).flatmap(lambda kind: damaged(saved(kind))), image),
     "results": Target(changed(RESULT).map(as_json), result),
+    "run folders": Target(
+        st.tuples(st.just("metrics.jsonl"), changed(ROW).map(as_json))
+        | st.tuples(st.just("result.json"), changed(RESULT).map(as_json))
+        | st.tuples(st.just("exhibits.npz"), spoilt(EXHIBITS))
+        | st.tuples(st.just("labels/epoch_000.npz"), spoilt(EPOCH))
+        | st.tuples(st.just("queries.npz"), spoilt(SCORES)),
+        run_folder,
+    ),
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from reidassoc.errors import DataError
 from reidassoc.evaluation.leaders import NEAREST, QUERIES, leaders
 from reidassoc.evaluation.queries import load_scores
 from reidassoc.types import Modality, Pair, Rule, Trial
+
+PROTOCOL = "all-search single-shot"
 
 
 def test_the_nearest_images_leave_out_what_the_protocol_ignores() -> None:
@@ -101,10 +104,31 @@ def test_a_run_that_kept_none_is_evaluated_again(finished: Path, tmp_path: Path)
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / EXHIBITS).write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"exhibits\.npz holds no exhibits .* delete it"):
+    with pytest.raises(DataError, match=r"exhibits\.npz can't be read .* delete it"):
         Exhibits.load(tmp_path / EXHIBITS)
     np.savez(tmp_path / EXHIBITS, other=np.zeros(1))
     with pytest.raises(DataError, match="holds no exhibits"):
+        Exhibits.load(tmp_path / EXHIBITS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("tile", [96, 96], "thumbnails are not of 96 × 96 pixels"),
+        ("train/visible/shown", np.array([10**6], np.int32), "rows beyond"),
+        ("train/visible/camera", np.zeros(1, np.int32), "without camera or identity"),
+        ("test/infrared/identity", np.zeros(5), "float64 of 1 axes"),
+        (f"leaders/{PROTOCOL}/nearest", np.full((1, 48, 10), 10**6, np.int32), "rows beyond"),
+        (f"leaders/{PROTOCOL}/query", np.zeros(1, np.int32), "ranking of images that are not there"),
+        (f"leaders/{PROTOCOL}/side", np.array("x"), "is not a valid Modality"),
+        ("map/visible/rows", np.zeros(1, np.int32), "features of images that are not there"),
+        ("map/visible/features", np.full((48, 512), np.nan, np.float16), "not finite"),
+    ],
+)
+def test_parts_that_don_t_fit_are_refused(finished: Path, tmp_path: Path, name: str, value: Any, message: str) -> None:
+    with np.load(finished / EXHIBITS) as held:
+        np.savez(tmp_path / EXHIBITS, **{**dict(held.items()), name: value})
+    with pytest.raises(DataError, match=rf"holds no exhibits \(.*{message}.*\); delete it"):
         Exhibits.load(tmp_path / EXHIBITS)
 
 

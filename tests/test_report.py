@@ -300,6 +300,17 @@ def test_what_can_t_be_reported_is_said(
     assert message in str(done.exception)
 
 
+def test_spoilt_files_of_a_run_are_named(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    np.savez(tmp_path / "run" / "labels" / "epoch_004.npz", own_visible=np.zeros((2, 2)))
+    with pytest.raises(DataError, match=r"epoch_004\.npz holds no labels: expected one int64 per image"):
+        ra.write_report([tmp_path / "run"], tmp_path / "page.html")
+    rows = (finished / "metrics.jsonl").read_text().replace('"stage": "cross"', '"stage": 5', 1)
+    (tmp_path / "run" / "metrics.jsonl").write_text(rows)
+    with pytest.raises(DataError, match=r"metrics\.jsonl, line 3: stage: Input should be a valid string"):
+        ra.write_report([tmp_path / "run"], tmp_path / "page.html")
+
+
 def test_figures_that_can_t_be_written_are_said(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="can't write figures into"):

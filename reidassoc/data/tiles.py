@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from reidassoc.errors import DataError
+
 COLUMNS = 32  # tiles side by side
 HEIGHT = 96  # pixels of a tile at most
 BLOCK = 16  # JPEG's blocks with halved colour: tiles of whole blocks don't bleed into each other
@@ -41,6 +43,17 @@ def pack(images: Tensor, *, tile: tuple[int, int], quality: int) -> Bytes:
     return np.frombuffer(out.getvalue(), np.uint8)
 
 
+def packed_as(packed: Bytes, *, tile: tuple[int, int], count: int) -> bool:
+    """Whether a packed image has the size that ``count`` tiles take; only its head is read."""
+    if count == 0:
+        return len(packed) == 0
+    try:
+        with Image.open(io.BytesIO(packed.tobytes()), formats=["JPEG"]) as image:
+            return bool(image.size == (COLUMNS * tile[1], -(-count // COLUMNS) * tile[0]))
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return False
+
+
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     """(n, 3, H, W) uint8 images at another size."""
     if tuple(images.shape[2:]) == size or len(images) == 0:
@@ -50,10 +63,19 @@ def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def unpack(packed: Bytes, *, tile: tuple[int, int], count: int) -> Tensor:
-    """The first ``count`` tiles, (count, 3, height, width) uint8."""
+    """The first ``count`` tiles, (count, 3, height, width) uint8.
+
+    Raises:
+        DataError: the image is damaged, or of another size.
+    """
+    if not packed_as(packed, tile=tile, count=count):
+        raise DataError(f"thumbnails are damaged: expected {count} of {tile[0]} × {tile[1]} pixels; delete their file")
     if count == 0:
         return torch.zeros(0, 3, *tile, dtype=torch.uint8)
-    grid = torch.from_numpy(np.array(Image.open(io.BytesIO(packed.tobytes())).convert("RGB")))
+    try:
+        grid = torch.from_numpy(np.array(Image.open(io.BytesIO(packed.tobytes()), formats=["JPEG"]).convert("RGB")))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"thumbnails are damaged ({error}); delete their file") from None
     rows = len(grid) // tile[0]
     sheet = grid.view(rows, tile[0], COLUMNS, tile[1], 3).permute(0, 2, 4, 1, 3)
     return sheet.reshape(rows * COLUMNS, 3, *tile)[:count]

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from torch import Tensor
 
 from reidassoc import registry
+from reidassoc.archives import Arrays, read_npz
 from reidassoc.data.store import ImageStore
-from reidassoc.data.tiles import pack, tile_size
+from reidassoc.data.tiles import pack, packed_as, tile_size
 from reidassoc.engine import checkpoint
 from reidassoc.engine.device import open_device
 from reidassoc.engine.evaluate import Evaluation, prepare_evaluation, untrained
@@ -34,6 +35,7 @@ MAPPED_PEOPLE = 12
 MAPPED_IMAGES = 10  # of a person and modality
 QUALITY = 85  # of the thumbnails
 UNKNOWN = -1
+EXPECTED = "delete it: the report makes it anew from the checkpoint"
 
 Ints = npt.NDArray[np.int32]
 Array = npt.NDArray[Any]
@@ -93,33 +95,71 @@ class Exhibits:
 
     @staticmethod
     def load(path: Path) -> Exhibits:
-        """Read what ``save`` wrote; DataError if the file is of another kind."""
+        """Read what ``save`` wrote; DataError if the file is of another kind, or its parts don't fit together."""
+        held = read_npz(path, "exhibits", EXPECTED)
+        names = dict.fromkeys(key.split("/", 1)[1].rpartition("/")[0] for key in held if key.startswith("leaders/"))
+        tested, mapped = "test/visible/identity" in held, "map/visible/rows" in held
         try:
-            with np.load(path, allow_pickle=False) as file:
-                held = dict(file.items())
-
-            names = dict.fromkeys(key.split("/", 1)[1].rpartition("/")[0] for key in held if key.startswith("leaders/"))
-            tested, mapped = "test/visible/identity" in held, "map/visible/rows" in held
-            return Exhibits(
+            found = Exhibits(
                 (int(held["tile"][0]), int(held["tile"][1])),
                 images_in(held, "train"),
                 images_in(held, "test") if tested else None,
                 {name: leaders_in(held, name) for name in names},
-                Pair.build(lambda m: held[f"map/{m}/rows"]) if mapped else None,
-                Pair.build(lambda m: held[f"map/{m}/features"]) if mapped else None,
+                Pair.build(lambda m: column(held, f"map/{m}/rows", "i4")) if mapped else None,
+                Pair.build(lambda m: column(held, f"map/{m}/features", "f2", 2)) if mapped else None,
             )
-        except (OSError, ValueError, KeyError, IndexError) as error:
-            raise DataError(f"{path} holds no exhibits ({error}); delete it: the report makes them anew") from None
+            found.check()
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise DataError(f"{path} holds no exhibits ({error}); {EXPECTED}") from None
+        return found
+
+    def check(self) -> None:
+        """Raise ValueError if rows are named that are not there, or thumbnails are missing."""
+        for part in (self.train, self.test):
+            for images in part or ():
+                if len(images.camera) != len(images.identity):
+                    raise ValueError("an image without camera or identity")
+                within(images.shown, len(images.identity))
+                if not packed_as(images.tiles, tile=self.tile, count=len(images.shown)):
+                    raise ValueError(f"thumbnails are not of {self.tile[0]} × {self.tile[1]} pixels")
+        for held in self.leaders.values():
+            if self.test is None or held.nearest.shape[1] != len(held.query):
+                raise ValueError("a ranking of images that are not there")
+            within(held.query, len(self.test[held.side].identity))
+            within(held.nearest[held.nearest >= 0], len(self.test[held.side.other].identity))
+        if self.mapped is not None and self.features is not None:
+            for modality in Modality:
+                if self.test is None or len(self.mapped[modality]) != len(self.features[modality]):
+                    raise ValueError("features of images that are not there")
+                within(self.mapped[modality], len(self.test[modality].identity))
+            if self.features.visible.shape[1] != self.features.infrared.shape[1]:
+                raise ValueError("features of two widths")
+            if not all(np.isfinite(x).all() for x in self.features):
+                raise ValueError("features that are not finite")
 
 
-def images_in(held: Mapping[str, Array], part: str) -> Pair[Images]:
-    keys = ("identity", "camera", "shown", "tiles")
-    return Pair.build(lambda modality: Images(*(held[f"{part}/{modality}/{key}"] for key in keys)))
+def within(rows: Array, count: int) -> None:
+    if len(rows) and not (rows.min() >= 0 and rows.max() < count):
+        raise ValueError(f"rows beyond the {count} that there are")
 
 
-def leaders_in(held: Mapping[str, Array], protocol: str) -> Leaders:
-    query, nearest = (held[f"leaders/{protocol}/{key}"] for key in ("query", "nearest"))
-    return Leaders(Modality(str(held[f"leaders/{protocol}/side"])), query, nearest)
+def column(held: Arrays, name: str, kind: str, axes: int = 1) -> Any:
+    """An array of a kind and number of axes; ValueError if it is another."""
+    found = held[name]
+    if found.dtype != np.dtype(kind) or found.ndim != axes:
+        raise ValueError(f"{name}: {found.dtype} of {found.ndim} axes")
+    return found
+
+
+def images_in(held: Arrays, part: str) -> Pair[Images]:
+    kinds = {"identity": "i4", "camera": "i4", "shown": "i4", "tiles": "u1"}
+    return Pair.build(lambda m: Images(*(column(held, f"{part}/{m}/{key}", kind) for key, kind in kinds.items())))
+
+
+def leaders_in(held: Arrays, protocol: str) -> Leaders:
+    place = f"leaders/{protocol}"
+    query, nearest = column(held, f"{place}/query", "i4"), column(held, f"{place}/nearest", "i4", 3)
+    return Leaders(Modality(str(held[f"{place}/side"])), query, nearest)
 
 
 def exhibits(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from reidassoc.archives import read_npz
 from reidassoc.errors import DataError
 from reidassoc.types import Modality, Pair, Trial
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
+
+EXPECTED = "it holds no scores of queries: run or evaluate the run again"
 
 
 @dataclass(frozen=True)
@@ -86,18 +89,19 @@ def save_scores(path: Path, scores: Mapping[str, QueryScores]) -> None:
 
 
 def load_scores(path: Path) -> dict[str, QueryScores]:
-    """Read what ``save_scores`` wrote; DataError if the file is of another kind."""
-    try:
-        with np.load(path, allow_pickle=False) as held:
-            names = dict.fromkeys(key.rpartition("/")[0] for key in held.files)
-            return {
-                name: QueryScores(
-                    held[f"{name}/average_precision"],
-                    held[f"{name}/first"],
-                    held[f"{name}/query"],
-                    held[f"{name}/person"],
-                )
-                for name in names
-            }
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} holds no scores of queries ({error}); run or evaluate the run again") from None
+    """Read what ``save_scores`` wrote; DataError if the file is of another kind, or its parts don't fit together."""
+    held = read_npz(path, "scores of queries", EXPECTED)
+    names = dict.fromkeys(key.rpartition("/")[0] for key in held)
+    found = {}
+    for name in names:
+        try:
+            columns = [held[f"{name}/{key}"] for key in ("average_precision", "first", "query", "person")]
+        except KeyError as error:
+            raise DataError(f"{path} lacks {error}; {EXPECTED}") from None
+        kinds = [(column.dtype.kind, column.ndim) for column in columns]
+        if kinds != [("f", 2), ("i", 2), ("i", 1), ("i", 1)] or len({column.shape[-1] for column in columns}) != 1:
+            raise DataError(f"{path}: {name} has shapes that don't fit; {EXPECTED}")
+        if len(columns[0]) != len(columns[1]):
+            raise DataError(f"{path}: {name} has two numbers of trials; {EXPECTED}")
+        found[name] = QueryScores(*columns)  # type: ignore[arg-type]
+    return found

@@ -83,6 +83,8 @@ def of_epoch(labels: Kept, modality: Modality, images: Pair[Images]) -> tuple[li
     if found is None or len(found[0]) != len(here.identity) or len(found[2]) != len(there.identity):
         return [], {}
     own, cross, theirs = found
+    if len(cross) != len(own):
+        return [], {}
     shows, shows_there = faces(own, here.identity), faces(theirs, there.identity)
     pairs = []
     for cluster, (images_here, person, purity) in shows.items():
@@ -125,10 +127,10 @@ def state_of(person: int, other: int, partner: int) -> int:
 
 def people_of(identity: npt.NDArray[np.int32], cross: Labels, shown: Mapping[int, int]) -> dict[int, int]:
     """Each person's state: that of most of its labelled images."""
-    table = np.full(max([int(cross.max(initial=0)), *shown, 0]) + 1, UNKNOWN, np.int64)
-    for label, person in shown.items():
-        table[label] = person
-    other = np.where(cross == OUTLIER, UNKNOWN, table[np.maximum(cross, 0)])
+    known, place = np.unique(cross, return_inverse=True)
+    other = np.array([shown.get(int(label), UNKNOWN) if label != OUTLIER else UNKNOWN for label in known], np.int64)[
+        place
+    ]
     states = {}
     for person in np.unique(identity[identity != UNKNOWN]):
         mine = other[identity == person]

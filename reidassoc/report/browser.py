@@ -54,7 +54,11 @@ def of_method(method: Method, protocol: str, first: Leaders, sheets: Sheets) -> 
 def precision_of(method: Method, protocol: str, held: Leaders) -> list[list[int | None]]:
     """(T, Q) average precision in per mille; None where it is unknown."""
     scores = method.example.scores.get(protocol)
-    if scores is None:
+    if (
+        scores is None
+        or len(scores.average_precision) < len(held.nearest)
+        or not np.isin(held.query, scores.query).all()
+    ):
         return [[None] * len(held.query) for _ in held.nearest]
     place = np.searchsorted(scores.query, held.query)
     return [

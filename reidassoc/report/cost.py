@@ -50,7 +50,7 @@ def costs(chapter: Chapter) -> list[Cost]:
 def cost_of(method: Method) -> Cost:
     runs = [run for run in method.runs if run.epochs]
     spent = [spent_by(run) for run in runs]
-    peaks = [run.outcome.data["peak_bytes"] / 2**30 for run in runs if "peak_bytes" in run.outcome.data]
+    peaks = [peak / 2**30 for run in runs if isinstance(peak := run.outcome.data.get("peak_bytes"), int)]
     names = {device(run.outcome.data["environment"]) for run in runs}
     return Cost(
         method.name,
@@ -62,8 +62,8 @@ def cost_of(method: Method) -> Cost:
 
 
 def device(environment: Mapping[str, Any]) -> str:
-    threads = environment["threads"]
-    return f"{environment['device']}, {threads} thread{'' if threads == 1 else 's'}"
+    threads = environment.get("threads", "?")
+    return f"{environment.get('device', 'an unnamed device')}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def spent_by(run: Shown) -> dict[str, float]:

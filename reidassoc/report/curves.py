@@ -56,6 +56,7 @@ def line_over_epochs(method: Method, read: Callable[[Row], float]) -> Line | Non
 
 
 def with_band(method: Method, x: Sequence[float], values: Sequence[Sequence[float]]) -> Line:
+    values = [[value if math.isfinite(value) else math.nan for value in held] for held in values]
     mean = tuple(mean_of(held) for held in values)
     spread = tuple(deviation(held) for held in values)
     several = any(len(held) > 1 for held in values)
@@ -66,7 +67,7 @@ def with_band(method: Method, x: Sequence[float], values: Sequence[Sequence[floa
 
 def retrieved(row: Row, protocol: str, metric: str) -> float:
     found = row.get("retrieval", {}).get(protocol)
-    return float(found[metric]["mean"]) if found else math.nan
+    return float(found[metric]["mean"]) if found and metric in found else math.nan
 
 
 def quality(row: Row, name: str) -> float:
@@ -88,7 +89,7 @@ def known_people(chapter: Chapter) -> int:
         value
         for run in chapter.runs
         for key, value in run.outcome.data.get("labels", {}).items()
-        if key.endswith("/identities")
+        if key.endswith("/identities") and value is not None and math.isfinite(value)
     }
     return int(found.pop()) if len(found) == 1 else 0
 
@@ -119,7 +120,9 @@ def cmc_line(method: Method, protocol: str) -> Line:
         values = [cmc_of(run, protocol) for run in method.runs]
         return with_band(method, RANKS, list(zip(*values, strict=True)))
     known = [run.outcome.data["protocols"][protocol] for run in method.runs]
-    values = [tuple(float(held[f"rank{rank}"]["mean"]) for rank in SPARSE_RANKS) for held in known]
+    values = [
+        tuple(float(held.get(f"rank{rank}", {"mean": math.nan})["mean"]) for rank in SPARSE_RANKS) for held in known
+    ]
     return with_band(method, SPARSE_RANKS, list(zip(*values, strict=True)))
 
 

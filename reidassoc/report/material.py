@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reidassoc.archives import read_npz
 from reidassoc.bench.results import Outcome, Results, read_results
 from reidassoc.bench.table import Table, compare_results
 from reidassoc.engine.exhibits import Exhibits, exhibits_of
 from reidassoc.engine.folder import SCORES, RunFolder
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.queries import QueryScores, load_scores
+from reidassoc.report.epochs import read_epochs
 
 COLUMNS = ("seeds", "rank1", "rank10", "mAP", "mINP", "interval", "best", "precision", "seconds")
 MOST_OF_A_REASON = 300  # characters
@@ -35,8 +37,8 @@ class Shown:
 
     @cached_property
     def epochs(self) -> list[dict[str, Any]]:
-        """Rows of ``metrics.jsonl``; empty for figures without their folder."""
-        return self.folder.metrics if self.outcome.origin.is_dir() else []
+        """Rows of ``metrics.jsonl``, checked; empty for figures without their folder."""
+        return read_epochs(self.folder) if self.outcome.origin.is_dir() else []
 
     @cached_property
     def scores(self) -> dict[str, QueryScores]:
@@ -49,11 +51,10 @@ class Shown:
         path = self.outcome.origin / "labels" / f"epoch_{epoch:03d}.npz"
         if not path.is_file():
             return {}
-        try:
-            with np.load(path, allow_pickle=False) as held:
-                return dict(held.items())
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} can't be read ({error}); delete it to leave that epoch out") from None
+        held = read_npz(path, "labels", "delete it to leave that epoch out")
+        if any(labels.ndim != 1 or labels.dtype != np.int64 for labels in held.values()):
+            raise DataError(f"{path} holds no labels: expected one int64 per image; delete it to leave that epoch out")
+        return dict(held)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

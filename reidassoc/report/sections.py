@@ -8,7 +8,7 @@ from html import escape
 
 from reidassoc.bench.formats import as_html, figure
 from reidassoc.bench.results import Outcome
-from reidassoc.bench.table import LEVEL
+from reidassoc.bench.table import LEVEL, figures
 from reidassoc.report import svg
 from reidassoc.report.charts import COLOURS, Curves, Dots
 from reidassoc.report.cost import PARTS, Cost, shown
@@ -84,10 +84,10 @@ def tiles(chapter: Chapter) -> str:
         for key, name in (("mAP", "mAP"), ("rank1", "Rank-1"), ("mINP", "mINP"))
         if key in found
     ]
-    precision = [value for key, value in data.get("labels", {}).items() if key.endswith("/precision_cross")]
-    if precision:
-        shown.append((f"{100 * sum(precision) / len(precision):.1f}", "pairs across modalities right, %"))
-    if data.get("clusters"):
+    precision = figures(data, chapter.protocol).get("precision")
+    if precision is not None:
+        shown.append((f"{precision:.1f}", "pairs across modalities right, %"))
+    if isinstance(data.get("clusters"), dict):
         people = known_people(chapter)
         counts = " / ".join(str(value) for value in data["clusters"].values())
         shown.append((counts, f"clusters, visible / infrared{f', of {people} people' if people else ''}"))
