@@ -185,6 +185,10 @@ class Dataset(Plugin, Protocol):
         """A short hash of what the dataset holds: runs on other data are never compared silently."""
         ...
 
+    def members(self) -> Sequence[Dataset]:
+        """The datasets of which this one is joined: itself alone if it is of one piece."""
+        return (self,)
+
     def notes(self) -> Sequence[str]:
         """What a user should know before training on it, such as counts that differ from the published ones."""
         return ()

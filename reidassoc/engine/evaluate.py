@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,9 @@ def untrained(spec: Spec) -> Spec:
 
 def refuse_leak(tested: Dataset, trained: Dataset) -> None:
     """Raise RecipeError if the test identities were trained on: another split of the same dataset."""
-    if type(tested) is type(trained) and getattr(tested, "split", None) != getattr(trained, "split", None):
-        raise RecipeError(
-            f"the run trained on split {getattr(trained, 'split', '?')}; "
-            f"split {getattr(tested, 'split', '?')} tests identities that it has seen"
-        )
+    for one, other in product(tested.members(), trained.members()):
+        if type(one) is type(other) and getattr(one, "split", None) != getattr(other, "split", None):
+            raise RecipeError(
+                f"the run trained on split {getattr(other, 'split', '?')}; "
+                f"split {getattr(one, 'split', '?')} tests identities that it has seen"
+            )
