@@ -49,6 +49,7 @@ _PUBLIC = {
     "reidassoc.engine.features": ("save_features",),
     "reidassoc.bench.lab": ("lab",),
     "reidassoc.bench.advise": ("advise",),
+    "reidassoc.bench.settling": ("advise_epochs",),
     "reidassoc.report.write": ("write_report",),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from reidassoc.bench.lab import lab
     from reidassoc.bench.results import read_results
     from reidassoc.bench.runner import open_benchmark
+    from reidassoc.bench.settling import advise_epochs
     from reidassoc.bench.table import compare_results
     from reidassoc.engine.associate import associate
     from reidassoc.engine.evaluate import evaluate
@@ -116,6 +118,7 @@ __all__ = [
     "View",
     "__version__",
     "advise",
+    "advise_epochs",
     "associate",
     "choose",
     "compare_results",

@@ -19,6 +19,7 @@ from reidassoc.ops.dbscan import dbscan
 from reidassoc.pipeline import check_features
 from reidassoc.types import Features, Modality, Pair
 
+Labels = npt.NDArray[np.int64]
 SIZES = (5, 8, 12, 20, 30)  # k1 to try, as far as the samples allow
 EPS = tuple(round(0.1 + 0.05 * step, 2) for step in range(17))  # 0.1, 0.15, …, 0.9
 MOST_K2 = 6  # the published k2 of k1 = 30; half of k1 below that
@@ -51,9 +52,7 @@ class Point:
     @property
     def stable(self) -> bool:
         """Whether it is hardly another one than at the eps before, and neither empty nor merged."""
-        if self.clusters < 2 or self.outliers > MOST_OUTLIERS:
-            return False
-        sound = self.largest <= max(LARGEST, LOPSIDED / self.clusters)
+        sound = neither_empty_nor_merged(self.clusters, self.outliers, self.largest)
         return sound and self.stability is not None and self.stability >= STABLE
 
 
@@ -135,18 +134,34 @@ def stability_curve(features: Features, *, k1: int, k2: int, min_samples: int) -
     """One modality's clusterings over the grid of eps."""
     similarity = affinity(features, k1=k1, k2=k2)
     points: list[Point] = []
-    before: npt.NDArray[np.int64] | None = None
+    before: Labels | None = None
     for eps in EPS:
         labels = dbscan(similarity, eps=eps, min_samples=min_samples).cpu().numpy()
-        alone = labels < 0
-        now = labels.copy()
-        now[alone] = len(labels) + np.arange(int(alone.sum()))
-        stability = None if before is None else float(adjusted_rand_score(before, now))
-        sizes = np.bincount(labels[~alone], minlength=1)
-        clusters = int(labels.max()) + 1 if len(labels) else 0
-        points.append(Point(eps, stability, clusters, float(alone.mean()), float(sizes.max() / len(labels))))
-        before = now
+        stability = None if before is None else agreement(before, labels)
+        points.append(Point(eps, stability, *shape_of(labels)))
+        before = labels
     return tuple(points)
+
+
+def agreement(one: Labels, other: Labels) -> float:
+    """Adjusted Rand index of two clusterings of the same samples, every outlier a cluster of its own."""
+
+    def alone(labels: Labels) -> Labels:
+        return np.where(labels < 0, len(labels) + np.arange(len(labels)), labels)
+
+    return float(adjusted_rand_score(alone(one), alone(other)))
+
+
+def shape_of(labels: Labels) -> tuple[int, float, float]:
+    """Clusters; share of the samples that are outliers; share in the largest cluster."""
+    clustered = labels[labels >= 0]
+    n = max(len(labels), 1)
+    return len(np.unique(clustered)), 1 - len(clustered) / n, float(np.bincount(clustered, minlength=1).max() / n)
+
+
+def neither_empty_nor_merged(clusters: int, outliers: float, largest: float) -> bool:
+    """Whether a clustering can tell anything: enough samples are in clusters, and not most of them in one."""
+    return clusters > 1 and outliers <= MOST_OUTLIERS and largest <= max(LARGEST, LOPSIDED / clusters)
 
 
 def stable_range(curves: Pair[tuple[Point, ...]]) -> tuple[float, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 
 @click.command()
@@ -87,28 +88,44 @@ def lab(
 
 
 @click.command()
-@click.argument("features", type=click.Path())
+@click.argument("features", type=click.Path(), metavar="FEATURES|RUN")
 @click.option("--k1", "k1", metavar="N,N", help="Neighbourhood sizes to try.  [default: 5 to 40, as the samples allow]")
 @click.option("--min-samples", default=4, show_default=True, type=click.IntRange(min=1), help="Of DBSCAN.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 def advise(features: str, k1: str | None, min_samples: int, as_json: bool, device: str) -> None:
-    """Advise eps and k1 of dbscan for the features of a file, without looking at any identity.
+    """Advise without looking at any identity: eps and k1 of dbscan for a file of features, the length of stage 1 for a run.
 
-    Prints the stability curve: how much clusterings at neighbouring eps agree, clusters and outliers; and the range where
-    they hardly change.
+    For features, prints the stability curve: how much clusterings at neighbouring eps agree, clusters and outliers; and the
+    range where they hardly change. For a run, how much the clusters of neighbouring epochs of its first stage agree, and the
+    epoch from which they hardly change.
 
     \b
-    Example:
+    Examples:
       reidassoc advise end.safetensors
+      reidassoc advise runs/mult-sysu_mm01-1
     """
     import json
     from dataclasses import asdict
+    from pathlib import Path
 
     from reidassoc.bench.advise import advise as look
-    from reidassoc.cli.tables import advice_table
+    from reidassoc.bench.settling import advise_epochs
+    from reidassoc.cli.tables import advice_table, settling_table
     from reidassoc.errors import SpecError
 
+    if Path(features).is_dir():
+        given = click.get_current_context().get_parameter_source
+        extra = [name for name in ("k1", "min_samples", "device") if given(name) is ParameterSource.COMMANDLINE]
+        if extra:
+            told = ", ".join("--" + name.replace("_", "-") for name in extra)
+            raise SpecError(f"{features} is a run folder, whose own clusters are looked at; leave out: {told}")
+        settling = advise_epochs(features)
+        if as_json:
+            click.echo(json.dumps({**asdict(settling), "change": settling.change}, indent=1, ensure_ascii=False))
+        else:
+            settling_table(settling, features)
+        return
     try:
         sizes = tuple(int(text) for text in k1.split(",")) if k1 else ()
     except ValueError:

@@ -15,6 +15,7 @@ from reidassoc.bench.advise import Advice
 from reidassoc.bench.lab import Lab
 from reidassoc.bench.lab_table import caption, text_table
 from reidassoc.bench.reproduce import Reproduction
+from reidassoc.bench.settling import Settling
 from reidassoc.data.text import write_text
 from reidassoc.engine.associate import Associated
 from reidassoc.engine.result import Result
@@ -194,6 +195,31 @@ def fitting(header: list[str], rows: list[list[str]], width: int) -> tuple[list[
             header, *rows = [[*row[:number], *row[number + 1 :]] for row in [header, *rows]]
             left_out.append(name)
     return header, rows, left_out
+
+
+def settling_table(found: Settling, source: str) -> None:
+    """Print how the clusters of a run's first stage settled, and from which epoch to go on."""
+    console = console_of()
+    console.print(f"\n[bold]{escape(source)}[/], stage {escape(found.stage)}: visible | infrared")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("epoch", "agreement with the epoch before", "clusters", "outliers, %", "largest cluster, %"):
+        table.add_column(name, justify="right")
+    for row in found.epochs:
+        agreement = " | ".join("–" if value is None else f"{value:.3f}" for value in row.agreement)
+        table.add_row(
+            str(row.epoch), agreement, " | ".join(map(str, row.clusters)),
+            *(" | ".join(f"{100 * share:.0f}" for share in both) for both in (row.outliers, row.largest)),
+            style="bold" if found.settled is not None and row.epoch >= found.settled else None,
+        )  # fmt: skip
+    console.print(table)
+    if found.change is None:
+        console.print("In no epoch are there sound clusters whose agreement can be told: nothing to advise.")
+        return
+    late = " They were still settling as the stage ended: more epochs may help." if found.late else ""
+    console.print(
+        f"Advice, from stability alone (no identity was looked at): the clusters hardly change from epoch {found.settled} "
+        f"on; {escape(f'--set {found.change}')}.{late}"
+    )
 
 
 def advice_table(found: Advice, source: str) -> None:
