@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 import click
@@ -46,8 +48,15 @@ for command in (
     cli.add_command(command)
 
 
+def interrupt(number: int, frame: object) -> None:
+    """End as after Ctrl-C: what is whole is saved, and how to go on is said."""
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; an error of ours ends in one line and exit code 2."""
+    if "RANK" not in os.environ:  # one of several processes ends at once: it may be waiting for the others
+        signal.signal(signal.SIGTERM, interrupt)
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort as stopped:

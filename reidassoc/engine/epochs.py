@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from reidassoc.banks import Banks
-from reidassoc.data.loader import batches
+from reidassoc.data.loader import HostBatch, batches
 from reidassoc.data.samplers import Sampler
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint, ranks
@@ -27,6 +27,7 @@ from reidassoc.engine.labelling import SKIPPED, Labelled
 from reidassoc.engine.log import Observer
 from reidassoc.engine.losses import sample_losses, wanted
 from reidassoc.engine.optim import build_optimiser, learning_rate, set_learning_rate
+from reidassoc.engine.out_of_memory import ran_out, too_large
 from reidassoc.engine.step import Step
 from reidassoc.engine.tally import Reading, Tally
 from reidassoc.engine.together import label_together
@@ -72,7 +73,9 @@ class Run:
                 self.state.optimiser_step = 0
             self.log.epoch(epoch, self.recipe.epochs, stage.name, stage.iterations)
 
-            features = extract(self.state.network, self.stores, self.fabric, batch=self.recipe.extract_batch)
+            features = extract(
+                self.state.network, self.stores, self.fabric, batch=self.recipe.extract_batch, say=self.log.once
+            )
             clock.lap("extract")
             labelled = label_together(
                 self.fabric, method, stage, features, epoch=epoch, stage_epoch=within, seed=self.recipe.seed,
@@ -130,17 +133,34 @@ class Run:
         settings = self.optimiser_settings(stage)
         tally = Tally()
         index = scene.features.map(lambda features: features.index.cpu().numpy())
-        prepared = batches(
-            sampler=sampler, stores=self.stores, index=index, targets=targets, banks=[live.bank for live in banks],
-            augmentation=stage.augmentation, steps=stage.iterations, seed=self.recipe.seed, epoch=epoch,
-            share=partial(ranks.own_share, self.fabric),
-        )  # fmt: skip
-        for number, host in enumerate(prepared, start=1):
+
+        def loaded(sampler: Sampler, steps: int) -> Iterator[HostBatch]:
+            return batches(
+                sampler=sampler, stores=self.stores, index=index, targets=targets, banks=[live.bank for live in banks],
+                augmentation=stage.augmentation, steps=steps, seed=self.recipe.seed, epoch=epoch,
+                share=partial(ranks.own_share, self.fabric),
+            )  # fmt: skip
+
+        def attempt(identities: int) -> None:
+            smaller = Sampler.build(targets, sampling, identities=identities, images=stage.images)
+            for host in loaded(smaller, 1):
+                step(host)
+
+        for number, host in enumerate(loaded(sampler, stage.iterations), start=1):
             rate = learning_rate(settings, epoch, self.state.optimiser_step)
             set_learning_rate(self.state.optimiser, rate * settings.network_rate)
             for head in self.state.heads:
                 set_learning_rate(head.optimiser, rate)
-            tally.add(*step(host))
+            try:
+                outcome = step(host)
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+                outcome = None
+            if outcome is None:  # outside of the except, which holds on to what the step had made
+                alone = self.fabric.world_size == 1  # else the others would have to try, too
+                raise too_large(stage.name, stage.identities, stage.images, attempt if alone else None)
+            tally.add(*outcome)
             self.state.optimiser_step += 1
             if number % LOG_EVERY == 0 or number == stage.iterations:
                 reading = tally.read()

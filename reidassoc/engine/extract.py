@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
@@ -10,13 +13,20 @@ from torch import Tensor, nn
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
 from reidassoc.engine import ranks
+from reidassoc.engine.out_of_memory import by_batches
 from reidassoc.ops.part_features import PARTS
 from reidassoc.types import TRACKLET, Features, Modality, Pair
 
 
 @torch.no_grad()
 def extract(
-    network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, *, batch: int, mirror: bool = False
+    network: nn.Module,
+    stores: Pair[ImageStore],
+    fabric: Fabric,
+    *,
+    batch: int,
+    mirror: bool = False,
+    say: Callable[[str], None] = warnings.warn,
 ) -> Pair[Features]:
     """Return unit features of every readable image; ``index`` names its row in the store. Ranks share the work.
 
@@ -24,27 +34,36 @@ def extract(
     with ``mirror``, since nothing evaluates them. Where some image's tracklet is known, ``extra["tracklet"]`` holds them.
 
     Args:
+        batch: images at a time; halved where memory runs out.
         mirror: average each image's unit feature with that of its mirror image (evaluation does; clustering doesn't).
+        say: is told of a batch that was halved.
     """
     network.eval()
-    features = Pair.build(lambda modality: features_of(network, stores[modality], modality, fabric, batch, mirror))
+    features = Pair.build(lambda modality: features_of(network, stores[modality], modality, fabric, batch, mirror, say))
     network.train()
     return features
 
 
 def features_of(
-    network: nn.Module, store: ImageStore, modality: Modality, fabric: Fabric, batch: int, mirror: bool
+    network: nn.Module,
+    store: ImageStore,
+    modality: Modality,
+    fabric: Fabric,
+    batch: int,
+    mirror: bool,
+    say: Callable[[str], None],
 ) -> Features:
-    chunks: list[Tensor] = []
-    parts: list[Tensor] = []
-    for rows in torch.split(store.good[ranks.own_share(fabric, len(store.good))], batch):
+    def embed(rows: Tensor) -> tuple[Tensor, Tensor | None]:
         images = normalise(store.read(rows).to(fabric.device, non_blocking=True))
         unit, part = unit_features(network, images, modality, fabric)
         if mirror:
-            unit = F.normalize(unit + unit_features(network, images.flip(3), modality, fabric)[0], dim=1)
-        elif part is not None:
-            parts.append(part)
-        chunks.append(unit)
+            return F.normalize(unit + unit_features(network, images.flip(3), modality, fabric)[0], dim=1), None
+        return unit, part
+
+    own = store.good[ranks.own_share(fabric, len(store.good))]
+    found = list(by_batches(own, batch, embed, say))
+    chunks = [unit for unit, _ in found]
+    parts = [part for _, part in found if part is not None]
     index, camera = store.good.to(fabric.device), store.records.camera[store.good].to(fabric.device)
     x, *part_features = (ranks.gathered(fabric, torch.cat(c), len(index)) for c in (chunks, parts) if c)
     extra = {PARTS: part_features[0]} if part_features else {}

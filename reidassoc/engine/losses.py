@@ -13,6 +13,7 @@ from reidassoc.data.transforms import normalise
 from reidassoc.engine import ranks
 from reidassoc.engine.heads import Heads
 from reidassoc.engine.labelling import Labelled
+from reidassoc.engine.out_of_memory import by_batches
 from reidassoc.fitting import needs
 from reidassoc.pipeline import Method
 from reidassoc.types import Modality, Pair
@@ -36,11 +37,11 @@ def sample_losses(
 
     def of_modality(modality: Modality) -> list[Tensor | None]:
         good = stores[modality].good
-        chunks = torch.split(torch.arange(len(good))[ranks.own_share(fabric, len(good))], batch)
-        return [of_chunk(modality, rows, stores[modality].read(good[rows])) for rows in chunks]
+        own = torch.arange(len(good))[ranks.own_share(fabric, len(good))]
+        return [loss for (loss,) in by_batches(own, batch, lambda rows: (of_chunk(modality, rows, good),))]
 
-    def of_chunk(modality: Modality, rows: Tensor, pixels: Tensor) -> Tensor | None:
-        stream = str(modality)
+    def of_chunk(modality: Modality, rows: Tensor, good: Tensor) -> Tensor | None:
+        stream, pixels = str(modality), stores[modality].read(good[rows])
         with fabric.autocast():
             output = network({stream: normalise(pixels.to(fabric.device, non_blocking=True))})[stream]
         parts = {pair: part.float() for pair, part in output.parts.items()}

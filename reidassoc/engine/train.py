@@ -24,7 +24,7 @@ from reidassoc.engine.processes import note
 from reidassoc.engine.replicas import refuse_uneven
 from reidassoc.engine.result import Result, summarise
 from reidassoc.engine.start import build_network, calibrate, training_images
-from reidassoc.errors import RecipeError
+from reidassoc.errors import DataError, RecipeError
 from reidassoc.pipeline import Composed, compose
 from reidassoc.recipe import Optimiser, Recipe
 from reidassoc.types import Pair
@@ -155,6 +155,7 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer
         run_so_far = Run(composed, fabric, folder, stores, identity, evaluation, state, Counter(), log)
         state.optimiser = build_optimiser(network.parameters(), run_so_far.optimiser_settings(stage))
         checkpoint.restore(state, data, recipe.digest)
+        refuse_other_images(state, stores)
         if ranks.first(fabric):
             folder.forget_from(state.epoch)
         log.once(f"going on with epoch {state.epoch} of {recipe.epochs}")
@@ -164,6 +165,17 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer
     if recipe.as_gpus == 1:
         normalise_jointly(network, fabric)
     return Run(composed, fabric, folder, stores, identity, evaluation, state, Counter(state.counts), log)
+
+
+def refuse_other_images(state: checkpoint.State, stores: Pair[ImageStore]) -> None:
+    """Raise DataError if the readable training images are not as many as those that the stored labels are of."""
+    for (modality, _), labels in state.targets.table.items() if state.targets else ():
+        found = len(stores[modality].good)
+        if len(labels.hard) != found:
+            raise DataError(
+                f"{found} {modality} training images can be read, but the run began with {len(labels.hard)}: "
+                "bring them back and resume, or start anew"
+            )
 
 
 def skipped_images(stores: Pair[ImageStore]) -> dict[str, int]:
