@@ -320,7 +320,5 @@ def test_two_runs_do_not_share_a_folder(small: Recipe, finished: Path, tmp_path:
         ra.run(recipe, out=tmp_path / "run", device="cpu", resume=True)
     assert before == {path: path.read_bytes() for path in before}
     RunFolder(tmp_path / "new").create(recipe)
-    with pytest.raises(
-        DataError, match="was taken by another run just now"
-    ):  # of two that start at once, one is first
+    with pytest.raises(DataError, match="was taken by another run just now"):  # of two that start at once, one is first
         RunFolder(tmp_path / "new").create(recipe)
