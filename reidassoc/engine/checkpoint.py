@@ -96,7 +96,7 @@ def read(path: Path, device: torch.device) -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds for a spoilt file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} can't be read as a checkpoint: {reason[:200]}") from None
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
+    if not isinstance(data, dict) or str(data.get("format")) != str(FORMAT):  # as text: a stranger's may be a tensor
         raise CheckpointError(f"{path} is no checkpoint of this version of reidassoc (format {FORMAT} expected)")
     return data
 
@@ -122,7 +122,7 @@ def restore(state: State, data: dict[str, Any], digest: str) -> None:
     Raises:
         CheckpointError: it was written under another recipe, or its tensors don't fit.
     """
-    if data.get("recipe") != digest:
+    if not isinstance(data.get("recipe"), str) or data["recipe"] != digest:
         raise CheckpointError(
             "the checkpoint was written under another recipe; resume with the run folder's own recipe.yaml"
         )
