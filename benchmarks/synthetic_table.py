@@ -51,7 +51,7 @@ def run_cell(method: str, seed: int, path: Path) -> None:
 
 
 def cell(method: str, seed: int) -> dict[str, float]:
-    """The figures of one stored cell, in percent, and its seconds."""
+    """The figures of one stored cell, in percent."""
     result = json.loads((STORE / f"{method}-{seed}.json").read_text(encoding="utf-8"))
     metrics, labels = result["protocols"][PROTOCOL], result["labels"]
     cross = [100 * labels[key] for key in ("visible/precision_cross", "infrared/precision_cross") if key in labels]
@@ -59,7 +59,6 @@ def cell(method: str, seed: int) -> dict[str, float]:
         "rank1": metrics["rank1"]["mean"],
         "mAP": metrics["mAP"]["mean"],
         "precision": statistics.mean(cross) if cross else float("nan"),
-        "seconds": result["seconds"],
     }
 
 
@@ -67,8 +66,8 @@ def table() -> str:
     """Mean ± sample standard deviation over the seeds, and each seed's mAP."""
     first = json.loads((STORE / "mult-0.json").read_text(encoding="utf-8"))
     lines = [
-        "| method | Rank-1 | mAP | mAP of each seed | cross-modality pair precision | s per run |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| method | Rank-1 | mAP | mAP of each seed | cross-modality pair precision |",
+        "|---|--:|--:|--:|--:|",
     ]
     for method in METHODS:
         cells = [cell(method, seed) for seed in SEEDS]
@@ -76,7 +75,7 @@ def table() -> str:
         each = ", ".join(f"{value:.1f}" for value in shown["mAP"])
         precision = spread(shown["precision"]) if method != "base" else "–"
         figures = f"{spread(shown['rank1'])} | {spread(shown['mAP'])} | {each} | {precision}"
-        lines.append(f"| {method} | {figures} | {statistics.median(shown['seconds']):.0f} |")
+        lines.append(f"| {method} | {figures} |")
     machine = f"{first['environment']['device']}, {first['environment']['threads']} threads, torch {first['environment']['torch']}"
     head = (
         f"{PROTOCOL}, percent, mean ± sample standard deviation over seeds {', '.join(map(str, SEEDS))}, last epoch. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import statistics
 from itertools import pairwise
 from pathlib import Path
@@ -35,8 +36,6 @@ def test_the_table_is_that_of_the_stored_cells(benchmark: ModuleType) -> None:
 
 
 def test_the_cells_are_of_today_s_pictures(benchmark: ModuleType) -> None:
-    import json
-
     today = registry.build("datasets", "synthetic").fingerprint()
     for path in benchmark.STORE.glob("*.json"):
         assert json.loads(path.read_text(encoding="utf-8"))["dataset"]["fingerprint"] == today, path.name
@@ -55,11 +54,12 @@ def test_the_order_is_oracle_mult_random(benchmark: ModuleType, figure: str) -> 
 
 def test_mult_gains_in_every_seed_and_the_oracle_reaches_its_bound(benchmark: ModuleType) -> None:
     gains = [m - b for m, b in zip(column(benchmark, "mult", "mAP"), column(benchmark, "base", "mAP"), strict=True)]
-    assert min(gains) > 0
-    assert statistics.mean(gains) >= 5
+    assert min(gains) >= 5
     assert min(column(benchmark, "oracle", "rank1")) >= 60
 
 
-def test_every_cell_took_less_than_four_minutes(benchmark: ModuleType) -> None:
-    for method in benchmark.METHODS:
-        assert max(column(benchmark, method, "seconds")) < 240, method
+def test_the_main_job_took_less_than_four_minutes_and_four_gib() -> None:
+    """As stored by benchmarks/main_job.py; the cells' own seconds are of runs side by side."""
+    kept = json.loads((ROOT / "benchmarks" / "results" / "main_job.json").read_text(encoding="utf-8"))
+    assert kept["seconds"] <= 240
+    assert kept["peak_gib"] <= 4
