@@ -1,4 +1,4 @@
-"""`unison` against everybody on the same features: settings, seeds and measure are those of specs/unison.yaml.
+"""`unison` against everybody on the same features: settings, seeds and measure are those of benchmarks/unison.yaml.
 
     python benchmarks/unison.py develop FILES…   # choose every method's setting on development features (seeds 0 to 4)
     python benchmarks/unison.py judge            # once: make the features of the judging seeds, score, write the table
@@ -37,7 +37,7 @@ from reidassoc.spec import Spec
 from reidassoc.types import Modality, Targets
 
 HERE = Path(__file__).parent
-SPEC: dict[str, Any] = yaml.safe_load((HERE / "specs" / "unison.yaml").read_text(encoding="utf-8"))
+SPEC: dict[str, Any] = yaml.safe_load((HERE / "unison.yaml").read_text(encoding="utf-8"))
 SETTINGS, RESULT = HERE / "results" / "unison_settings.json", HERE / "results" / "unison.json"
 PAGE = HERE.parent / "docs" / "unison.md"
 START, END = "<!-- table: benchmarks/unison.py -->", "<!-- end of table -->"
