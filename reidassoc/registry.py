@@ -170,8 +170,26 @@ def find(kind: str, name: str) -> Entry:
     points = sorted((point for point in installed(GROUP + kind) if point.name == name), key=lambda point: point.value)
     if not points:
         known = names(kind)
-        raise PluginError(f"no {kind.removesuffix('s')} '{name}'{nearest_name(name, known)}; known: {', '.join(known)}")
+        raise PluginError(f"no {kind.removesuffix('s')} '{name}'{hint(name, known)}; known: {', '.join(known)}")
     return load_point(kind, points[0])
+
+
+def kinds_of(name: str) -> list[str]:
+    """The kinds of which a plug-in bears the name.
+
+    Raises:
+        PluginError: none does; the nearest name is suggested.
+    """
+    found = [kind for kind in KINDS if name in names(kind)]
+    if not found:
+        known = sorted({known for kind in KINDS for known in names(kind)})
+        raise PluginError(f"no plug-in '{name}'{hint(name, known)}; see reidassoc list")
+    return found
+
+
+def hint(name: str, known: list[str]) -> str:
+    """What may be meant by a name that nothing bears."""
+    return nearest_name(name, known) or "; if it is in a file of yours: --plugin FILE"
 
 
 def named(target: str) -> list[tuple[Entry, Spec]]:
@@ -184,10 +202,7 @@ def named(target: str) -> list[tuple[Entry, Spec]]:
         return [(entry, Spec(entry.name)) for entry in load_file(target)]
     before, colon, after = target.partition(":")
     spec = Spec.parse(after if colon and "(" not in before else target)
-    wanted = [kind_of(before)] if colon and "(" not in before else [kind for kind in KINDS if spec.name in names(kind)]
-    if not wanted:
-        known = sorted({name for kind in KINDS for name in names(kind)})
-        raise PluginError(f"no plug-in '{spec.name}'{nearest_name(spec.name, known)}; see reidassoc list")
+    wanted = [kind_of(before)] if colon and "(" not in before else kinds_of(spec.name)
     for kind in wanted:
         get(kind, spec.name)
     return [(find(kind, spec.name), spec) for kind in wanted]

@@ -111,13 +111,6 @@ def test_trials_that_can_not_be_made_are_a_note(tmp_path: Path) -> None:
     assert report.lines()[3] == "  test visible, camera unknown: 1 images of 1 identities"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["synth", "--help"], ["check", "--help"]])
-def test_help_shows_an_example(arguments: list[str]) -> None:
-    result = CliRunner().invoke(data, arguments)
-    assert result.exit_code == 0
-    assert "Example:\n    reidassoc data " in result.output
-
-
 def test_help_does_not_import_torch() -> None:
     code = (
         "import sys, contextlib\nfrom reidassoc.cli.data import data\n"

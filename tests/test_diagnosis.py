@@ -28,6 +28,8 @@ from reidassoc import (
 )
 from reidassoc.errors import PluginError
 from reidassoc.interfaces import Dataset, Network, Objective, Sampling
+from reidassoc.ops.neighbours import nearest
+from reidassoc.ops.votes import vote
 from reidassoc.registry import Entry
 from reidassoc.testing import ContractError, Toy, check_associator, check_dataset, check_network, check_objective
 from reidassoc.testing.diagnosis import diagnose, smallest
@@ -80,6 +82,49 @@ def test_a_failure_is_explained_with_the_smallest_scene() -> None:
     assert "without any cluster is common" in means
     with pytest.raises(ContractError, match="argmax"):  # what it prints to see it again does show it
         check_associator(Careless(), {"smallest": eval(again.partition("'smallest': ")[2].removesuffix("})"))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voters(Associator):
+    """A newcomer's first try: the eight nearest images of the other modality vote."""
+
+    wrong: str
+
+    def __call__(self, scene: Scene) -> Association:
+        def cross(modality: Modality) -> SoftLabels:
+            x, clusters = scene.features[modality].x, scene.clustering.own[modality.other]
+            similarity, index = nearest(x, scene.features[modality.other].x, 8)
+            if self.wrong == "index":  # outliers vote, too
+                votes = torch.zeros(len(x), clusters.count).scatter_add(1, clusters.labels[index], similarity.exp())
+            else:  # perhaps nobody votes
+                votes = vote(clusters.labels[index], clusters.count, similarity.clamp_min(0)).float()
+            return SoftLabels(votes / votes.sum(1, keepdim=True))
+
+        return Association(cross=Pair.build(cross))
+
+
+@pytest.mark.parametrize(("wrong", "advice"), [("index", "the label of an outlier"), ("division", "divided by 0")])
+def test_what_a_newcomer_stumbles_over_is_named(wrong: str, advice: str) -> None:
+    for finding in look(Voters, Voters(wrong=wrong))["fails"]:
+        assert advice in finding[3]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_tensor_left_on_the_cpu_is_named() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Elsewhere(Associator):
+        """Makes its labels on the CPU."""
+
+        def __call__(self, scene: Scene) -> Association:
+            own = scene.clustering.own
+            return Association(
+                cross=Pair.build(lambda m: SoftLabels(torch.zeros(len(scene.features[m]), own[m.other].count)))
+            )
+
+    (finding,) = look(Elsewhere)["fails"]
+    assert "on the GPU" in finding[0]
+    assert "device=x.device" in finding[2]
 
 
 def test_a_scene_shrinks_to_where_it_still_fails() -> None:

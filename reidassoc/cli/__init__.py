@@ -20,6 +20,7 @@ from reidassoc.cli.features import features
 from reidassoc.cli.imported import import_checkpoint
 from reidassoc.cli.lab import advise, lab
 from reidassoc.cli.listing import list_plugins, show
+from reidassoc.cli.options import FrontPage
 from reidassoc.cli.report import report
 from reidassoc.cli.reproduce import reproduce
 from reidassoc.cli.run import run
@@ -30,14 +31,15 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=FrontPage, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="reidassoc")
 def cli() -> None:
     """Unsupervised visible-infrared person re-identification, with every step as a plug-in.
 
     \b
-    Example:
+    Examples:
       reidassoc run --associator mult
+      reidassoc COMMAND --help
     """
 
 

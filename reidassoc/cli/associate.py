@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import click
 
+from reidassoc.cli.options import device_option, load_plugins, plugin_option
 
-@click.command()
+
+@click.command(short_help="Label features of any model across modalities.")
 @click.argument("features", type=click.Path())
 @click.option("--clusterer", default="dbscan", show_default=True, metavar="SPEC", help="How features are clustered.")
 @click.option("--associator", default="mult", show_default=True, metavar="SPEC", help="How clusters are associated.")
-@click.option("--out", required=True, type=click.Path(), help="Where the labels go (.npz).")
+@click.option("--out", required=True, metavar="FILE", type=click.Path(), help="Where the labels go (.npz).")
+@plugin_option
 @click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
+    "--seed",
+    default=0,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="For methods that draw at random.",
 )
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For methods that draw at random."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option
 def associate(
     features: str, clusterer: str, associator: str, out: str, plugins: tuple[str, ...], seed: int, device: str
 ) -> None:
@@ -30,13 +35,11 @@ def associate(
     Example:
       reidassoc associate features.npz --clusterer 'dbscan(eps=0.6)' --associator mult --out labels.npz
     """
-    from reidassoc import registry
     from reidassoc.cli.tables import associated_table
     from reidassoc.data.arrays import read_features, write_labels
     from reidassoc.engine.associate import associate as label
 
-    for file in plugins:
-        registry.load_file(file)
+    load_plugins(plugins)
     loaded = read_features(features)
     found = label(associator, *loaded.features, clusterer=clusterer, identity=loaded.identity, seed=seed, device=device)
     write_labels(out, found.own, found.cross)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from reidassoc.cli.options import load_plugins, plugin_option
+
 KINDS = ("associator", "clusterer", "refiner", "objective", "network", "dataset")
 
 
-@click.command()
+@click.command(short_help="Write a working plug-in, to start from.")
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("name")
 @click.option("--file", "as_file", is_flag=True, help="Write one file, for --plugin, in the place of a package.")
@@ -35,11 +37,9 @@ def new(kind: str, name: str, as_file: bool, out: str) -> None:
         click.echo(f"      reidassoc run --{kind} {name}")
 
 
-@click.command()
+@click.command(short_help="Check a plug-in; explain what is wrong with it.")
 @click.argument("target", metavar="FILE|[KIND:]SPEC")
-@click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
-)
+@plugin_option
 def check(target: str, plugins: tuple[str, ...]) -> None:
     """Check that the plug-ins of a file, or one that is installed, keep their contract; explain what does not.
 
@@ -55,8 +55,7 @@ def check(target: str, plugins: tuple[str, ...]) -> None:
     from reidassoc.errors import PluginError
     from reidassoc.testing.diagnosis import diagnose
 
-    for file in plugins:
-        registry.load_file(file)
+    load_plugins(plugins)
     broken = []
     for entry, spec in registry.named(target):
         found = diagnose(entry, registry.build(entry.kind, spec))

@@ -7,16 +7,39 @@ from typing import Any
 
 import click
 
+from reidassoc.cli.options import device_option
 
-@click.command()
+
+@click.command(short_help="Run a grid of methods and seeds; print its tables.")
 @click.argument("spec", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The results folder.  [default: runs/NAME of the spec]")
-@click.option("--data", "roots", multiple=True, metavar="[DATASET=]ROOT", help="Folder of a dataset kept on disk.")
 @click.option(
-    "--jobs", type=click.IntRange(min=1), help="Worker processes, or jobs at a time.  [default: 1; slurm: no limit]"
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The results folder.  [default: runs/NAME of the spec]",
 )
-@click.option("--seed", "seeds", multiple=True, type=click.IntRange(min=0), help="Run these seeds, not the spec's.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--data",
+    "roots",
+    multiple=True,
+    metavar="[DATASET=]ROOT",
+    help="Folder of a dataset that is kept on disk; may be repeated.",
+)
+@click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Worker processes, or jobs at a time.  [default: 1; slurm: no limit]",
+)
+@click.option(
+    "--seed",
+    "seeds",
+    multiple=True,
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="In the place of the spec's seeds; may be repeated.",
+)
+@device_option
 @click.option("--retry-failed", is_flag=True, help="Run cells again that failed, from their last whole epoch.")
 @click.option("--dry-run", is_flag=True, help="List the cells and what has become of them; run nothing.")
 @click.option(
@@ -30,11 +53,22 @@ import click
 @click.option(
     "--slurm-time", metavar="LIMIT", help="Of one job, which is then requeued and goes on.  [default: 24:00:00]"
 )
-@click.option("--slurm-gpus", type=click.IntRange(min=0), help="Of each job.  [default: 1; with --device cpu: 0]")
-@click.option("--slurm-cpus", type=click.IntRange(min=1), help="Of each job.  [default: 4]")
-@click.option("--slurm-option", multiple=True, metavar="KEY=VALUE", help="Any other of sbatch, such as account=vision.")
 @click.option(
-    "--export", "exported", type=click.Path(path_type=Path), help="Write each result as a small JSON file here."
+    "--slurm-gpus", metavar="N", type=click.IntRange(min=0), help="Of each job.  [default: 1; with --device cpu: 0]"
+)
+@click.option("--slurm-cpus", metavar="N", type=click.IntRange(min=1), help="Of each job.  [default: 4]")
+@click.option(
+    "--slurm-option",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any other of sbatch, such as account=vision; may be repeated.",
+)
+@click.option(
+    "--export",
+    "exported",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write each result as a small JSON file here.",
 )
 def bench(
     spec: Path,

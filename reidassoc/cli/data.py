@@ -15,13 +15,13 @@ def data() -> None:
     """Make and check datasets.
 
     \b
-    Example:
+    Examples:
       reidassoc data synth pedestrians --layout sysu_mm01
       reidassoc data check pedestrians
     """
 
 
-@data.command()
+@data.command(short_help="Write synthetic pedestrians as a dataset's files.")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--layout", type=click.Choice(LAYOUTS), default="sysu_mm01", show_default=True, help="Whose tree to make."
@@ -30,7 +30,7 @@ def data() -> None:
     "--size", type=click.Choice(SIZES), default="default", show_default=True, help="How many people and images."
 )
 @click.option("--jpeg", is_flag=True, help="Write lossy JPEG instead of PNG.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Everything follows from it.")
+@click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="Everything random follows from it.")
 def synth(out: Path, layout: str, size: str, jpeg: bool, seed: int) -> None:
     """Write synthetic visible-infrared pedestrians as files in OUT.
 
@@ -48,7 +48,7 @@ def synth(out: Path, layout: str, size: str, jpeg: bool, seed: int) -> None:
     click.echo(f"{count} images in {out}; next: reidassoc data check {out}")
 
 
-@data.command()
+@data.command(short_help="Check a dataset: its layout, counts, every image.")
 @click.argument("root", type=click.Path(path_type=Path))
 def check(root: Path) -> None:
     """Find the layout of ROOT, count its images per camera, and decode every one.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import click
 
+from reidassoc.cli.options import device_option, load_plugins, plugin_option, root_option
 
-@click.command()
+
+@click.command(short_help="Evaluate a run under every protocol of its dataset.")
 @click.argument("run", type=click.Path())
 @click.option("--dataset", metavar="SPEC", help="Test on another dataset than the run's own.")
-@click.option("--data", "root", metavar="ROOT", help="Folder of a dataset that is kept on disk.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@root_option
+@plugin_option
+@device_option
 @click.option(
     "--transductive",
     multiple=True,
@@ -18,12 +21,18 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def evaluate(
-    run: str, dataset: str | None, root: str | None, device: str, transductive: tuple[str, ...], as_json: bool
+    run: str,
+    dataset: str | None,
+    root: str | None,
+    plugins: tuple[str, ...],
+    device: str,
+    transductive: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Evaluate RUN's newest checkpoint under every protocol of its dataset: mean ± std over the trials.
 
     \b
-    Example:
+    Examples:
       reidassoc evaluate runs/mult-synthetic-1
       reidassoc evaluate runs/salcr-synthetic-1 --transductive 'cmfp(k=8)'
     """
@@ -32,6 +41,7 @@ def evaluate(
     from reidassoc.cli.tables import protocol_table, transductive_table
     from reidassoc.engine.evaluate import evaluate as score
 
+    load_plugins(plugins)
     found = score(run, dataset=dataset, root=root, device=device, transductive=transductive)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import click
 
+from reidassoc.cli.options import device_option, load_plugins, plugin_option, root_option, weights_option
 
-@click.command()
+
+@click.command(short_help="Save one epoch's training features to a file.")
 @click.argument("run", required=False, type=click.Path())
 @click.option("--dataset", metavar="SPEC", help="Instead of RUN: features of an untrained network on this dataset.")
 @click.option("--recipe", metavar="NAME|FILE", help="Whose network and image size.  [default: that of mult]")
 @click.option("--network", metavar="SPEC", help="Another network than the recipe's.")
-@click.option("--data", "root", metavar="ROOT", help="Folder of a dataset that is kept on disk.")
-@click.option("--weights", metavar="NAME|FILE", help="Initial weights of the network: imagenet, none, or a file.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of the network's initial weights.  [default: 0]")
-@click.option("--epoch", type=click.IntRange(min=0), help="A checkpoint of RUN that is kept.  [default: the newest]")
-@click.option("--out", required=True, type=click.Path(), help="Where they go (.safetensors, .npz).")
+@root_option
+@weights_option
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Of the network's initial weights.  [default: 0]")
 @click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
+    "--epoch", type=click.IntRange(min=0), metavar="N", help="A checkpoint of RUN that is kept.  [default: the newest]"
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--out", required=True, metavar="FILE", type=click.Path(), help="Where they go (.safetensors, .npz).")
+@plugin_option
+@device_option
 def features(
     run: str | None,
     dataset: str | None,
@@ -42,13 +44,11 @@ def features(
       reidassoc features runs/mult-synthetic-1 --out end.safetensors
       reidassoc features --dataset synthetic --out untrained.safetensors
     """
-    from reidassoc import registry
     from reidassoc.engine.features import save_features
     from reidassoc.errors import RecipeError
     from reidassoc.overrides import choose
 
-    for file in plugins:
-        registry.load_file(file)
+    load_plugins(plugins)
     named = {
         "dataset": dataset, "recipe": recipe, "network": network, "root": root, "weights": weights, "seed": seed,
     }  # fmt: skip

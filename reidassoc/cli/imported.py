@@ -5,17 +5,17 @@ from __future__ import annotations
 import click
 
 
-@click.command("import-checkpoint")
+@click.command("import-checkpoint", short_help="Make a run folder from the authors' checkpoint.")
 @click.argument("file", type=click.Path())
 @click.option("--format", "form", required=True, metavar="NAME", help="Whose: mult, salcr or agw (ADCA, PGM, MMM).")
 @click.option("--dataset", default="sysu_mm01", show_default=True, metavar="SPEC", help="What it was trained on.")
 @click.option("--data", "root", metavar="ROOT", help="Folder of that dataset.")
-@click.option("--out", type=click.Path(), help="The run folder.  [default: runs/imported-FILE]")
+@click.option("--out", metavar="DIR", type=click.Path(), help="The run folder.  [default: runs/imported-FILE]")
 def import_checkpoint(file: str, form: str, dataset: str, root: str | None, out: str | None) -> None:
     """Make a run folder from the authors' released checkpoint FILE; nothing in it is executed.
 
     \b
-    Example:
+    Examples:
       reidassoc import-checkpoint sysu_all.pth --format mult --data /data/SYSU-MM01 --out runs/released
       reidassoc evaluate runs/released
     """

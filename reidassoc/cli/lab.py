@@ -5,29 +5,59 @@ from __future__ import annotations
 import click
 from click.core import ParameterSource
 
+from reidassoc.cli.options import device_option, load_plugins, plugin_option
 
-@click.command()
+
+@click.command(short_help="Score methods on saved features, without training.")
 @click.argument("features", type=click.Path())
-@click.option("--clusterer", "clusterers", multiple=True, metavar="SPECS", help="Comma-separated; may be repeated.")
-@click.option("--associator", "associators", multiple=True, metavar="SPECS", help="Likewise.  [default: all]")
 @click.option(
-    "--refiner", "refiners", multiple=True, metavar="CHAINS", help="Likewise; a+b is a chain, none refines not."
+    "--clusterer",
+    "clusterers",
+    multiple=True,
+    metavar="SPECS",
+    help="How features are clustered; comma-separated, may be repeated.  [default: the file's, or dbscan]",
 )
 @click.option(
-    "--sweep", "sweeps", multiple=True, metavar="KIND.OPTION=V,V", help="Values of an option: associator.alpha=0.1,0.2"
+    "--associator",
+    "associators",
+    multiple=True,
+    metavar="SPECS",
+    help="How clusters are associated, likewise.  [default: all that need no option]",
+)
+@click.option(
+    "--refiner",
+    "refiners",
+    multiple=True,
+    metavar="CHAINS",
+    help="How labels are refined, likewise: a+b is a chain, none refines nothing.  [default: none]",
+)
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="KIND.OPTION=V,V",
+    help="Values of an option, e.g. associator.alpha=0.1,0.2; may be repeated.",
 )
 @click.option("--oracle", is_flag=True, help="Let associators see true identities that need them; flagged.")
 @click.option(
-    "--format", "form", type=click.Choice(["rich", "markdown", "csv", "json"]), default="rich", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["rich", "markdown", "csv", "json"]),
+    default="rich",
+    show_default=True,
+    help="csv and json hold every figure.",
 )
-@click.option("--out", type=click.Path(), help="Write there instead of to the screen.")
+@click.option("--out", metavar="FILE", type=click.Path(), help="Write there instead of to the screen.")
+@plugin_option
 @click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
+    "--seed",
+    default=0,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="For methods that draw at random.",
 )
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For methods that draw at random."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option
 def lab(
     features: str,
     clusterers: tuple[str, ...],
@@ -52,7 +82,6 @@ def lab(
       reidassoc lab end.safetensors --associator mult,mmm,pgm --refiner none,propagate
       reidassoc lab end.safetensors --associator mult --sweep associator.alpha=0.1,0.2,0.4 --format csv --out alpha.csv
     """
-    from reidassoc import registry
     from reidassoc.bench.choices import NONE, split
     from reidassoc.bench.lab import lab as score
     from reidassoc.bench.lab_table import render
@@ -60,8 +89,7 @@ def lab(
     from reidassoc.data.text import write_text
     from reidassoc.errors import ReidassocError
 
-    for file in plugins:
-        registry.load_file(file)
+    load_plugins(plugins)
     found = score(
         features,
         clusterers=[spec for text in clusterers for spec in split(text)],
@@ -87,12 +115,12 @@ def lab(
         )
 
 
-@click.command()
+@click.command(short_help="Advise eps and k1, or the length of stage 1.")
 @click.argument("features", type=click.Path(), metavar="FEATURES|RUN")
 @click.option("--k1", "k1", metavar="N,N", help="Neighbourhood sizes to try.  [default: 5 to 40, as the samples allow]")
-@click.option("--min-samples", default=4, show_default=True, type=click.IntRange(min=1), help="Of DBSCAN.")
+@click.option("--min-samples", metavar="N", default=4, show_default=True, type=click.IntRange(min=1), help="Of DBSCAN.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option
 def advise(features: str, k1: str | None, min_samples: int, as_json: bool, device: str) -> None:
     """Advise without looking at any identity: eps and k1 of dbscan for a file of features, the length of stage 1 for a run.
 

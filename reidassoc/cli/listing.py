@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
+from reidassoc.cli.options import load_plugins, plugin_option
 
-@click.command("list")
+
+@click.command("list", short_help="List plug-ins and recipes.")
 @click.argument("kind", required=False)
 @click.option("--matrix", is_flag=True, help="Print which plug-ins run with which others, and why some don't.")
-@click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
-)
+@plugin_option
 def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> None:
     """List plug-ins: name, claim, paper, origin, licence. One that fails to load is shown with its reason.
 
@@ -30,8 +30,7 @@ def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> No
     from reidassoc.interfaces import KINDS
     from reidassoc.recipe import shipped_recipes
 
-    for file in plugins:
-        registry.load_file(file)
+    load_plugins(plugins)
     if matrix:
         from reidassoc.cli.grids import print_matrix
 
@@ -53,11 +52,9 @@ def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> No
         console.print("recipes: " + ", ".join(shipped_recipes()), markup=False)
 
 
-@click.command()
+@click.command(short_help="Show a plug-in's options and documentation.")
 @click.argument("names", nargs=-1, required=True, metavar="[KIND] NAME")
-@click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
-)
+@plugin_option
 def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     """Show a plug-in's options with types, defaults and ranges, and its documentation; without KIND, all of that NAME.
 
@@ -73,21 +70,13 @@ def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     from rich.table import Table
 
     from reidassoc import registry
-    from reidassoc.errors import PluginError, nearest_name
-    from reidassoc.interfaces import KINDS
     from reidassoc.options import options_of
 
-    for file in plugins:
-        registry.load_file(file)
+    load_plugins(plugins)
     if len(names) > 2:
         raise click.UsageError("expected NAME or KIND NAME, as in: reidassoc show associator mult")
     name = names[-1]
-    kinds = (
-        [registry.kind_of(names[0])] if len(names) == 2 else [kind for kind in KINDS if name in registry.names(kind)]
-    )
-    if not kinds:
-        known = sorted({known for kind in KINDS for known in registry.names(kind)})
-        raise PluginError(f"no plug-in '{name}'{nearest_name(name, known)}; see reidassoc list")
+    kinds = [registry.kind_of(names[0])] if len(names) == 2 else registry.kinds_of(name)
     console = Console(highlight=False)
     for kind in kinds:
         cls, entry = registry.get(kind, name), registry.find(kind, name)

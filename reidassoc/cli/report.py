@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from reidassoc.cli.options import load_plugins, plugin_option
 
-@click.command()
+
+@click.command(short_help="Show runs on one page, with curves and pictures.")
 @click.argument("runs", nargs=-1, required=True)
 @click.option(
     "--out", type=click.Path(dir_okay=False), default="report.html", show_default=True, help="The page: one HTML file."
@@ -14,8 +16,13 @@ import click
 @click.option("--protocol", metavar="NAME", help="Shown first.  [default: the benchmark's, or the first]")
 @click.option("--allow", is_flag=True, help="Show what can't be compared, with footnotes, instead of refusing.")
 @click.option("--no-published", is_flag=True, help="Leave published figures out.")
+@plugin_option
 @click.option(
-    "--device", default="auto", show_default=True, help="Where runs that kept no pictures are evaluated again."
+    "--device",
+    metavar="NAME",
+    default="auto",
+    show_default=True,
+    help="Where runs that kept no pictures are evaluated again.",
 )
 def report(
     runs: tuple[str, ...],
@@ -24,6 +31,7 @@ def report(
     protocol: str | None,
     allow: bool,
     no_published: bool,
+    plugins: tuple[str, ...],
     device: str,
 ) -> None:
     """Show RUNS on one page: run folders, folders of benchmarks, exported cells; NAME=PATH gives a row its name.
@@ -41,6 +49,7 @@ def report(
 
     from reidassoc.report.write import write_report
 
+    load_plugins(plugins)
     path = write_report(
         runs, out, figures=figures, protocol=protocol, allow=allow, published=not no_published, device=device
     )

@@ -6,21 +6,37 @@ from pathlib import Path
 
 import click
 
+from reidassoc.cli.options import device_option, weights_option
 
-@click.command()
+
+@click.command(short_help="Run a recipe as published; compare the figures.")
 @click.argument("recipe")
 @click.option("--data", "root", metavar="ROOT", help="Folder of the dataset.")
-@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="A change; it is named as a deviation.")
-@click.option("--weights", metavar="NAME|FILE", help="Initial weights of the network: imagenet, none, or a file.")
-@click.option("--seed", "seeds", multiple=True, type=click.IntRange(min=0), help="May be repeated.  [default: 0]")
+@click.option(
+    "--set", "changes", multiple=True, metavar="PATH=VALUE", help="A change, named as a deviation; may be repeated."
+)
+@weights_option
+@click.option(
+    "--seed",
+    "seeds",
+    multiple=True,
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Of a run; may be repeated.  [default: 0]",
+)
 @click.option(
     "--as-gpus",
     type=click.IntRange(min=1),
     metavar="N",
     help="Batch-norm statistics as on N GPUs.  [default: the number that the published figures belong to]",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs.  [default: runs/reproduce-RECIPE]")
+@device_option
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of the runs.  [default: runs/reproduce-RECIPE]",
+)
 def reproduce(
     recipe: str,
     root: str | None,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from reidassoc.cli.options import device_option, load_plugins, plugin_option, root_option, weights_option
+
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
@@ -14,32 +16,44 @@ class Interrupted(click.exceptions.Abort):
     """Ctrl-C, with what to do next."""
 
 
-@click.command()
+@click.command(short_help="Train and evaluate; print a table.")
 @click.option(
     "--associator",
     metavar="SPEC",
     help="How clusters are associated, by default in its method's recipe.  [default: mult]",
 )
 @click.option("--clusterer", metavar="SPEC", help="How images are clustered, e.g. 'dbscan(eps=0.5)'.")
-@click.option("--refiner", "refiners", multiple=True, metavar="SPEC", help="How labels are refined; may be repeated.")
-@click.option("--objective", "objectives", multiple=True, metavar="SPEC", help="What is optimised; may be repeated.")
+@click.option(
+    "--refiner",
+    "refiners",
+    multiple=True,
+    metavar="SPEC",
+    help="How labels are refined, in the place of the recipe's refiners; may be repeated, in order.",
+)
+@click.option("--objective", "objectives", multiple=True, metavar="SPEC", help="What is optimised, likewise.")
 @click.option("--network", metavar="SPEC", help="The network, e.g. 'two_stream(depth=18)'.")
 @click.option("--dataset", metavar="SPEC", help="The dataset, e.g. 'synthetic(size=\"tiny\")'.  [default: synthetic]")
-@click.option("--data", "root", metavar="ROOT", help="Folder of a dataset that is kept on disk.")
+@root_option
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
     help="A shipped recipe, as mult/sysu_mm01, or a YAML file; parts named replace its own.",
 )
-@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="One change, e.g. associator.alpha=0.3.")
-@click.option("--weights", metavar="NAME|FILE", help="Initial weights of the network: imagenet, none, or a file.")
 @click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with plug-ins; its code is run."
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="One change, e.g. associator.alpha=0.3; may be repeated.",
 )
+@weights_option
+@plugin_option
 @click.option(
     "--oracle", is_flag=True, help="Let clusterer and associator see true identities; flagged in every result."
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Everything random follows from it.  [default: 0]")
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", help="Everything random follows from it.  [default: 0]"
+)
 @click.option("--on-nan", type=click.Choice(["stop", "skip"]), help="When a loss is not finite.  [default: stop]")
 @click.option(
     "--as-gpus",
@@ -47,7 +61,7 @@ class Interrupted(click.exceptions.Abort):
     metavar="N",
     help="Batch-norm statistics as DataParallel on N GPUs has them; recorded in the result.  [default: 1]",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option
 @click.option(
     "--devices",
     type=click.IntRange(min=1),
@@ -111,7 +125,6 @@ def run(
         sys.exit(processes.start(sys.argv[1:], devices))
     if processes.watched():
         processes.end_with_parent()
-    from reidassoc import registry
     from reidassoc.cli.tables import result_table
     from reidassoc.engine.folder import RunFolder
     from reidassoc.engine.log import Everyone, Terminal
@@ -121,8 +134,7 @@ def run(
     from reidassoc.overrides import choose
     from reidassoc.report.own import PAGE, OwnPage
 
-    for file in plugins:
-        registry.load_file(file)
+    load_plugins(plugins)
     chosen = {
         "associator": associator, "clusterer": clusterer, "refiners": refiners, "objectives": objectives, "network": network,
         "dataset": dataset, "root": root, "recipe": recipe, "weights": weights, "seed": seed, "oracle": oracle,
@@ -150,7 +162,8 @@ def run(
         log.close()
         if log.folder is None:
             raise
-        message = f"Stopped. The last whole epoch is saved; go on with: reidassoc run --resume {log.folder}"
+        again = "".join(f" --plugin {file}" for file in plugins)
+        message = f"Stopped. The last whole epoch is saved; go on with: reidassoc run --resume {log.folder}{again}"
         raise Interrupted(message) from None
     finally:
         everyone.close()

@@ -9,7 +9,7 @@ import click
 FORMATS = ("rich", "markdown", "latex", "csv", "html")
 
 
-@click.command()
+@click.command(short_help="Compare runs in a table.")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format", "kind", type=click.Choice(FORMATS), default="rich", show_default=True, help="How it is drawn."
@@ -18,9 +18,16 @@ FORMATS = ("rich", "markdown", "latex", "csv", "html")
 @click.option("--columns", metavar="A,B,…", help="Which columns, e.g. seeds,rank1,mAP,each,precision,seconds.")
 @click.option("--allow", is_flag=True, help="Print what forbids a comparison as footnotes, instead of refusing.")
 @click.option("--no-published", is_flag=True, help="Leave published figures out.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of printing.")
-@click.option("--into", type=click.Path(path_type=Path), help="Write between the marker lines of this Markdown page.")
-@click.option("--marker", default="comparison", show_default=True, help="NAME in the line <!-- table: NAME -->.")
+@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Write to this file instead of printing.")
+@click.option(
+    "--into",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write between the marker lines of this Markdown page.",
+)
+@click.option(
+    "--marker", metavar="NAME", default="comparison", show_default=True, help="In the line <!-- table: NAME -->."
+)
 def table(
     runs: tuple[Path, ...],
     kind: str,

@@ -7,6 +7,7 @@ import re
 from reidassoc.testing.contracts import ContractError
 from reidassoc.testing.scenes import Toy
 
+DEVICE = "Make new tensors on the device of what you were given: torch.zeros(n, device=x.device)."
 ADVICE: tuple[tuple[str, str], ...] = (
     (
         r"wrote into its input",
@@ -39,7 +40,7 @@ ADVICE: tuple[tuple[str, str], ...] = (
         "Something was divided by 0 or overflowed: often a row that sums to 0, a cluster without members, or the mean over "
         "no rows. Clamp the divisor, as in x / total.clamp_min(1e-12).",
     ),
-    (r"prob is on", "Make new tensors on the device of what you were given: torch.zeros(n, device=x.device)."),
+    (r"prob is on", DEVICE),
     (
         r"centroids are not",
         "A centroid is the plain mean of the members' features, not normalised again: "
@@ -84,6 +85,13 @@ def advice_for(error: ContractError, toy: Toy | None = None) -> str:
         return ""
     if "unexpected keyword" in message or "positional argument" in message:
         return "It is called with other arguments than it takes: see the method's signature in reidassoc.interfaces."
+    if "same device" in message:
+        return DEVICE
+    if "index -1 is out of bounds" in message:
+        return (
+            "−1, the label of an outlier, was used as an index. Look at labels[labels >= 0] only, or let outliers abstain, as "
+            "reidassoc.ops.votes.vote and SoftLabels.one_hot do."
+        )
     if toy is not None and min(toy.clusters) == 0:
         return (
             "A modality without any cluster is common in the first epochs, and in small data. Its centroids are an empty "

@@ -83,7 +83,7 @@ def check_clusterer(clusterer: Clusterer, cases: Mapping[str, Toy] = CASES, devi
         for modality in Modality:
             clusters, x, where = result.own[modality], features[modality].x, f"{case}, {modality}"
             require(len(clusters.labels) == len(x), where, f"{len(x)} samples, but {len(clusters.labels)} labels")
-            guard(where, clusters.validate)
+            valid(where, clusters.validate)
             used = torch.unique(clusters.labels[clusters.labels >= 0])
             require(len(used) == clusters.count, where, f"{clusters.count} clusters, but {len(used)} have members")
             mean = centroids(x, clusters.labels, clusters.count)
@@ -128,7 +128,7 @@ def check_labels(labels: SoftLabels, shape: tuple[int, int], where: str, device:
     require(tuple(labels.prob.shape) == shape, where, f"prob must be {shape}, got {tuple(labels.prob.shape)}")
     kind = labels.prob.device.type
     require(kind == torch.device(device).type, where, f"prob is on {kind}, the scene on {device}")
-    guard(where, labels.validate)
+    valid(where, labels.validate)
 
 
 def tensors(value: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -172,6 +172,14 @@ def guard(case: str, call: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         raise ContractError(f"{case}: {type(error).__name__}: {error}") from error
+
+
+def valid(case: str, validate: Callable[[], None]) -> None:
+    """Raise ContractError for values that break a rule; it has no cause, since no code of the plug-in raised."""
+    try:
+        validate()
+    except ValueError as error:
+        raise ContractError(f"{case}: {error}") from None
 
 
 def require(right: bool, case: str, complaint: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+import torch
+
 from reidassoc.errors import ReidassocError
 from reidassoc.options import options_of
 from reidassoc.registry import Entry
@@ -18,7 +20,7 @@ from reidassoc.testing.scenes import CASES, Toy
 from reidassoc.testing.training import TRAINABLE, check_dataset, check_network, check_objective
 from reidassoc.types import Pair
 
-Check = Callable[[Any, Mapping[str, Toy]], None]
+Check = Callable[..., None]  # of a plug-in and the scenes that it is tried on
 ON_SCENES: dict[str, tuple[Check, Mapping[str, Toy]]] = {
     "clusterers": (check_clusterer, CASES),
     "associators": (check_associator, CASES),
@@ -26,6 +28,7 @@ ON_SCENES: dict[str, tuple[Check, Mapping[str, Toy]]] = {
     "objectives": (check_objective, TRAINABLE),
 }
 ONCE: dict[str, Callable[[Any], None]] = {"networks": check_network, "datasets": check_dataset}
+ON_DEVICES = ("clusterers", "associators", "refiners")  # kinds whose checks take a device
 TRIES = 200  # scenes looked at for a smaller one that fails
 
 
@@ -78,7 +81,10 @@ def diagnose(entry: Entry, plugin: Any) -> Diagnosis:
         findings += on_scenes(entry, plugin)
     else:
         findings.append(once(entry, plugin))
-    if entry.kind == "associators" and not any(finding.verdict == "fails" for finding in findings):
+    healthy = not any(finding.verdict == "fails" for finding in findings)
+    if healthy and entry.kind in ON_DEVICES and torch.cuda.is_available():
+        findings.append(on_gpu(entry, plugin))
+    if healthy and entry.kind == "associators":
         findings += symmetries(plugin)
     return Diagnosis(entry.kind, entry.name, entry.origin, tuple(findings))
 
@@ -137,6 +143,17 @@ def on_scenes(entry: Entry, plugin: Any) -> Iterator[Finding]:
                 f"see it again: {check.__name__}({plugin!r}, {{'smallest': {as_code(toy)}}})",
             ),
         )
+
+
+def on_gpu(entry: Entry, plugin: Any) -> Finding:
+    """The same scenes, held by a GPU: what was made on the CPU meets what was not."""
+    check, cases = ON_SCENES[entry.kind]
+    try:
+        check(plugin, cases, "cuda")
+    except ContractError as error:
+        details = [f"what happened: {what_happened(error, plugin, case=True)}"]
+        return Finding("fails", "breaks its contract on the GPU", (*details, f"what it means: {advice_for(error)}"))
+    return Finding("ok", "keeps its contract on the GPU")
 
 
 def once(entry: Entry, plugin: Any) -> Finding:

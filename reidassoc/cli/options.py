@@ -1,0 +1,51 @@
+"""Options that several commands share, and the front page of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+GROUPS = {
+    "Train and evaluate": ("run", "evaluate", "reproduce", "import-checkpoint"),
+    "Compare": ("bench", "table", "report"),
+    "Features, without training": ("features", "lab", "advise", "associate"),
+    "Plug-ins": ("list", "show", "new", "check"),
+    "Datasets": ("data",),
+}
+
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    help="A Python file with plug-ins; its code is run; may be repeated.",
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda or cuda:N."
+)
+root_option = click.option("--data", "root", metavar="ROOT", help="Folder of a dataset that is kept on disk.")
+weights_option = click.option(
+    "--weights", metavar="NAME|FILE", help="Initial weights of the network: imagenet, none, or a file."
+)
+
+
+def load_plugins(files: Iterable[str]) -> None:
+    """Register the plug-ins of the files, whose code is run."""
+    for file in files:
+        from reidassoc import registry  # late: help must not import torch
+
+        registry.load_file(file)
+
+
+class FrontPage(click.Group):
+    """Commands by what they are for, in the order in which one meets them."""
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        listed = {name for names in GROUPS.values() for name in names}
+        others = tuple(name for name in self.list_commands(context) if name not in listed)
+        for title, names in {**GROUPS, "Others": others}.items():
+            rows = [(name, self.commands[name].get_short_help_str(limit=60)) for name in names]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
