@@ -21,7 +21,7 @@ from reidassoc.data.samplers import Sampler
 from reidassoc.engine.device import open_device
 from reidassoc.engine.extract import extract
 from reidassoc.engine.heads import Heads
-from reidassoc.engine.labelling import label
+from reidassoc.engine.labelling import Given, label
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.start import build_network, calibrate, training_images
 from reidassoc.engine.step import Step
@@ -49,8 +49,8 @@ def curve() -> list[float]:
     network = build_network(composed.network, recipe, fabric)
     calibrate(network, stores, fabric, recipe)
     labelled = label(
-        composed.methods[1], stage, extract(network, stores, fabric, batch=64), epoch=1, stage_epoch=0, seed=0, previous=None,
-        losses=None, counts=Counter(), identity=identity,
+        composed.methods[1], stage, Given(extract(network, stores, fabric, batch=64), epoch=1, stage_epoch=0, seed=0),
+        counts=Counter(), identity=identity,
     )  # fmt: skip
     assert labelled is not None
     scene, targets, method = labelled.scene, labelled.targets, composed.methods[1]

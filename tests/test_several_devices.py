@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from two_ranks import CASES, NAME, SHORT, short_recipe, trained
+from two_ranks import CASES, NAME, SHORT, labelled, short_recipe, trained
 
 import reidassoc as ra
 from reidassoc.engine import processes
@@ -51,7 +51,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=120)[1] for process in started]
+        said = [process.communicate(timeout=240)[1] for process in started]
     finally:
         for process in started:
             process.kill()
@@ -79,6 +79,19 @@ def test_banks_losses_and_weights_are_those_of_one_process(name: str, pair: Path
         assert torch.equal(found[0][key], found[1][key]), key
         torch.testing.assert_close(found[0][key], value, rtol=0, atol=1e-8, msg=lambda m, key=key: f"{key}: {m}")
     assert float((expected["losses"][0] - expected["losses"][-1]).abs().max()) > 1e-4  # something was learnt
+
+
+def test_neighbours_and_affinities_are_shared_and_the_labels_are_those_of_one_process(pair: Path) -> None:
+    """To the bit: a block's numbers do not depend on who computes it."""
+    expected = labelled(open_device("cpu"))
+    found = [torch.load(pair / f"labels.{rank}.pt", weights_only=True) for rank in range(2)]
+    assert expected["done"] == []
+    assert {"_strips", "_mutual_rows", "_encoded_rows", "_mean_rows", "_overlap_rows"} == set(found[1]["done"])
+    assert found[0]["done"] == found[1]["done"]
+    for rank in found:
+        for key in ("clusters", "targets", "affinity"):
+            assert len(rank[key]) == len(expected[key]) >= 4
+            assert all(torch.equal(one, other) for one, other in zip(rank[key], expected[key], strict=True)), key
 
 
 def close(first: Path, second: Path) -> None:
@@ -129,7 +142,7 @@ def test_a_killed_process_ends_the_run_in_one_line_and_it_can_be_resumed(one: Pa
         time.sleep(0.02)
     others = [process_of(rank, run.pid) for rank in range(2)]
     os.kill(others[1], signal.SIGKILL)
-    said = run.communicate(timeout=30)[1]
+    said = run.communicate(timeout=60)[1]
     assert run.returncode == 2
     assert said.strip().splitlines()[-1] == (
         "Error: process 1 of 2 was killed (SIGKILL); the last whole epoch is saved: "

@@ -23,7 +23,7 @@ from reidassoc.engine.evaluate import Evaluation
 from reidassoc.engine.exhibits import EXHIBITS, Exhibits, exhibits
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import KEPT, RunFolder
-from reidassoc.engine.labelling import SKIPPED, Labelled
+from reidassoc.engine.labelling import SKIPPED, Given, Labelled, label
 from reidassoc.engine.log import Observer
 from reidassoc.engine.losses import sample_losses, wanted
 from reidassoc.engine.optim import build_optimiser, learning_rate, set_learning_rate
@@ -77,10 +77,9 @@ class Run:
                 self.state.network, self.stores, self.fabric, batch=self.recipe.extract_batch, say=self.log.once
             )
             clock.lap("extract")
-            labelled = label_together(
-                self.fabric, method, stage, features, epoch=epoch, stage_epoch=within, seed=self.recipe.seed,
-                previous=self.state.targets, losses=self.state.losses, counts=self.counts, identity=self.identity,
-            )  # fmt: skip
+            given = Given(features, epoch, within, self.recipe.seed, self.state.targets, self.state.losses)
+            make = partial(label, method, stage, given, counts=self.counts, identity=self.identity)
+            labelled = label_together(self.fabric, given, self.counts, make)
             clock.lap("label")
             losses: dict[str, float] = {}
             if labelled:

@@ -20,6 +20,24 @@ SKIPPED = "epochs without training"
 
 
 @dataclass(frozen=True)
+class Given:
+    """What the labels of an epoch are made from; see :class:`reidassoc.scene.Scene` for the fields."""
+
+    features: Pair[Features]
+    epoch: int
+    stage_epoch: int
+    seed: int
+    previous: Targets | None = None
+    losses: Pair[Tensor] | None = None
+
+    def scene(self, clustering: Clustering) -> Scene:
+        """The scene that a clustering makes."""
+        return Scene(
+            self.epoch, self.seed, self.features, clustering, self.previous, self.losses, stage_epoch=self.stage_epoch
+        )
+
+
+@dataclass(frozen=True)
 class Labelled:
     """An epoch's scene and targets, and whether its labels were made anew."""
 
@@ -31,13 +49,8 @@ class Labelled:
 def label(
     method: Method,
     stage: Stage,
-    features: Pair[Features],
+    given: Given,
     *,
-    epoch: int,
-    stage_epoch: int,
-    seed: int,
-    previous: Targets | None,
-    losses: Pair[Tensor] | None,
     counts: Counter[str],
     identity: Pair[Tensor] | None = None,
 ) -> Labelled | None:
@@ -47,22 +60,23 @@ def label(
     cluster: the last epoch's labels are kept if there are any; else the clusterer is relaxed once; else the epoch is
     skipped. Each case is counted.
     """
-    look = partial(Scene, epoch, seed, features, previous=previous, losses=losses, stage_epoch=stage_epoch)
-    kept = clustering_of(previous, features) if previous is not None else None
-    if stage.relabel == "once" and stage_epoch > 0 and previous is not None and kept is not None:
-        return Labelled(look(kept), replace(previous, prototypes={}), fresh=False)
-    clustering = cluster(method.clusterer, features, epoch=epoch, seed=seed, previous=kept, identity=identity)
+    previous = given.previous
+    kept = clustering_of(previous, given.features) if previous is not None else None
+    find = partial(cluster, features=given.features, epoch=given.epoch, seed=given.seed, identity=identity)
+    if stage.relabel == "once" and given.stage_epoch > 0 and previous is not None and kept is not None:
+        return Labelled(given.scene(kept), replace(previous, prototypes={}), fresh=False)
+    clustering = find(method.clusterer, previous=kept)
     if not clustering.usable and previous is not None and kept is not None and kept.usable:
         counts[KEPT_LABELS] += 1
-        scene = look(kept)
+        scene = given.scene(kept)
         return Labelled(scene, target(method, scene, identity=identity))
     if not clustering.usable and (relaxed := method.clusterer.relaxed()) is not None:
         counts[RELAXED] += 1
-        clustering = cluster(relaxed, features, epoch=epoch, seed=seed, previous=None, identity=identity)
+        clustering = find(relaxed, previous=None)
     if not clustering.usable:
         counts[SKIPPED] += 1
         return None
-    scene = look(clustering)
+    scene = given.scene(clustering)
     return Labelled(scene, target(method, scene, identity=identity))
 
 

@@ -104,30 +104,32 @@ def total(gradients: Sequence[Tensor], factor: float) -> None:
 
 
 @torch.no_grad()
-def align(fabric: Fabric, values: Iterable[Tensor]) -> None:
-    """Give every rank the first one's values, in place."""
+def align(fabric: Fabric, values: Iterable[Tensor], source: int = 0) -> None:
+    """Give every rank the first one's values, or another one's, in place."""
     if fabric.world_size > 1:
         for value in values:
             with connected():
-                dist.broadcast(value, 0)
+                dist.broadcast(value, source)
 
 
-def told(fabric: Fabric, value: Any) -> Any:
-    """What the first rank passes, on every rank: plain containers of numbers, text and tensors."""
+def told(fabric: Fabric, value: Any, source: int = 0) -> Any:
+    """What the first rank, or another one, passes, on every rank: plain containers of numbers, text and tensors."""
     if fabric.world_size == 1:
         return value
+    speaks = fabric.global_rank == source
     buffer = io.BytesIO()
-    if first(fabric):
+    if speaks:
         torch.save(value, buffer)
     size = torch.tensor([buffer.tell()], device=fabric.device)
-    align(fabric, [size])
+    align(fabric, [size], source)
     data = torch.zeros(int(size), dtype=torch.uint8, device=fabric.device)
-    if first(fabric):
+    if speaks:
         data.copy_(torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8))
-    align(fabric, [data])
-    if first(fabric):
+    align(fabric, [data], source)
+    if speaks:
         return value
-    places = {"cuda:0": str(fabric.device)}  # of the first rank's tensors; what lies in main memory stays there
+    # Tensors on the speaker's GPU come to our own; what lies in main memory stays there.
+    places = {f"cuda:{number}": str(fabric.device) for number in range(torch.cuda.device_count())}
     return torch.load(io.BytesIO(data.cpu().numpy().tobytes()), map_location=places, weights_only=True)
 
 

@@ -6,15 +6,19 @@ cluster-contrast line of work; modality-balanced expansion: Shi et al., Multi-Me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from reidassoc.ops.accelerate import compiled, compiled_search, over_rows
 from reidassoc.ops.exact import check_features, full_float32
 from reidassoc.ops.neighbours import nearest
-from reidassoc.ops.sparse import add_at, csr_from_counts, rows_of, transposed
+from reidassoc.ops.shares import shareable, shared_rows
+from reidassoc.ops.sparse import add_at, csr_from_counts, pointers, transposed
 
 BLOCK_ELEMENTS = 1 << 23  # numbers held at once by a chunked step
+Entries = tuple[Tensor, Tensor, Tensor]  # of some rows: how many each has, their columns, their values
 
 
 def jaccard_similarity(features: Tensor, *, k1: int = 30, k2: int = 6, group: Tensor | None = None) -> Tensor:
@@ -68,41 +72,59 @@ def _self_first(rank: Tensor) -> Tensor:
 
 def _reciprocal(rank: Tensor) -> Tensor:
     """(N, k) bool: does the neighbour have me among its k, too?"""
+    return torch.cat([mutual for (mutual,) in shared_rows(_mutual_rows, len(rank), rank)])
+
+
+@shareable
+def _mutual_rows(start: int, stop: int, rank: Tensor) -> tuple[Tensor]:
     kernels = compiled_search(rank.device)
     if kernels is not None:
         mutual = torch.empty(rank.shape, dtype=torch.bool)
         arrays = (rank.contiguous().numpy(), mutual.numpy())
-        over_rows(lambda start, stop: kernels.mutual_rows(start, stop, *arrays), rank.shape[0])
-        return mutual
-    me = torch.arange(rank.shape[0], device=rank.device)
+        over_rows(lambda first, last: kernels.mutual_rows(start + first, start + last, *arrays), stop - start)
+        return (mutual[start:stop],)
+    me = torch.arange(start, stop, device=rank.device)
     rows = max(1, BLOCK_ELEMENTS // rank.shape[1] ** 2)
-    return torch.cat([(rank[rank[i]] == i[:, None, None]).any(dim=2) for i in torch.split(me, rows)])
+    return (torch.cat([(rank[rank[i]] == i[:, None, None]).any(dim=2) for i in torch.split(me, rows)]),)
 
 
 def _encode(x: Tensor, rank: Tensor, half: Tensor) -> Tensor:
     """Steps 2 to 4: CSR rows V_i = softmax of -d² over the expanded reciprocal set of i."""
-    n = rank.shape[0]
-    count, column = _reciprocal_sets(rank, half)
-    row = torch.repeat_interleave(torch.arange(n, device=x.device), count)
-    weight = torch.exp(2.0 * _pair_similarity(x, row, column) - 2.0)
-    encoding = csr_from_counts(count, column, weight, n)
-    total = torch.segment_reduce(weight, "sum", offsets=encoding.crow_indices())
-    return csr_from_counts(count, column, weight / total[row], n)
-
-
-def _reciprocal_sets(rank: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-    """Steps 2 and 3, the expanded reciprocal sets: (their sizes, members ascending)."""
-    n, k = rank.shape
     mutual, half_mutual = _reciprocal(rank), _reciprocal(half)
+    found = shared_rows(_encoded_rows, len(rank), x, rank, half, mutual, half_mutual)
+    count, column, weight = _joined(found)
+    total = torch.segment_reduce(weight, "sum", offsets=pointers(count))
+    row = torch.repeat_interleave(torch.arange(len(count), device=x.device), count)
+    return csr_from_counts(count, column, weight / total[row], len(rank))
+
+
+@shareable
+def _encoded_rows(
+    start: int, stop: int, x: Tensor, rank: Tensor, half: Tensor, mutual: Tensor, half_mutual: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of the encoding before they are normalised: (entries of each, columns ascending, weights)."""
+    count, column = _reciprocal_sets(start, stop, rank, half, mutual, half_mutual)
+    row = torch.repeat_interleave(torch.arange(start, stop, device=x.device), count)
+    return count, column, torch.exp(2.0 * _pair_similarity(x, row, column) - 2.0)
+
+
+def _reciprocal_sets(
+    start: int, stop: int, rank: Tensor, half: Tensor, mutual: Tensor, half_mutual: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Steps 2 and 3, the expanded reciprocal sets of some rows: (their sizes, members ascending)."""
+    n, k = rank.shape
     half_size = half_mutual.sum(dim=1)
     kernels = compiled_search(rank.device)
     if kernels is not None:
         arrays = [t.contiguous().numpy() for t in (rank, half, mutual, half_mutual, half_size)]
-        parts = over_rows(lambda start, stop: kernels.reciprocal_rows(start, stop, *arrays), n)
+        parts = over_rows(
+            lambda first, last: kernels.reciprocal_rows(start + first, start + last, *arrays), stop - start
+        )
         sizes, members = (torch.cat([torch.from_numpy(p) for p in part]) for part in zip(*parts, strict=True))
         return sizes, members
     counts, columns = [], []
-    for rows in torch.split(torch.arange(n, device=rank.device), max(1, BLOCK_ELEMENTS // (k * half.shape[1]))):
+    block = max(1, BLOCK_ELEMENTS // (k * half.shape[1]))
+    for rows in torch.split(torch.arange(start, stop, device=rank.device), block):
         mine = torch.where(mutual[rows], rank[rows], n).sort(dim=1).values  # N(i), padded by n
         friend = half[rank[rows]]  # (rows, k, k_half): the candidates H(j), for j in R(i)
         in_half = half_mutual[rank[rows]] & mutual[rows][:, :, None]
@@ -142,48 +164,72 @@ def _expand(encoding: Tensor, rank: Tensor, group: Tensor | None) -> Tensor:
         weight = 1.0 / peers
         weight = weight / weight.sum(dim=1, keepdim=True)  # the sum of 1/peers counts the groups
     pointer, column, value = encoding.crow_indices(), encoding.col_indices(), encoding.values()
+    return _stack(shared_rows(_mean_rows, n, pointer, column, value, rank, weight), n)
+
+
+@shareable
+def _mean_rows(
+    start: int, stop: int, pointer: Tensor, column: Tensor, value: Tensor, rank: Tensor, weight: Tensor
+) -> Entries:
+    n, k = rank.shape
     kernels = compiled_search(value.device)
     if kernels is not None:
         arrays = [t.contiguous().numpy() for t in (pointer, column, value, rank, weight)]
-        parts = over_rows(lambda start, stop: kernels.mean_rows(start, stop, *arrays), n)
-        return _stack([(torch.from_numpy(c), torch.from_numpy(j), torch.from_numpy(v)) for c, j, v in parts], n)
+        parts = over_rows(lambda first, last: kernels.mean_rows(start + first, start + last, *arrays), stop - start)
+        return _joined([(torch.from_numpy(c), torch.from_numpy(j), torch.from_numpy(v)) for c, j, v in parts])
     size = pointer.diff()
     pieces = []
     entries = max(1, int(size[rank].sum()) // n)
-    for rows in torch.split(torch.arange(n, device=rank.device), max(1, BLOCK_ELEMENTS // entries)):
+    for rows in torch.split(torch.arange(start, stop, device=rank.device), max(1, BLOCK_ELEMENTS // entries)):
         source = rank[rows].flatten()
         where, slot = _ranges(pointer[source], size[source])
         local = slot // k
         pieces.append(_sum_equal(local, column[where], value[where] * weight[rows].flatten()[slot], rows.numel(), n))
-    return _stack(pieces, n)
+    return _joined(pieces)
 
 
 def _overlap(encoding: Tensor) -> Tensor:
     """Step 6: CSR of m_ij = sum over k of min(V_ik, V_jk)."""
     n = encoding.shape[0]
     back = transposed(encoding)
-    pointer, column, value = encoding.crow_indices(), encoding.col_indices(), encoding.values()
-    b_pointer, b_row, b_value = back.crow_indices(), back.col_indices(), back.values()
+    both = (part for m in (encoding, back) for part in (m.crow_indices(), m.col_indices(), m.values()))
+    return _stack(shared_rows(_overlap_rows, n, *both), n)
+
+
+@shareable
+def _overlap_rows(
+    begin: int,
+    end: int,
+    pointer: Tensor,
+    column: Tensor,
+    value: Tensor,
+    b_pointer: Tensor,
+    b_row: Tensor,
+    b_value: Tensor,
+) -> Entries:
+    n = pointer.numel() - 1
     kernels = compiled(value.device)
     if kernels is not None:
         arrays = [t.numpy() for t in (pointer, column, value, b_pointer, b_row, b_value)]
-        parts = over_rows(lambda start, stop: kernels.overlap_rows(start, stop, *arrays, n), n)
-        return _stack([(torch.from_numpy(c), torch.from_numpy(j), torch.from_numpy(m)) for c, j, m in parts], n)
-    row = rows_of(encoding)
+        parts = over_rows(
+            lambda first, last: kernels.overlap_rows(begin + first, begin + last, *arrays, n), end - begin
+        )
+        return _joined([(torch.from_numpy(c), torch.from_numpy(j), torch.from_numpy(m)) for c, j, m in parts])
+    row = torch.repeat_interleave(torch.arange(n, device=value.device), pointer.diff())
     size = b_pointer.diff()
     work = torch.cumsum(torch.segment_reduce(size[column].double(), "sum", offsets=pointer), 0)
     pieces = []
-    start = 0
-    while start < n:  # rows of equal work, as long as their dense scratch also fits
+    start = begin
+    while start < end:  # rows of equal work, as long as their dense scratch also fits
         done = float(work[start - 1]) if start else 0.0
         stop = int(torch.searchsorted(work, done + BLOCK_ELEMENTS / 2, right=True))
-        stop = min(max(stop, start + 1), start + max(1, BLOCK_ELEMENTS // n), n)
+        stop = min(max(stop, start + 1), start + max(1, BLOCK_ELEMENTS // n), end)
         span = slice(int(pointer[start]), int(pointer[stop]))
         where, slot = _ranges(b_pointer[column[span]], size[column[span]])
         m = torch.minimum(value[span][slot], b_value[where])
         pieces.append(_sum_equal(row[span][slot] - start, b_row[where], m, stop - start, n))
         start = stop
-    return _stack(pieces, n)
+    return _joined(pieces)
 
 
 def _ranges(start: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,7 +239,7 @@ def _ranges(start: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     return torch.arange(slot.numel(), device=size.device) - first[slot] + start[slot], slot
 
 
-def _sum_equal(row: Tensor, column: Tensor, value: Tensor, rows: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
+def _sum_equal(row: Tensor, column: Tensor, value: Tensor, rows: int, n: int) -> Entries:
     """Add up entries of the same place: (entries per row, columns, sums), places ascending. No atomics."""
     place = row * n + column
     if place.numel() * 16 > rows * n:  # dense scratch is cheaper than a sort
@@ -206,6 +252,10 @@ def _sum_equal(row: Tensor, column: Tensor, value: Tensor, rows: int, n: int) ->
     return torch.bincount(place // n, minlength=rows), place % n, total
 
 
-def _stack(pieces: list[tuple[Tensor, Tensor, Tensor]], n: int) -> Tensor:
+def _joined(pieces: Sequence[tuple[Tensor, ...]]) -> Entries:
     count, column, value = (torch.cat(part) for part in zip(*pieces, strict=True))
-    return csr_from_counts(count, column, value, n)
+    return count, column, value
+
+
+def _stack(pieces: Sequence[tuple[Tensor, ...]], n: int) -> Tensor:
+    return csr_from_counts(*_joined(pieces), n)

@@ -14,6 +14,7 @@ from torch import Tensor
 from reidassoc.ops.accelerate import compiled_search, over_rows
 from reidassoc.ops.exact import full_float32
 from reidassoc.ops.half import bfloat16_pays
+from reidassoc.ops.shares import shareable, shared
 from reidassoc.ops.sparse import pointers
 
 BLOCK_ELEMENTS = 1 << 24  # similarities held at once: 64 MiB of float32
@@ -68,12 +69,11 @@ def _nearest_exact(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tenso
     query_copies = key_copies if symmetric else _copies(queries)
     distinct_keys = keys if key_copies is None else keys[key_copies.first]
     distinct_queries = queries if query_copies is None else queries[query_copies.first]
-    with full_float32(keys.device):
-        few = min(k, distinct_keys.shape[0])
-        if symmetric:
-            similarity, index = _nearest_symmetric(distinct_keys, few)
-        else:
-            similarity, index = _nearest_blocks(distinct_queries, distinct_keys, few)
+    few = min(k, distinct_keys.shape[0])
+    if symmetric:
+        similarity, index = _nearest_symmetric(distinct_keys, few)
+    else:
+        similarity, index = _nearest_blocks(distinct_queries, distinct_keys, few)
     if key_copies is not None:
         similarity, index = _spread(similarity, index, key_copies, k)
     if query_copies is not None:
@@ -88,21 +88,33 @@ def _nearest_screened(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Te
     relative error D 2^-23, and the rounding of the product, relative to itself. If t is the k-th largest product of a
     row and e that bound, k keys have a similarity of at least t - e, and no key below t - 2 e has.
     """
-    kernels = compiled_search(keys.device)
     length = torch.linalg.vector_norm(keys, dim=1)
-    if kernels is None or not 1e-3 < float(length.max()) < 1e3:  # else products could leave bfloat16's range
+    if compiled_search(keys.device) is None or not 1e-3 < float(length.max()) < 1e3:  # products could leave its range
         return None
-    n, width = queries.shape
+    rows = max(1, min(len(queries), BLOCK_ELEMENTS // len(keys)))
+    found = shared(_screened_blocks, -(-len(queries) // rows), queries, keys, k, rows)
+    similarity, index, unknown = (torch.cat(piece) for piece in zip(*found, strict=True))
+    if len(unknown):
+        similarity[unknown], index[unknown] = _nearest_exact(queries[unknown], keys, k)
+    return similarity, index
+
+
+@shareable
+def _screened_blocks(start: int, stop: int, queries: Tensor, keys: Tensor, k: int, rows: int) -> tuple[Tensor, ...]:
+    """Some blocks of queries: (similarity, index, rows that remain to be searched), the last by their number in all."""
+    kernels = compiled_search(keys.device)
+    assert kernels is not None
+    width, begun = keys.shape[1], start * rows
     half = keys.bfloat16()
-    longest, rest = float(length.max()), float(_rounded_off(keys, half).max())
-    similarity = torch.empty(n, k)
-    index = torch.empty(n, k, dtype=torch.int64)
-    rows = max(1, min(n, BLOCK_ELEMENTS // keys.shape[0]))
+    longest, rest = float(torch.linalg.vector_norm(keys, dim=1).max()), float(_rounded_off(keys, half).max())
+    own_queries = queries[begun : stop * rows]
+    similarity = torch.empty(len(own_queries), k)
+    index = torch.empty(len(own_queries), k, dtype=torch.int64)
     products = torch.empty(rows, keys.shape[0], dtype=torch.bfloat16)
-    left = []
-    for begin in range(0, n, rows):
-        part = queries[begin : begin + rows]
-        half_part = half[begin : begin + rows] if queries is keys else part.bfloat16()
+    left = [torch.empty(0, dtype=torch.int64)]
+    for begin in range(0, len(own_queries), rows):
+        part = own_queries[begin : begin + rows]
+        half_part = half[begun + begin :][: len(part)] if queries is keys else part.bfloat16()
         out = torch.mm(half_part, half.T, out=products[: len(part)])
         own = torch.linalg.vector_norm(part, dim=1)
         slack = own * (1 + HALF) * rest + _rounded_off(part, half_part) * longest + own * longest * width * 2.0**-22
@@ -115,15 +127,12 @@ def _nearest_screened(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Te
             known = part
         else:
             known = part[told]
-            left.append((count < 0).nonzero().flatten() + begin)
+            left.append((count < 0).nonzero().flatten() + begun + begin)
         tables = (known.numpy(), keys.numpy(), pointers(count[told]).numpy(), column.numpy())
         answer = (best.numpy(), which.numpy())
         over_rows(lambda start, stop, a=(*tables, *answer): kernels.rank_rows(start, stop, *a), len(told))  # type: ignore[misc]
         similarity[begin + told], index[begin + told] = best, which
-    if left:
-        unknown = torch.cat(left)
-        similarity[unknown], index[unknown] = _nearest_exact(queries[unknown], keys, k)
-    return similarity, index
+    return similarity, index, torch.cat(left)
 
 
 def _rounded_off(x: Tensor, half: Tensor) -> Tensor:
@@ -177,19 +186,37 @@ def _spread(similarity: Tensor, index: Tensor, copies: _Copies, k: int) -> tuple
 
 def _nearest_blocks(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
     rows = max(1, BLOCK_ELEMENTS // keys.shape[0])
-    tops = [_top(chunk @ keys.T, k) for chunk in torch.split(queries, rows)]
+    found = shared(_blocks, -(-len(queries) // rows), queries, keys, k, rows)
+    return torch.cat([s for s, _ in found]), torch.cat([i for _, i in found])
+
+
+@shareable
+def _blocks(start: int, stop: int, queries: Tensor, keys: Tensor, k: int, rows: int) -> tuple[Tensor, ...]:
+    with full_float32(keys.device):
+        tops = [_top(chunk @ keys.T, k) for chunk in torch.split(queries[start * rows : stop * rows], rows)]
     return torch.cat([s for s, _ in tops]), torch.cat([i for _, i in tops])
 
 
 def _nearest_symmetric(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Strips of the upper triangle: each serves its rows, and, transposed, the columns to its right."""
-    n = x.shape[0]
-    rows = min(n, max(k, BLOCK_ELEMENTS // n, 256))
+    rows = min(len(x), max(k, BLOCK_ELEMENTS // len(x), 256))
+    strips = -(-len(x) // rows)
+    (best, index), *others = shared(_strips, strips, x, k, rows, cost=[strips - s for s in range(strips)])
+    for s, i in others:
+        best, index = _merge(best, index, s, i, k)
+    return best, index
+
+
+@shareable
+def _strips(begin: int, end: int, x: Tensor, k: int, rows: int) -> tuple[Tensor, ...]:
+    """What some strips say of all rows."""
+    n = len(x)
     best = x.new_full((n, k), -torch.inf)
     index = torch.full((n, k), n, dtype=torch.int64, device=x.device)
-    for start in range(0, n, rows):
+    for start in range(begin * rows, min(end * rows, n), rows):
         stop = min(start + rows, n)
-        strip = x[start:stop] @ x[start:].T  # (rows, n - start)
+        with full_float32(x.device):
+            strip = x[start:stop] @ x[start:].T  # (rows, n - start)
         # The diagonal block is made symmetric to the bit, as the rest is by construction.
         square = strip[:, : stop - start]
         square.copy_(torch.triu(square) + torch.triu(square, 1).T)
