@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ import reidassoc as ra
 from reidassoc import registry
 from reidassoc.bench.runner import Worker, open_benchmark
 from reidassoc.cli import main
+from reidassoc.data.store import ImageStore
 from reidassoc.engine import extract as extract_module
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
@@ -163,11 +165,31 @@ def test_images_that_vanish_or_are_cut_during_a_run_change_nothing(
         ra.run(recipe, out=tmp_path / "run", device="cpu", resume=True)
 
 
+def test_a_cache_that_is_cut_off_during_a_run_ends_it_in_one_line_and_it_goes_on(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageStore, "__init__", partialmethod(ImageStore.__init__, memory_limit=0))  # all on disk
+    few = [(f"{stage}.{key}", 1) for stage in ("intra", "cross") for key in ("epochs", "iterations")]
+    short, cut = override(small, [*few, ("evaluate_every", 0)]), list[Path]()
+
+    def spoil(row: Mapping[str, Any]) -> None:
+        for path in (tmp_path / "cache").rglob("images.npy") if not cut else ():
+            os.truncate(path, 2000)
+        cut.extend((tmp_path / "cache").rglob("images.npy"))
+
+    with pytest.raises(
+        DataError, match=r"images\.npy was cut off while it was in use; start again, a run with --resume"
+    ):
+        ra.run(short, out=tmp_path / "run", device="cpu", log=Heard(spoil))
+    assert [row["epoch"] for row in RunFolder(tmp_path / "run").metrics] == [0]
+    ra.run(short, out=tmp_path / "run", device="cpu", resume=True)
+    assert [row["epoch"] for row in RunFolder(tmp_path / "run").metrics] == [0, 1]
+    assert all(path.stat().st_size > 2000 for path in cut)  # decoded anew
+
+
 def test_a_run_is_not_resumed_with_fewer_images(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reidassoc.data.store import ImageStore
-
     shutil.copytree(finished, tmp_path / "run")
     real = ImageStore.good
     monkeypatch.setattr(ImageStore, "good", property(lambda store: real.fget(store)[1:]))  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -12,7 +13,8 @@ import pytest
 from PIL import Image
 
 from reidassoc.data import images
-from reidassoc.data.images import ArrayImages, FileImages, map_array, read_image
+from reidassoc.data.array_file import ArrayFile
+from reidassoc.data.images import ArrayImages, FileImages, open_array, read_image
 from reidassoc.errors import DataError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (9, 5, 3), dtype=np.uint8)
@@ -116,18 +118,59 @@ def test_arrays(tmp_path: Path) -> None:
         ArrayImages([NOISE, NOISE[..., 0]])
 
 
-def test_mapped_arrays(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.stack([NOISE]))
-    assert isinstance(map_array(tmp_path / "x.npy"), np.memmap)
+def test_arrays_on_the_disk(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.stack([NOISE, 255 - NOISE]))
+    array = open_array(tmp_path / "x.npy")
+    assert array.shape == (2, *NOISE.shape)
+    assert np.array_equal(ArrayImages(array).load(1), 255 - NOISE)
+    assert ArrayImages(array).fingerprint() == ArrayImages([NOISE, 255 - NOISE]).fingerprint()
+    with pytest.raises(IndexError, match=r"has the rows 0 to 1, not all of \[2\]"):
+        array[2]
     np.save(tmp_path / "flat.npy", NOISE)
     with pytest.raises(DataError, match=r"flat\.npy: expected images \(N, H, W, 3\) uint8, found \(9, 5, 3\) uint8"):
-        map_array(tmp_path / "flat.npy")
+        open_array(tmp_path / "flat.npy")
     np.save(tmp_path / "pickled.npy", np.array([object()]), allow_pickle=True)
-    with pytest.raises(DataError, match=r"pickled\.npy: can't be read as an array"):
-        map_array(tmp_path / "pickled.npy")
+    with pytest.raises(DataError, match=r"pickled\.npy: can't be read as an array: .* got \(1,\) object"):
+        open_array(tmp_path / "pickled.npy")
+    np.save(tmp_path / "columns.npy", np.asfortranarray(np.stack([NOISE] * 2)))
+    with pytest.raises(DataError, match=r"columns\.npy: can't be read as an array: .* in C order"):
+        open_array(tmp_path / "columns.npy")
     np.savez(tmp_path / "several.npz", a=NOISE)
-    with pytest.raises(DataError, match=r"several\.npz: expected images .* found NpzFile"):
-        map_array(tmp_path / "several.npz")
+    with pytest.raises(DataError, match=r"several\.npz: can't be read as an array"):
+        open_array(tmp_path / "several.npz")
+    np.lib.format.write_array(open(tmp_path / "new.npy", "wb"), NOISE, version=(3, 0))  # noqa: SIM115
+    with pytest.raises(DataError, match=r"format \(3, 0\) is not read here"):
+        open_array(tmp_path / "new.npy")
+
+
+@pytest.mark.parametrize("positional", [True, False])
+def test_an_array_that_is_cut_off_while_it_is_open_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, positional: bool
+) -> None:
+    """Mapped, it would be a fatal signal."""
+    if not positional:
+        monkeypatch.delattr(os, "preadv", raising=False)  # as on Windows
+    path = tmp_path / "x.npy"
+    np.save(path, np.arange(6000, dtype=np.int64).reshape(3, 2000))
+    array = ArrayFile(path)
+    assert array.rows(np.array([2, 0])).tolist() == [[*range(4000, 6000)], [*range(2000)]]
+    os.truncate(path, path.stat().st_size - 8)
+    assert int(array[1][0]) == 2000
+    with pytest.raises(DataError, match=r"x\.npy was cut off while it was in use; start again, a run with --resume"):
+        array.rows(np.array([0, 2]))
+    with pytest.raises(ValueError, match="shorter than its header says"):
+        ArrayFile(path)
+
+
+def test_a_disk_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    array = ArrayFile(tmp_path / "x.npy")
+    monkeypatch.setattr(ArrayFile, "_read", fail)
+    with pytest.raises(DataError, match=r"x\.npy can't be read any more: Input/output error; look after its disk"):
+        array[0]
 
 
 def test_every_suffix_is_one_of_a_format() -> None:

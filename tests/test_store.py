@@ -173,7 +173,7 @@ def test_a_cache_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_is_damaged_at_once_ends_in_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ImageStore, "_mapped", lambda self, folder: None)
+    monkeypatch.setattr(ImageStore, "_opened", lambda self, folder: None)
     with pytest.raises(DataError, match="damaged while it was made"):
         ImageStore(of_arrays(pictures()), size=SIZE, cache=tmp_path, memory_limit=0)
 

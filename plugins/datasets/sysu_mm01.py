@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from reidassoc.data.images import ArrayImages, map_array
+from reidassoc.data.images import ArrayImages, open_array
 from reidassoc.errors import DataError
 from reidassoc.types import UNKNOWN_CAMERA, Modality, Pair, Trial
 from reidassoc_plugins.datasets import folders, permutations
@@ -110,7 +110,7 @@ class SysuMm01(Listed):
                 f"{self._root} holds no {modality} training images: looked for {places} and {stem}_img.npy with "
                 f"{stem}_label.npy, found {folders.contents(self._root)}; expected {self.train_count}"
             )
-        images = map_array(image_path)
+        images = open_array(image_path)
         try:
             labels = np.load(label_path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from reidassoc.data.array_file import ArrayFile
 from reidassoc.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "BMP")
@@ -96,7 +97,7 @@ class FileImages:
 
 
 class ArrayImages:
-    """Images in one array or a list of them; a memory-mapped array is not read before it is needed.
+    """Images in one array or a list of them; of an array on the disk, see :func:`open_array`, each is read when needed.
 
     Args:
         arrays: N images (H, W, 3) uint8 RGB: a list, or one (N, H, W, 3) array.
@@ -106,9 +107,10 @@ class ArrayImages:
         DataError: an image is not (H, W, 3) uint8.
     """
 
-    def __init__(self, arrays: Sequence[Pixels] | Pixels, *, key: str | None = None) -> None:
-        checked = arrays[:1] if isinstance(arrays, np.ndarray) else arrays
-        for row, image in enumerate(checked):
+    def __init__(self, arrays: Sequence[Pixels] | Pixels | ArrayFile, *, key: str | None = None) -> None:
+        alike = isinstance(arrays, (np.ndarray, ArrayFile))
+        for row in range(min(len(arrays), 1) if alike else len(arrays)):
+            image = arrays[row]
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
                 raise DataError(f"array image {row} must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
         self.arrays = arrays
@@ -139,17 +141,16 @@ class ArrayImages:
         return digest.hexdigest()
 
 
-def map_array(path: Path) -> Pixels:
-    """Map an ``.npy`` file of images (N, H, W, 3) uint8 without reading it.
+def open_array(path: Path) -> ArrayFile:
+    """Open an ``.npy`` file of images (N, H, W, 3) uint8 without reading them.
 
     Raises:
         DataError: the file is no such array.
     """
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = ArrayFile(path)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: can't be read as an array: {error}") from error
-    if not isinstance(array, np.ndarray) or array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8:
-        found = f"{array.shape} {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise DataError(f"{path}: expected images (N, H, W, 3) uint8, found {found}")
+    if len(array.shape) != 4 or array.shape[3] != 3 or array.dtype != np.uint8:
+        raise DataError(f"{path}: expected images (N, H, W, 3) uint8, found {array.shape} {array.dtype}")
     return array

@@ -1,4 +1,4 @@
-"""All images of a modality, decoded and resized once: in memory where they fit, else in a memory-mapped cache that runs share."""
+"""All images of a modality, decoded and resized once: in memory where they fit, else in a cache on disk that runs share."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from reidassoc.data.array_file import ArrayFile
 from reidassoc.errors import DataError
 from reidassoc.types import Records
 
@@ -93,6 +94,7 @@ class ImageStore:
         self.size = (int(size[0]), int(size[1]))
         self.threads = threads or min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
         problems: dict[int, str]
+        self._pixels: Pixels | ArrayFile
         if self.nbytes <= memory_limit:
             pixels = np.empty((len(records), 3, *self.size), np.uint8)
             problems = {}
@@ -100,9 +102,9 @@ class ImageStore:
             for block in self._decoded(problems):
                 pixels[start : start + len(block)] = block
                 start += len(block)
+            self._pixels = pixels
         else:
-            pixels, problems = self._cached(cache or cache_folder())
-        self._pixels = pixels
+            self._pixels, problems = self._cached(cache or cache_folder())
         self.bad = tuple(sorted(problems))
         self.problems = tuple(problems[row] for row in self.bad)
         self._refuse(strict)
@@ -117,7 +119,7 @@ class ImageStore:
     @property
     def on_disk(self) -> bool:
         """Whether the pixels lie in the cache rather than in memory."""
-        return isinstance(self._pixels, np.memmap)
+        return isinstance(self._pixels, ArrayFile)
 
     @property
     def bad_names(self) -> tuple[str, ...]:
@@ -135,7 +137,7 @@ class ImageStore:
         """Return the images of ``rows`` as (B, 3, H, W) uint8, a copy.
 
         Raises:
-            DataError: a row is one of the bad ones.
+            DataError: a row is one of the bad ones, or the cache was cut off since it was opened.
         """
         wanted = rows.cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
         if self.bad and np.isin(wanted, self.bad).any():
@@ -143,7 +145,8 @@ class ImageStore:
             raise DataError(
                 f"image {row} can't be read: {self.problems[self.bad.index(row)]}; read only the rows in `good`"
             )
-        return torch.from_numpy(np.asarray(self._pixels[wanted]))
+        pixels = self._pixels
+        return torch.from_numpy(pixels.rows(wanted) if isinstance(pixels, ArrayFile) else pixels[wanted])
 
     def _refuse(self, strict: bool) -> None:
         count = len(self.bad)
@@ -170,19 +173,19 @@ class ImageStore:
             for start in range(0, len(self), BLOCK):
                 yield np.stack(list(pool.map(decode, range(start, min(start + BLOCK, len(self))))))
 
-    def _cached(self, cache: Path) -> tuple[Pixels, dict[int, str]]:
-        """Map the cached pixels, decoding them first if no run has done so."""
+    def _cached(self, cache: Path) -> tuple[ArrayFile, dict[int, str]]:
+        """Open the cached pixels, decoding them first if no run has done so."""
         content = f"{CACHE_FORMAT} {self.size} {len(self)} {self.records.source.fingerprint()}"
         folder = cache / hashlib.sha256(content.encode()).hexdigest()[:32]
         try:
             cache.mkdir(parents=True, exist_ok=True)
             with locked(cache / f"{folder.name}.lock") as alone:
-                found = self._mapped(folder)
+                found = self._opened(folder)
                 if found is None:
                     for left in cache.glob(f"{folder.name}.*.part") if alone else ():  # of a run that was killed
                         shutil.rmtree(left, ignore_errors=True)
                     self._fill(folder)
-                    found = self._mapped(folder)
+                    found = self._opened(folder)
         except OSError as error:
             raise DataError(no_room(error, cache, self.nbytes)) from error
         if found is None:
@@ -191,10 +194,10 @@ class ImageStore:
             )
         return found
 
-    def _mapped(self, folder: Path) -> tuple[Pixels, dict[int, str]] | None:
+    def _opened(self, folder: Path) -> tuple[ArrayFile, dict[int, str]] | None:
         """Open a finished cache entry; None where there is none, or where it is damaged or holds problems since mended."""
         try:
-            pixels = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+            pixels = ArrayFile(folder / "images.npy")
             listed = json.loads((folder / "problems.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, EOFError):
             return None
@@ -216,7 +219,6 @@ class ImageStore:
         try:
             making.mkdir()
             problems: dict[int, str] = {}
-            # Written, not mapped: a full disk is an error on write, but a fatal signal on a mapped page.
             with (making / "images.npy").open("wb") as file:
                 write_header(file, (len(self), 3, *self.size))
                 for block in self._decoded(problems):
