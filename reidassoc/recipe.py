@@ -121,6 +121,9 @@ class Recipe(Model):
     )
     evaluate_every: int = Field(1, ge=0, description="epochs between evaluations; 0 = after the last one only")
     extract_batch: int = Field(256, ge=1)
+    memory_limit: float | None = Field(
+        None, gt=0, description="GiB that one dense array of the label stage may take; none = 2"
+    )
 
     @property
     def epochs(self) -> int:
@@ -163,7 +166,10 @@ class Recipe(Model):
         return sha256(text.encode()).hexdigest()[:16]
 
 
-LATER = {"as_gpus": 1}  # keys that recipes did not always have, and what they meant by leaving them out
+LATER = {
+    "as_gpus": 1,
+    "memory_limit": None,
+}  # keys that recipes did not always have, and what they meant by leaving them out
 
 
 def without_later(data: Mapping[str, Any]) -> dict[str, Any]:

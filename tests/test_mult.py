@@ -10,7 +10,9 @@ from golden_vectors import golden
 from reidassoc import Association, Clustering, Clusters, Features, Pair, Scene, registry
 from reidassoc.ops import averaging
 from reidassoc.ops import transport as transport_module
+from reidassoc.ops.memory import memory_limit
 from reidassoc.testing import check_associator, check_permutation, check_swap, toy_scene
+from reidassoc.types import TopLabels
 from reidassoc_plugins.associators.mult import Mult
 from reidassoc_plugins.clusterers.dbscan import Dbscan
 
@@ -50,7 +52,7 @@ def many_people(people: int = 50, each: int = 24, width: int = 128) -> Scene:
     return Scene(0, 0, features, Dbscan(k1=12)(features, epoch=0, seed=0, previous=None))
 
 
-@pytest.mark.parametrize("spec", ["mult", "mult(truncation=0.0)", "mult(rounds=0)"])
+@pytest.mark.parametrize("spec", ["mult", "mult(truncation=0.0)", "mult(rounds=0)", "mult(cross_neighbours=5)"])
 def test_contract(spec: str) -> None:
     check_associator(registry.build("associators", spec))
 
@@ -129,3 +131,27 @@ def test_permuting_samples_permutes_rows() -> None:
 def test_swapping_modalities_swaps_the_answer() -> None:
     # Nearly: the plan's columns are exact and its rows are not, and which is which depends on the modality.
     check_swap(Mult(), agreement=0.95)
+
+
+def test_near_pairs_alone_give_nearly_the_same_labels() -> None:
+    scene = many_people()
+    whole, near = Mult(k1=12)(scene), Mult(k1=12, cross_neighbours=30)(scene)
+    assert near.cross is not None
+    assert isinstance(near.cross.visible, TopLabels)
+    assert agreement(whole, near) >= 0.99
+    for one, two in zip(whole.cross or (), near.cross, strict=True):
+        assert float((one.prob - two.prob).abs().sum(1).mean()) < 0.05
+
+
+def test_near_pairs_are_taken_where_the_whole_does_not_fit() -> None:
+    scene = many_people()
+    with memory_limit(len(scene.features.visible) * len(scene.features.infrared) * 4 / 2**30 * 0.99):
+        forced = Mult(k1=12)(scene)
+    asked = Mult(k1=12, cross_neighbours=100)(scene)
+    assert forced.own is not None
+    assert isinstance(forced.own.infrared, TopLabels)
+    assert agreement(forced, asked) == 1
+
+
+def test_swapping_the_modalities_swaps_near_pairs_too() -> None:
+    check_swap(Mult(cross_neighbours=12), agreement=0.95)

@@ -9,6 +9,7 @@ from golden_vectors import golden
 from torch import Tensor
 
 from reidassoc import OUTLIER, Clustering, Clusters, Features, Modality, Pair, Scene, registry
+from reidassoc.ops.memory import memory_limit
 from reidassoc.ops.propagation import propagate
 from reidassoc.ops.prototypes import centroids
 from reidassoc.testing import CASES, check_associator, check_permutation, check_swap, toy_scene
@@ -120,3 +121,12 @@ def test_permuting_and_swapping(spec: str) -> None:
 def test_contract_on_cuda() -> None:
     for spec in SPECS:
         check_associator(registry.build("associators", spec), device="cuda")
+
+
+def test_a_small_memory_limit_leaves_nearly_all_labels() -> None:
+    scene = toy_scene()
+    whole = Salcr(k=5)(scene)
+    with memory_limit(1e-7):  # 107 bytes: blocks of one row, centroids' kernels on near pairs
+        small = Salcr(k=5)(scene)
+    for one, two in zip((*whole.own, *whole.cross), (*small.own, *small.cross), strict=True):  # type: ignore[misc]
+        assert float((one.hard == two.hard).double().mean()) >= 0.98

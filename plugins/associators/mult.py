@@ -11,7 +11,13 @@ from torch import Tensor
 
 from reidassoc import Association, Associator, Modality, Pair, Scene, SoftLabels
 from reidassoc.ops.averaging import Averaging
+from reidassoc.ops.memory import dense_fits
+from reidassoc.ops.sparse import row_normalised
+from reidassoc.ops.sparse_transport import NEIGHBOURS, destinations, sparse_transport
+from reidassoc.ops.top_labels import blend, top_softmax
+from reidassoc.ops.top_labels import change as top_change
 from reidassoc.ops.transport import transport
+from reidassoc.types import TopLabels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +29,10 @@ class Mult(Associator):
     sample, outliers too, starts from a soft label; rounds of averaging over the other modality (optimal transport) and
     over its own (Jaccard affinity) follow. Both own and cross labels come out soft; the published training mixes them
     with their hard ones (refiner ``mix``).
+
+    Where the cross-modality kernel or a label matrix would exceed the memory limit (see ``reidassoc.ops.memory``), the
+    kernel keeps each sample's nearest of the other modality, and labels their largest entries: nearly the same labels, in
+    memory that grows with N.
 
     >>> from reidassoc.testing import toy_scene
     >>> association = Mult()(toy_scene())
@@ -43,8 +53,23 @@ class Mult(Associator):
     truncation: Annotated[
         float, Field(ge=0, lt=1, description="share of a row that a sparse cross affinity may drop; 0 = exact")
     ] = 1e-3
+    cross_neighbours: Annotated[
+        int | None,
+        Field(ge=1, description="pairs of a sample in a sparse cross kernel; none = whole kernel, 100 where too large"),
+    ] = None
 
     def __call__(self, scene: Scene) -> Association:
+        return self.on_near_pairs(scene) if self.sparse(scene) else self.on_all_pairs(scene)
+
+    def sparse(self, scene: Scene) -> bool:
+        """Whether the labels are spread over near pairs alone: if that is asked for, or the whole does not fit."""
+        rows, count = scene.features.map(len), scene.clustering.own.map(lambda clusters: clusters.count)
+        if 0 in (*rows, *count):
+            return False
+        fits = dense_fits(*rows) and dense_fits(max(rows), max(count))
+        return self.cross_neighbours is not None or not fits
+
+    def on_all_pairs(self, scene: Scene) -> Association:
         within = scene.affinity(k1=self.k1, k2=self.k2).map(Averaging.of_affinity)
         fast = self.truncation > 0
         plan = transport(scene.features.visible.x, scene.features.infrared.x, strength=self.strength, fast=fast)
@@ -77,6 +102,33 @@ class Mult(Associator):
             if max(change(y_own, before[0]), change(y_other, before[1])) <= self.tolerance:
                 break
         return y_own, y_other
+
+    def on_near_pairs(self, scene: Scene) -> Association:
+        """The same on a sparse cross kernel, with labels that keep their largest entries."""
+        within = scene.affinity(k1=self.k1, k2=self.k2).map(row_normalised)
+        near = NEIGHBOURS if self.cross_neighbours is None else self.cross_neighbours
+        x = scene.features.map(lambda features: features.x)
+        plan = sparse_transport(x.visible, x.infrared, strength=self.strength, neighbours=near)
+        across = Pair(*plan.averages(self.truncation))
+        del plan
+
+        def space(own: Modality) -> tuple[TopLabels, TopLabels]:
+            centroids = scene.clustering.own[own].centroids
+            own_start = top_softmax(x[own], centroids, temperature=self.temperature)
+            moved = destinations(x[own.other], centroids, strength=self.strength)[:, None]
+            other_start = TopLabels(moved, x[own.other].new_ones(moved.shape), len(centroids))
+            y, z = own_start, other_start
+            for _ in range(self.rounds):
+                before = y, z
+                y = blend(across[own], z, own_start, hold=self.alpha)
+                z = blend(across[own.other], y, other_start, hold=self.alpha)
+                y, z = blend(within[own], y, y, hold=0.5), blend(within[own.other], z, z, hold=0.5)
+                if max(top_change(y, before[0]), top_change(z, before[1])) <= self.tolerance:
+                    break
+            return y, z
+
+        found = Pair.build(space)
+        return Association(own=found.map(lambda labels: labels[0]), cross=found.swapped.map(lambda labels: labels[1]))
 
 
 def change(new: Tensor, old: Tensor) -> float:

@@ -11,9 +11,12 @@ from torch import Tensor
 
 from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene, SoftLabels
 from reidassoc.ops.exact import full_float32
+from reidassoc.ops.memory import block_rows
 from reidassoc.ops.propagation import propagate
 from reidassoc.ops.prototypes import centroids
-from reidassoc.ops.transport import transport
+from reidassoc.ops.sparse_transport import destinations
+
+BLOCK_ELEMENTS = 1 << 24  # similarities held at once, at most: 64 MiB of float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +57,15 @@ class Salcr(Associator):
             return SoftLabels.one_hot(labels.index_copy(0, rows[modality], found), own[space].count)
 
         def cross(modality: Modality) -> SoftLabels:
-            moved = transport(x[modality], means[modality.other], strength=self.strength).row_argmax()
+            moved = destinations(x[modality], means[modality.other], strength=self.strength)
             return spread(modality, moved, modality.other)
 
         def again(modality: Modality) -> SoftLabels:
+            size = block_rows(BLOCK_ELEMENTS, len(means[modality]))
             with full_float32(x[modality].device):
-                similarity = x[modality] @ means[modality].T
-            found = similarity.argmax(dim=1) if similarity.numel() else rows[modality]  # nobody is clustered
-            return spread(modality, found, modality)
+                found = [
+                    (part @ means[modality].T).argmax(dim=1) for part in torch.split(x[modality], size) if len(part)
+                ]
+            return spread(modality, torch.cat([rows[modality][:0], *found]), modality)  # found may be nothing
 
         return Association(cross=Pair.build(cross), own=Pair.build(again) if self.relabel_own else None)

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 
 from reidassoc import Refiner, Scene, SoftLabels, Targets
+from reidassoc.types import TopLabels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,10 @@ class Mix(Refiner):
         """Sharpen one table of labels."""
         if labels.count == 0:
             return labels
+        if isinstance(labels, TopLabels):  # the first one of a row is its hard label
+            mixed = (1 - beta) * labels.value
+            mixed[:, 0] += beta * (labels.value.sum(dim=1) > 0)
+            return TopLabels(labels.index, mixed, labels.count, labels.weight)
         silent = labels.prob.sum(dim=1, keepdim=True) == 0
         hard = SoftLabels.one_hot(labels.prob.argmax(dim=1), labels.count).prob
         mixed = beta * hard + (1 - beta) * labels.prob

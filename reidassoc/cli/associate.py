@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reidassoc.cli.options import device_option, load_plugins, plugin_option
+from reidassoc.cli.options import device_option, load_plugins, memory_option, plugin_option
 
 
 @click.command(short_help="Label features of any model across modalities.")
@@ -22,8 +22,16 @@ from reidassoc.cli.options import device_option, load_plugins, plugin_option
     help="For methods that draw at random.",
 )
 @device_option
+@memory_option
 def associate(
-    features: str, clusterer: str, associator: str, out: str, plugins: tuple[str, ...], seed: int, device: str
+    features: str,
+    clusterer: str,
+    associator: str,
+    out: str,
+    plugins: tuple[str, ...],
+    seed: int,
+    device: str,
+    memory_limit: float | None,
 ) -> None:
     """Cluster and associate the features of FEATURES.npz, and write the labels.
 
@@ -38,9 +46,13 @@ def associate(
     from reidassoc.cli.tables import associated_table
     from reidassoc.data.arrays import read_features, write_labels
     from reidassoc.engine.associate import associate as label
+    from reidassoc.ops.memory import memory_limit as limited
 
     load_plugins(plugins)
     loaded = read_features(features)
-    found = label(associator, *loaded.features, clusterer=clusterer, identity=loaded.identity, seed=seed, device=device)
+    with limited(memory_limit):
+        found = label(
+            associator, *loaded.features, clusterer=clusterer, identity=loaded.identity, seed=seed, device=device
+        )
     write_labels(out, found.own, found.cross)
     associated_table(found, out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.core import ParameterSource
 
-from reidassoc.cli.options import device_option, load_plugins, plugin_option
+from reidassoc.cli.options import device_option, load_plugins, memory_option, plugin_option
 
 
 @click.command(short_help="Score methods on saved features, without training.")
@@ -58,6 +58,7 @@ from reidassoc.cli.options import device_option, load_plugins, plugin_option
     help="For methods that draw at random.",
 )
 @device_option
+@memory_option
 def lab(
     features: str,
     clusterers: tuple[str, ...],
@@ -70,6 +71,7 @@ def lab(
     plugins: tuple[str, ...],
     seed: int,
     device: str,
+    memory_limit: float | None,
 ) -> None:
     """Score every clusterer × associator × refiner on the features of a file (.safetensors, .npz), without training.
 
@@ -88,18 +90,20 @@ def lab(
     from reidassoc.cli.tables import lab_table
     from reidassoc.data.text import write_text
     from reidassoc.errors import ReidassocError
+    from reidassoc.ops.memory import memory_limit as limited
 
     load_plugins(plugins)
-    found = score(
-        features,
-        clusterers=[spec for text in clusterers for spec in split(text)],
-        associators=[spec for text in associators for spec in split(text)],
-        refiners=[chain for text in refiners for chain in split(text)] or [NONE],
-        sweeps=sweeps,
-        oracle=oracle,
-        seed=seed,
-        device=device,
-    )
+    with limited(memory_limit):
+        found = score(
+            features,
+            clusterers=[spec for text in clusterers for spec in split(text)],
+            associators=[spec for text in associators for spec in split(text)],
+            refiners=[chain for text in refiners for chain in split(text)] or [NONE],
+            sweeps=sweeps,
+            oracle=oracle,
+            seed=seed,
+            device=device,
+        )
     if form == "rich":
         lab_table(found, out)
     elif out:

@@ -24,6 +24,12 @@ plugin_option = click.option(
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda or cuda:N."
 )
+memory_option = click.option(
+    "--memory-limit",
+    metavar="GIB",
+    type=click.FloatRange(min=0, min_open=True),
+    help="What one dense array of the label stage may take; larger ones become sparse.  [default: 2]",
+)
 root_option = click.option("--data", "root", metavar="ROOT", help="Folder of a dataset that is kept on disk.")
 weights_option = click.option(
     "--weights", metavar="NAME|FILE", help="Initial weights of the network: imagenet, none, or a file."

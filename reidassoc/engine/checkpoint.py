@@ -14,7 +14,7 @@ from reidassoc.engine.folder import KEPT, RunFolder
 from reidassoc.engine.heads import Heads
 from reidassoc.engine.optim import load_optimiser
 from reidassoc.errors import CheckpointError
-from reidassoc.types import Modality, Pair, SoftLabels, Targets
+from reidassoc.types import Modality, Pair, SoftLabels, Targets, TopLabels
 
 FORMAT = 1
 
@@ -72,17 +72,24 @@ def packed(state: State, digest: str) -> dict[str, Any]:
 def pack_targets(targets: Targets | None) -> dict[str, Any] | None:
     if targets is None:
         return None
-    table = {f"{modality}|{space}": (labels.prob, labels.weight) for (modality, space), labels in targets.table.items()}
+    table = {f"{modality}|{space}": pack_labels(labels) for (modality, space), labels in targets.table.items()}
     return {"table": table, "prototypes": dict(targets.prototypes)}
+
+
+def pack_labels(labels: SoftLabels) -> tuple[Tensor, ...] | tuple[Tensor, Tensor, int, Tensor]:
+    """What one table of labels is made of: two things if it is dense, four if it is sparse."""
+    if isinstance(labels, TopLabels):
+        return labels.index, labels.value, labels.count, labels.weight
+    return labels.prob, labels.weight
 
 
 def unpack_targets(data: dict[str, Any] | None) -> Targets | None:
     if data is None:
         return None
     table: dict[tuple[Modality, str], SoftLabels] = {}
-    for key, (prob, weight) in data["table"].items():
+    for key, stored in data["table"].items():
         modality, _, space = key.partition("|")
-        table[Modality(modality), space] = SoftLabels(prob, weight)
+        table[Modality(modality), space] = (SoftLabels if len(stored) == 2 else TopLabels)(*stored)
     prototypes: dict[str, Tensor] = data["prototypes"]
     return Targets(table, prototypes)
 

@@ -25,6 +25,7 @@ from reidassoc.engine.replicas import refuse_uneven
 from reidassoc.engine.result import Result, summarise
 from reidassoc.engine.start import build_network, calibrate, training_images
 from reidassoc.errors import DataError, RecipeError
+from reidassoc.ops.memory import memory_limit
 from reidassoc.pipeline import Composed, compose
 from reidassoc.recipe import Optimiser, Recipe
 from reidassoc.types import Pair
@@ -66,6 +67,7 @@ def run(
     refuse_uneven(recipe, fabric.world_size)
     log = log if log is not None and ranks.first(fabric) else Observer()
     with ExitStack() as held:  # the folder, by the first rank, from the moment that it is there
+        held.enter_context(memory_limit(recipe.memory_limit))
         path, begun = "", False
         if ranks.first(fabric):
             folder = chosen_folder(out, recipe, resume)

@@ -41,6 +41,11 @@ def compiled_ranking(device: torch.device) -> ModuleType | None:
     return _kernels(device, "compiled_ranking")
 
 
+def compiled_labels(device: torch.device) -> ModuleType | None:
+    """The compiled loops over sparse labels, or None for the same reasons."""
+    return _kernels(device, "compiled_labels")
+
+
 def _kernels(device: torch.device, module: str) -> ModuleType | None:
     if _disabled or device.type != "cpu":
         return None

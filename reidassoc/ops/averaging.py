@@ -30,6 +30,13 @@ class Averaging:
             return self.source.average(y, sums=self.sums)
         return product(self.source, y)
 
+    @property
+    def sparse(self) -> Tensor:
+        """(N, M) CSR; TypeError for a plan that is held whole."""
+        if isinstance(self.source, Plan):
+            raise TypeError("this averaging is a whole transport plan, not a sparse matrix")
+        return self.source
+
     @staticmethod
     def of_affinity(affinity: Tensor) -> Averaging:
         """Average over the stored neighbours of a sparse CSR affinity, by their similarity."""

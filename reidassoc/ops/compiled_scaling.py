@@ -73,3 +73,33 @@ def scaling_round(
                 partial[k] = 0.0
             pending = 0
     return column
+
+
+@njit(**FAST)  # type: ignore[untyped-decorator]
+def sparse_round(
+    start: int,
+    stop: int,
+    pointer: Array,
+    column: Array,
+    value: Array,
+    rest: Array,
+    b: Array,
+    mass: float,
+    tiny: float,
+    omega: float,
+    a: Array,
+) -> Array:
+    """`scaling_round` on a CSR kernel, in float64; `rest` (N,) is what pairs that are not stored add to kernel b."""
+    total = np.zeros(b.shape[0], np.float64)
+    for i in range(start, stop):
+        met = rest[i]
+        for p in range(pointer[i], pointer[i + 1]):
+            met += value[p] * b[column[p]]
+        scale = mass / max(met, tiny)
+        if omega != 1.0:
+            before = max(a[i], tiny)
+            scale = before * (scale / before) ** omega
+        for p in range(pointer[i], pointer[i + 1]):
+            total[column[p]] += scale * value[p]
+        a[i] = scale
+    return total

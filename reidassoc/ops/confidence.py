@@ -14,6 +14,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from reidassoc.ops.exact import full_float32
+from reidassoc.ops.memory import block_rows
 from reidassoc.types import SoftLabels
 
 SMALLEST = 1e-6  # range of losses below which they tell nothing
@@ -29,12 +30,12 @@ def prototype_loss(x: Tensor, prototypes: Tensor, labels: SoftLabels, *, tempera
         labels: N rows over the same K clusters.
     """
     keys = F.normalize(prototypes, dim=1).T
-    rows = max(1, BLOCK_ELEMENTS // max(1, len(prototypes)))
+    rows = block_rows(BLOCK_ELEMENTS, len(prototypes))
     with full_float32(x.device):
         return torch.cat(
             [
-                -(prob * F.log_softmax(part @ keys / temperature, dim=1)).sum(1)
-                for part, prob in zip(torch.split(x, rows), torch.split(labels.prob, rows), strict=True)
+                -(labels.take(some).prob * F.log_softmax(x[some] @ keys / temperature, dim=1)).sum(1)
+                for some in torch.split(torch.arange(len(x), device=x.device), rows)
             ]
         )
 

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from reidassoc.ops.accelerate import compiled, compiled_search, over_rows
 from reidassoc.ops.exact import check_features, full_float32
+from reidassoc.ops.memory import block_rows
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.shares import shareable, shared_rows
-from reidassoc.ops.sparse import add_at, csr_from_counts, pointers, transposed
+from reidassoc.ops.sparse import csr_from_counts, pointers, ranges, sum_equal, transposed
 
-BLOCK_ELEMENTS = 1 << 23  # numbers held at once by a chunked step
+BLOCK_ELEMENTS = 1 << 23  # numbers held at once by a chunked step, at most
 Entries = tuple[Tensor, Tensor, Tensor]  # of some rows: how many each has, their columns, their values
 
 
@@ -84,7 +85,7 @@ def _mutual_rows(start: int, stop: int, rank: Tensor) -> tuple[Tensor]:
         over_rows(lambda first, last: kernels.mutual_rows(start + first, start + last, *arrays), stop - start)
         return (mutual[start:stop],)
     me = torch.arange(start, stop, device=rank.device)
-    rows = max(1, BLOCK_ELEMENTS // rank.shape[1] ** 2)
+    rows = block_rows(BLOCK_ELEMENTS, rank.shape[1] ** 2)
     return (torch.cat([(rank[rank[i]] == i[:, None, None]).any(dim=2) for i in torch.split(me, rows)]),)
 
 
@@ -123,7 +124,7 @@ def _reciprocal_sets(
         sizes, members = (torch.cat([torch.from_numpy(p) for p in part]) for part in zip(*parts, strict=True))
         return sizes, members
     counts, columns = [], []
-    block = max(1, BLOCK_ELEMENTS // (k * half.shape[1]))
+    block = block_rows(BLOCK_ELEMENTS, k * half.shape[1])
     for rows in torch.split(torch.arange(start, stop, device=rank.device), block):
         mine = torch.where(mutual[rows], rank[rows], n).sort(dim=1).values  # N(i), padded by n
         friend = half[rank[rows]]  # (rows, k, k_half): the candidates H(j), for j in R(i)
@@ -148,7 +149,7 @@ def _pair_similarity(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
         arrays = (x.numpy(), row.numpy(), column.numpy(), out.numpy())
         over_rows(lambda start, stop: kernels.pair_dots(start, stop, *arrays), row.numel())
         return out
-    size = max(1, BLOCK_ELEMENTS // max(1, x.shape[1]))
+    size = block_rows(BLOCK_ELEMENTS, x.shape[1])
     pieces = zip(torch.split(row, size), torch.split(column, size), strict=True)
     with full_float32(x.device):
         return torch.cat([(x[i] * x[j]).sum(dim=1) for i, j in pieces])
@@ -180,11 +181,11 @@ def _mean_rows(
     size = pointer.diff()
     pieces = []
     entries = max(1, int(size[rank].sum()) // n)
-    for rows in torch.split(torch.arange(start, stop, device=rank.device), max(1, BLOCK_ELEMENTS // entries)):
+    for rows in torch.split(torch.arange(start, stop, device=rank.device), block_rows(BLOCK_ELEMENTS, entries)):
         source = rank[rows].flatten()
-        where, slot = _ranges(pointer[source], size[source])
+        where, slot = ranges(pointer[source], size[source])
         local = slot // k
-        pieces.append(_sum_equal(local, column[where], value[where] * weight[rows].flatten()[slot], rows.numel(), n))
+        pieces.append(sum_equal(local, column[where], value[where] * weight[rows].flatten()[slot], rows.numel(), n))
     return _joined(pieces)
 
 
@@ -222,34 +223,14 @@ def _overlap_rows(
     start = begin
     while start < end:  # rows of equal work, as long as their dense scratch also fits
         done = float(work[start - 1]) if start else 0.0
-        stop = int(torch.searchsorted(work, done + BLOCK_ELEMENTS / 2, right=True))
-        stop = min(max(stop, start + 1), start + max(1, BLOCK_ELEMENTS // n), end)
+        stop = int(torch.searchsorted(work, done + block_rows(BLOCK_ELEMENTS, 1) / 2, right=True))
+        stop = min(max(stop, start + 1), start + block_rows(BLOCK_ELEMENTS, n), end)
         span = slice(int(pointer[start]), int(pointer[stop]))
-        where, slot = _ranges(b_pointer[column[span]], size[column[span]])
+        where, slot = ranges(b_pointer[column[span]], size[column[span]])
         m = torch.minimum(value[span][slot], b_value[where])
-        pieces.append(_sum_equal(row[span][slot] - start, b_row[where], m, stop - start, n))
+        pieces.append(sum_equal(row[span][slot] - start, b_row[where], m, stop - start, n))
         start = stop
     return _joined(pieces)
-
-
-def _ranges(start: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Concatenate the ranges [start, start + size), and say for each number from which range it came."""
-    slot = torch.repeat_interleave(torch.arange(size.numel(), device=size.device), size)
-    first = torch.cumsum(size, 0) - size
-    return torch.arange(slot.numel(), device=size.device) - first[slot] + start[slot], slot
-
-
-def _sum_equal(row: Tensor, column: Tensor, value: Tensor, rows: int, n: int) -> Entries:
-    """Add up entries of the same place: (entries per row, columns, sums), places ascending. No atomics."""
-    place = row * n + column
-    if place.numel() * 16 > rows * n:  # dense scratch is cheaper than a sort
-        total = add_at(place, value, rows * n)
-        place = total.nonzero().flatten()
-        total = total[place]
-    else:
-        place, slot = torch.unique(place, return_inverse=True)
-        total = add_at(slot, value, place.numel())
-    return torch.bincount(place // n, minlength=rows), place % n, total
 
 
 def _joined(pieces: Sequence[tuple[Tensor, ...]]) -> Entries:

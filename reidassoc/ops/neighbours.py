@@ -14,10 +14,11 @@ from torch import Tensor
 from reidassoc.ops.accelerate import compiled_search, over_rows
 from reidassoc.ops.exact import full_float32
 from reidassoc.ops.half import bfloat16_pays
+from reidassoc.ops.memory import block_rows
 from reidassoc.ops.shares import shareable, shared
 from reidassoc.ops.sparse import pointers
 
-BLOCK_ELEMENTS = 1 << 24  # similarities held at once: 64 MiB of float32
+BLOCK_ELEMENTS = 1 << 24  # similarities held at once, at most: 64 MiB of float32
 SCREEN_FROM = 1 << 32  # multiplications from which screening pays
 SCREEN_LIMIT = 1024  # candidates of a row; with more it is searched in float32
 HALF = 2.0**-8  # largest relative rounding to bfloat16
@@ -91,7 +92,7 @@ def _nearest_screened(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Te
     length = torch.linalg.vector_norm(keys, dim=1)
     if compiled_search(keys.device) is None or not 1e-3 < float(length.max()) < 1e3:  # products could leave its range
         return None
-    rows = max(1, min(len(queries), BLOCK_ELEMENTS // len(keys)))
+    rows = min(len(queries), block_rows(BLOCK_ELEMENTS, len(keys)))
     found = shared(_screened_blocks, -(-len(queries) // rows), queries, keys, k, rows)
     similarity, index, unknown = (torch.cat(piece) for piece in zip(*found, strict=True))
     if len(unknown):
@@ -150,7 +151,7 @@ def _copies(x: Tensor) -> _Copies | None:
     """Which rows are identical; None if all are different."""
     generator = torch.Generator().manual_seed(0)
     weights = torch.randint(-(2**62), 2**62, (x.shape[1],), generator=generator).to(x.device)
-    rows = max(1, BLOCK_ELEMENTS // 16 // max(1, x.shape[1]))
+    rows = block_rows(BLOCK_ELEMENTS // 16, x.shape[1])
     # + 0.0 turns -0.0 into 0.0; the int64 products wrap, which is what a hash wants.
     digest = torch.cat(
         [((chunk + 0.0).view(torch.int32).long() * weights).sum(dim=1) for chunk in torch.split(x, rows)]
@@ -185,7 +186,7 @@ def _spread(similarity: Tensor, index: Tensor, copies: _Copies, k: int) -> tuple
 
 
 def _nearest_blocks(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    rows = max(1, BLOCK_ELEMENTS // keys.shape[0])
+    rows = block_rows(BLOCK_ELEMENTS, keys.shape[0])
     found = shared(_blocks, -(-len(queries) // rows), queries, keys, k, rows)
     return torch.cat([s for s, _ in found]), torch.cat([i for _, i in found])
 
@@ -199,7 +200,7 @@ def _blocks(start: int, stop: int, queries: Tensor, keys: Tensor, k: int, rows: 
 
 def _nearest_symmetric(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Strips of the upper triangle: each serves its rows, and, transposed, the columns to its right."""
-    rows = min(len(x), max(k, BLOCK_ELEMENTS // len(x), 256))
+    rows = min(len(x), max(k, block_rows(BLOCK_ELEMENTS, len(x)), 256))
     strips = -(-len(x) // rows)
     (best, index), *others = shared(_strips, strips, x, k, rows, cost=[strips - s for s in range(strips)])
     for s, i in others:
@@ -246,7 +247,7 @@ def _top(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if k < width:
         cut = (s[:, k - 1] == s[:, k]).nonzero().flatten()
         s, i = s[:, :k].contiguous(), i[:, :k].contiguous()
-        for few in torch.split(cut, max(1, BLOCK_ELEMENTS // (4 * width))):  # rare: only rows with a tie across the cut
+        for few in torch.split(cut, block_rows(BLOCK_ELEMENTS, 4 * width)):  # rare: only rows with a tie across the cut
             values, order = torch.sort(block[few], dim=1, descending=True, stable=True)
             s[few], i[few] = values[:, :k], order[:, :k]
     i, by_index = torch.sort(i, dim=1)

@@ -43,6 +43,26 @@ def add_at(index: Tensor, value: Tensor, size: int) -> Tensor:
     return value.new_zeros(size).index_put_((index,), value, accumulate=True)  # sorts; scatter_add_ would race
 
 
+def ranges(start: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Concatenate the ranges [start, start + size), and say for each number from which range it came."""
+    slot = torch.repeat_interleave(torch.arange(size.numel(), device=size.device), size)
+    first = torch.cumsum(size, 0) - size
+    return torch.arange(slot.numel(), device=size.device) - first[slot] + start[slot], slot
+
+
+def sum_equal(row: Tensor, column: Tensor, value: Tensor, rows: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Add up entries of the same place: (entries per row, columns, sums), places ascending. No atomics."""
+    place = row * width + column
+    if place.numel() * 16 > rows * width:  # dense scratch is cheaper than a sort
+        total = add_at(place, value, rows * width)
+        place = total.nonzero().flatten()
+        total = total[place]
+    else:
+        place, slot = torch.unique(place, return_inverse=True)
+        total = add_at(slot, value, place.numel())
+    return torch.bincount(place // width, minlength=rows), place % width, total
+
+
 def row_normalised(matrix: Tensor) -> Tensor:
     """Scale every row of a CSR matrix to sum 1; an empty row stays empty."""
     value = matrix.values()

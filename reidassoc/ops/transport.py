@@ -8,6 +8,7 @@ variant (unbalanced, partial, log-domain) is POT's business.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,18 +16,15 @@ from torch import Tensor
 from reidassoc.ops.accelerate import SMALL, compiled, compiled_scaling, over_rows
 from reidassoc.ops.exact import check_features, full_float32
 from reidassoc.ops.half import bfloat16_inputs, bfloat16_pays
+from reidassoc.ops.memory import block_rows
+from reidassoc.ops.scaling import TINY, scales
 from reidassoc.ops.sparse import add_at, csr_from_counts, row_normalised
 
 BLOCK_ELEMENTS = 1 << 24  # kernel entries handled at once: 64 MiB of float32
-CHECK_EVERY = 10  # rounds between two looks at the change, the first round included
 PROBE_ROWS = 128
 FAST_FROM = 1 << 22  # kernel entries from which shortcuts pay; below, a fast plan is the plain one
-WARM_ROUNDS = 20  # plain rounds before the over-relaxed ones, which need a start not too far off
-SETTLE_ROUNDS = 3  # plain rounds after them: columns become exact
-OMEGA = 1.85  # step length of the over-relaxed rounds: the best one where plain rounds shrink the error by 0.6 %
 TILE = 32  # columns that bfloat16 products take at once
 REACH = 70.0  # e^70: how far the entries of a bfloat16 kernel may rise above 1; float32 ends at e^88
-TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class Plan:
         return row_normalised(csr_from_counts(count, column, value, width))
 
     def _blocks(self) -> tuple[Tensor, ...]:
-        return torch.split(self.kernel, max(1, BLOCK_ELEMENTS // max(1, self.kernel.shape[1])))
+        return torch.split(self.kernel, block_rows(BLOCK_ELEMENTS, self.kernel.shape[1]))
 
 
 def transport(
@@ -170,52 +168,10 @@ def transport(
         if n == 0 or k == 0:
             return Plan(kernel.new_zeros(n), kernel, kernel.new_zeros(k), 0)
         start = torch.exp(-strength * shift.double()) / k  # the uniform start, in the shifted coordinates
-        a, b, rounds = _scales(kernel, start, tolerance, max_rounds, fast)
+        a, b, rounds = scales(partial(_round, kernel), n, start, tolerance=tolerance, max_rounds=max_rounds, fast=fast)
     if not (bool(torch.isfinite(a).all()) and bool(torch.isfinite(b.float()).all())):
         raise ValueError(f"the transport plan left float32's range at strength {strength}; use a smaller strength")
     return Plan(a, kernel, b.float(), rounds)
-
-
-def _scales(kernel: Tensor, b: Tensor, tolerance: float, max_rounds: int, fast: bool) -> tuple[Tensor, Tensor, int]:
-    """The scales of the rows (float32) and of the columns (float64), and the rounds that were made."""
-    n, k = kernel.shape
-    a = b.new_ones(n, dtype=torch.float32)
-    change, done = torch.inf, 0
-    while done < max_rounds:
-        a, column = _round(kernel, b.float(), 1.0 / n, a)
-        old, b = b, (1.0 / k) / column.clamp(min=TINY)
-        done += 1
-        if done % CHECK_EVERY == 1:
-            change = float((old / b - 1).abs().sum())
-            if change <= tolerance:
-                break
-        if fast and done == WARM_ROUNDS < max_rounds:
-            quick = _overrelaxed(kernel, a, b, tolerance, max_rounds - done, 1e3 * change)
-            if quick is not None:
-                return quick[0], quick[1], quick[2] + done
-    return a, b, done
-
-
-def _overrelaxed(
-    kernel: Tensor, a: Tensor, b: Tensor, tolerance: float, rounds: int, limit: float
-) -> tuple[Tensor, Tensor, int] | None:
-    """Rounds of longer steps until the change is within the tolerance; None if it grows beyond `limit`."""
-    n, k = kernel.shape
-    a = a.clone()
-    for done in range(1, rounds + 1):
-        a, column = _round(kernel, b.float(), 1.0 / n, a, OMEGA)
-        plain = (1.0 / k) / column.clamp(min=TINY)
-        if done % CHECK_EVERY == 0 or done == rounds:
-            change = float((b / plain - 1).abs().sum())
-            if not change <= limit:
-                return None
-            if change <= tolerance or done == rounds:
-                break
-        b = b * (plain / b) ** OMEGA
-    for _ in range(SETTLE_ROUNDS):
-        a, column = _round(kernel, b.float(), 1.0 / n, a)
-        b = (1.0 / k) / column.clamp(min=TINY)
-    return a, b, done + SETTLE_ROUNDS
 
 
 def _kernel(x: Tensor, y: Tensor, strength: float) -> tuple[Tensor, Tensor]:
@@ -225,7 +181,7 @@ def _kernel(x: Tensor, y: Tensor, strength: float) -> tuple[Tensor, Tensor]:
     if kernel.numel() == 0:
         return kernel, shift
     y_square = (y * y).sum(dim=1)
-    rows = max(1, BLOCK_ELEMENTS // y.shape[0])
+    rows = block_rows(BLOCK_ELEMENTS, y.shape[0])
     for part, out in zip(torch.split(x, rows), torch.split(kernel, rows), strict=True):
         torch.addmm(y_square, part, y.T, alpha=-2.0, out=out)  # the rows' own squares go with the row minimum
         out -= out.amin(dim=1, keepdim=True)
@@ -244,7 +200,7 @@ def _half_kernel(x: Tensor, y: Tensor, strength: float) -> tuple[Tensor, Tensor]
     n, k = x.shape[0], y.shape[0]
     kernel = torch.empty(n, k, dtype=torch.bfloat16, device=x.device)
     y_square = (y * y).sum(dim=1)
-    rows = min(n, max(1, BLOCK_ELEMENTS // k))
+    rows = min(n, block_rows(BLOCK_ELEMENTS, k))
     scratch = x.new_empty(rows, k)
 
     def strip(part: Tensor) -> Tensor:
@@ -265,6 +221,7 @@ def _half_kernel(x: Tensor, y: Tensor, strength: float) -> tuple[Tensor, Tensor]
 def _round(kernel: Tensor, b: Tensor, mass: float, a: Tensor, omega: float = 1.0) -> tuple[Tensor, Tensor]:
     """a <- mass / (kernel b), in a step `omega` times as long from the old a, and kernelᵀ a in float64."""
     kernels = compiled_scaling(kernel.device)
+    b, a = b.float(), a.float()
     if kernels is None:
         step = mass / (kernel @ b).clamp(min=TINY)
         a = step if omega == 1.0 else a * (step / a) ** omega

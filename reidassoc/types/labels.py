@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reidassoc.types.modality import Pair
 
+DENSE_ENTRIES = 1 << 27  # of a label matrix: 512 MiB; a larger one keeps the largest entries of each row
 OUTLIER = -1  # the label of a sample that belongs to no cluster, or about which there is no opinion
 
 
@@ -74,6 +75,10 @@ class Clustering:
 class SoftLabels:
     """A distribution over K clusters for each of N samples.
 
+    Where N · K is large it is a :class:`TopLabels`, whose ``prob`` would fill the memory. Code that has to serve both reads
+    ``hard`` and ``opinion``, takes a batch's or block's rows with ``take``, which are dense, and changes weights by
+    ``weighted``.
+
     Args:
         prob: (N, K) float32, rows sum to 1, or to 0 where there is no opinion.
         weight: (N,) float32 ≥ 0, how much a sample counts in a loss; all 1 if not given.
@@ -93,6 +98,9 @@ class SoftLabels:
     @staticmethod
     def one_hot(labels: Tensor, count: int, weight: Tensor | None = None) -> SoftLabels:
         """Certain labels: ``labels`` (N,) int64 in [−1, count); a row of −1 has no opinion."""
+        if len(labels) * count > DENSE_ENTRIES:
+            known = labels[:, None] != OUTLIER
+            return TopLabels(labels[:, None].clamp(min=0), known.float(), count, weight)
         prob = torch.zeros(len(labels), count + 1, device=labels.device)
         prob[torch.arange(len(labels), device=labels.device), torch.where(labels < 0, count, labels)] = 1.0
         return SoftLabels(prob[:, :count].contiguous(), weight)  # type: ignore[arg-type]
@@ -118,7 +126,12 @@ class SoftLabels:
         return torch.where(self.opinion, self.prob.argmax(1), OUTLIER)
 
     def take(self, rows: Tensor) -> SoftLabels:
+        """The labels of some samples: ``rows`` (n,) int64 or bool (N,)."""
         return SoftLabels(self.prob[rows], self.weight[rows])
+
+    def weighted(self, weight: Tensor) -> SoftLabels:
+        """The same distributions with other weights (N,)."""
+        return SoftLabels(self.prob, weight)
 
     def validate(self) -> None:
         """Read the values (which stalls a GPU) and raise ValueError where they break the contract."""
@@ -133,3 +146,68 @@ class SoftLabels:
             )
         if not bool(torch.isfinite(self.weight).all()) or bool((self.weight < 0).any()):
             raise ValueError("weight holds NaN, infinite or negative values")
+
+
+class TopLabels(SoftLabels):
+    """A distribution over K clusters that is not 0 for at most k of them: N · k numbers instead of N · K.
+
+    Args:
+        index: (N, k) int64 in [0, count), the clusters, different ones wherever the value is not 0.
+        value: (N, k) float32, their probabilities, descending along a row, of equal ones the smaller index first; a row's
+            sum is 1, or 0 where there is no opinion.
+        count: K.
+        weight: (N,) float32 ≥ 0; all 1 if not given.
+    """
+
+    index: Tensor
+    value: Tensor
+
+    def __init__(self, index: Tensor, value: Tensor, count: int, weight: Tensor | None = None) -> None:
+        if index.ndim != 2 or index.dtype != torch.int64 or index.shape != value.shape:
+            raise ValueError(
+                f"index and value must be (N, k), int64 and floating point, got {tuple(index.shape)} {index.dtype} "
+                f"and {tuple(value.shape)} {value.dtype}"
+            )
+        if index.shape[1] < 1 or count < 1:
+            raise ValueError(f"k and count must be at least 1, got {index.shape[1]} and {count}")
+        weight = value.new_ones(len(value)) if weight is None else weight
+        if weight.shape != (len(value),):
+            raise ValueError(f"weight must be ({len(value)},), got {tuple(weight.shape)}")
+        for name, held in {"index": index, "value": value, "weight": weight, "_count": count}.items():
+            object.__setattr__(self, name, held)
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    @property
+    def prob(self) -> Tensor:
+        """(N, K) float32, made at each call: for a few rows only."""
+        dense = self.value.new_zeros(len(self), self.count)
+        return dense.scatter_add_(1, self.index, self.value)
+
+    @property
+    def count(self) -> int:
+        return self._count  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def opinion(self) -> Tensor:
+        return (self.value.sum(1) > 0) & (self.weight > 0)
+
+    @property
+    def hard(self) -> Tensor:
+        return torch.where(self.opinion, self.index[:, 0], OUTLIER)
+
+    def take(self, rows: Tensor) -> SoftLabels:
+        """The labels of some samples, dense unless they are very many."""
+        few = TopLabels(self.index[rows], self.value[rows], self.count, self.weight[rows])
+        return few if len(few) * self.count > DENSE_ENTRIES else SoftLabels(few.prob, few.weight)
+
+    def weighted(self, weight: Tensor) -> SoftLabels:
+        return TopLabels(self.index, self.value, self.count, weight)
+
+    def validate(self) -> None:
+        if bool((self.index < 0).any()) or bool((self.index >= self.count).any()):
+            raise ValueError(f"index must lie in [0, {self.count})")
+        if bool((self.value.diff(dim=1) > 0).any()):
+            raise ValueError("value must descend along each row")
+        SoftLabels(self.value, self.weight).validate()

@@ -1,0 +1,74 @@
+"""The alternate scaling of entropic transport, whatever holds the kernel.
+
+Source: Cuturi, Sinkhorn Distances, NeurIPS 2013, with the stopping rule of MULT's and SALCR's published code; the
+over-relaxed rounds are Thibault, Chizat, Dossal, Papadakis, Overrelaxed Sinkhorn–Knopp, Algorithms 2021.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+CHECK_EVERY = 10  # rounds between two looks at the change, the first round included
+WARM_ROUNDS = 20  # plain rounds before the over-relaxed ones, which need a start not too far off
+SETTLE_ROUNDS = 3  # plain rounds after them: columns become exact
+OMEGA = 1.85  # step length of the over-relaxed rounds: the best one where plain rounds shrink the error by 0.6 %
+TINY = torch.finfo(torch.float32).tiny
+
+
+class Round(Protocol):
+    """a <- mass / (kernel b), in a step ``omega`` times as long from the old a, and kernelᵀ a; b and the latter in float64."""
+
+    def __call__(self, b: Tensor, mass: float, a: Tensor, omega: float = 1.0, /) -> tuple[Tensor, Tensor]: ...
+
+
+def scales(
+    step: Round, n: int, b: Tensor, *, tolerance: float, max_rounds: int, fast: bool
+) -> tuple[Tensor, Tensor, int]:
+    """The scales of the rows and of the columns, and the rounds that were made.
+
+    Args:
+        step: one round on the kernel.
+        n: rows of the kernel.
+        b: (K,) float64, the columns' scales to begin with.
+    """
+    k = len(b)
+    a = b.new_ones(n)
+    change, done = torch.inf, 0
+    while done < max_rounds:
+        a, column = step(b, 1.0 / n, a)
+        old, b = b, (1.0 / k) / column.clamp(min=TINY)
+        done += 1
+        if done % CHECK_EVERY == 1:
+            change = float((old / b - 1).abs().sum())
+            if change <= tolerance:
+                break
+        if fast and done == WARM_ROUNDS < max_rounds:
+            quick = _overrelaxed(step, a, b, tolerance, max_rounds - done, 1e3 * change)
+            if quick is not None:
+                return quick[0], quick[1], quick[2] + done
+    return a, b, done
+
+
+def _overrelaxed(
+    step: Round, a: Tensor, b: Tensor, tolerance: float, rounds: int, limit: float
+) -> tuple[Tensor, Tensor, int] | None:
+    """Rounds of longer steps until the change is within the tolerance; None if it grows beyond `limit`."""
+    n, k = len(a), len(b)
+    a = a.clone()
+    for done in range(1, rounds + 1):
+        a, column = step(b, 1.0 / n, a, OMEGA)
+        plain = (1.0 / k) / column.clamp(min=TINY)
+        if done % CHECK_EVERY == 0 or done == rounds:
+            change = float((b / plain - 1).abs().sum())
+            if not change <= limit:
+                return None
+            if change <= tolerance or done == rounds:
+                break
+        b = b * (plain / b) ** OMEGA
+    for _ in range(SETTLE_ROUNDS):
+        a, column = step(b, 1.0 / n, a)
+        b = (1.0 / k) / column.clamp(min=TINY)
+    return a, b, done + SETTLE_ROUNDS
