@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from click.testing import CliRunner
+
+from reidassoc.bench import perf
+from reidassoc.cli import cli
+from reidassoc.errors import ReidassocError
+from reidassoc.pipeline import compose
 
 PERF = Path(__file__).resolve().parents[1] / "benchmarks" / "perf"
 SLOW = {"augmentation", "mmm"}  # a second each; their plain versions are compared in their own tests
+STEPS = {
+    "mult_step",
+    "salcr_step",
+    "mult_step_resnet",
+    "salcr_step_resnet",
+    "data_path",
+}  # beside a bare step: no parity
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +41,7 @@ def stages() -> Iterator[ModuleType]:
 def test_every_stage_equals_its_plain_version(stages: ModuleType) -> None:
     rates = importlib.import_module("meter").Rates(100.0, 300.0, 10.0)
     bench = stages.Bench(scale=0.012, width=96, runs=1, plain=True, rates=rates)
-    names = [name for name in stages.STAGES if name not in SLOW]
+    names = [name for name in stages.STAGES if name not in SLOW | STEPS]
     for row in stages.rows(bench, names):
         assert row.ours_s > 0, row.stage
         assert row.line().count("|") == 11, row.stage
@@ -41,4 +55,70 @@ def test_every_stage_equals_its_plain_version(stages: ModuleType) -> None:
 def test_the_suite_covers_the_stages_of_an_epoch(stages: ModuleType) -> None:
     wanted = "neighbours jaccard dbscan centroid_transport instance_transport label_transfer mmm cmfp bank_update oclr"
     wanted += " gpcr augmentation training_step extraction evaluation label_quality label_stage"
-    assert set(wanted.split()) == set(stages.STAGES)
+    assert set(wanted.split()) | STEPS == set(stages.STAGES)
+
+
+@pytest.mark.parametrize("name", ["mult_step", "data_path"])
+def test_whole_steps_stand_beside_bare_ones(stages: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = importlib.import_module("steps")
+    monkeypatch.setattr(steps, "IMAGES", 4)
+    monkeypatch.setattr(stages, "in_place_and_read", lambda count: steps.in_place_and_read(2))
+    rates = importlib.import_module("meter").Rates(100.0, 300.0, 10.0)
+    row = stages.STAGES[name](stages.Bench(scale=0.012, width=96, runs=1, plain=True, rates=rates))
+    assert row.ours_s > 0
+    assert row.baseline_s > 0
+    assert re.search(r"it is [\d.]+: (met|MISSED)", row.bar)
+
+
+@pytest.mark.parametrize("method", ["mult", "salcr"])
+def test_step_recipes_fit_together(stages: ModuleType, method: str) -> None:
+    steps = importlib.import_module("steps")
+    for network in ("tiny", "resnet50"):
+        recipe = steps.recipe_of(method, network)
+        assert compose(recipe).dataset.identities == steps.PEOPLE
+        assert recipe.stages[-1].associator.name == method
+
+
+def test_bench_perf_starts_the_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def spy(command: list[str]) -> subprocess.CompletedProcess[str]:
+        asked.append(command[1:])
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(perf.subprocess, "run", spy)
+    assert CliRunner().invoke(cli, ["bench", "perf", "--size", "tiny", "--no-write"]).exit_code == 3
+    assert CliRunner().invoke(cli, ["bench", "perf", "scale", "--help"]).exit_code == 3
+    assert asked == [[str(PERF / "run.py"), "--size", "tiny", "--no-write"], [str(PERF / "scale.py"), "--help"]]
+
+
+def test_bench_perf_needs_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(perf.reidassoc, "__file__", str(tmp_path / "site-packages" / "reidassoc" / "__init__.py"))
+    with pytest.raises(ReidassocError, match="clone the repository"):
+        perf.run_suite(["--size", "tiny"])
+
+
+def test_growth_is_fitted_and_judged(stages: ModuleType) -> None:
+    scale = importlib.import_module("scale")
+    assert scale.slope([10, 100, 1000], [0.3, 30.0, 3000.0]) == pytest.approx(2)
+    row = {
+        "visible": 200_000,
+        "seconds": {"jaccard": 300, "dbscan": 10, "mult": 890},
+        "peak_gib": dict.fromkeys(scale.STAGES, 6),
+    }
+    assert scale.verdicts(row)[0].endswith("20.0 minutes, 6.00 GiB; asked 20 minutes, 6 GiB: met")
+    row["seconds"]["mult"] = 891
+    assert scale.verdicts(row)[0].endswith("MISSED")
+
+
+def test_the_growth_of_a_small_label_stage(stages: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    scale = importlib.import_module("scale")
+    monkeypatch.setattr(scale, "WIDTH", 64)
+    row = scale.measure(600, list(scale.STAGES))
+    assert row["clusters"] == [12, 12]
+    assert set(row["seconds"]) == set(scale.STAGES)
+    record = {"device": "here", "date": "today", "torch": "2", "load_average": [0, 0], "neighbours_kept": 9}
+    record |= {"memory_limit_gib": 2.0, "rows": [row], "agreement": scale.compare(600)}
+    text = scale.page(record)
+    assert text.count("| mult |") == 3
+    assert record["agreement"]["mult"] == {"own": pytest.approx(1, abs=0.01), "cross": pytest.approx(1, abs=0.01)}

@@ -72,8 +72,9 @@ def transport(x: Tensor, y: Tensor, *, strength: float = 25.0) -> Tensor:
 def mult(
     x: Pair[Tensor], centroids: Pair[Tensor], distance: Pair[Tensor], plan: Tensor, moved: Pair[Tensor]
 ) -> tuple[Pair[Tensor], Pair[Tensor]]:
-    """MULT's label transfer, He et al., IJCV 2024, with whole matrices: (own, cross) soft labels."""
-    within = distance.map(lambda d: (1 - d) / (1 - d).sum(dim=1, keepdim=True))
+    """MULT's label transfer, He et al., IJCV 2024, with whole matrices: (own, cross) soft labels. Overwrites `distance`."""
+    similarity = distance.map(lambda d: d.neg_().add_(1))
+    within = similarity.map(lambda a: a.div_(a.sum(dim=1, keepdim=True)))
     across = Pair(plan / plan.sum(dim=1, keepdim=True), plan.T / plan.T.sum(dim=1, keepdim=True))
     own, cross = [], []
     for s in range(2):

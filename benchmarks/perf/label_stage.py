@@ -46,13 +46,20 @@ def synthetic(
     scale: float, seed: int, noise: float = 1.0, *, width: int = WIDTH
 ) -> tuple[Pair[Features], Pair[Tensor]]:
     """Features and true identities; sizes and identities shrink with `scale`."""
-    identities = max(2, round(IDENTITIES * scale))
+    counts = Pair(*(max(8, round(count * scale)) for count in (VISIBLE, INFRARED)))
+    return crowd(counts, max(2, round(IDENTITIES * scale)), seed, noise, width=width)
+
+
+def crowd(
+    counts: Pair[int], identities: int, seed: int, noise: float = 1.0, *, width: int = WIDTH
+) -> tuple[Pair[Features], Pair[Tensor]]:
+    """Features and true identities of so many images of so many people."""
     shared = torch.randn(identities, width, generator=torch.Generator().manual_seed(seed))
 
     def one(count: int, number: int) -> tuple[Features, Tensor]:
         generator = torch.Generator().manual_seed(seed + number)
         share = torch.exp(0.4 * torch.randn(identities, generator=generator))
-        identity = torch.multinomial(share, max(8, round(count * scale)), replacement=True, generator=generator)
+        identity = torch.multinomial(share, count, replacement=True, generator=generator)
         identity = identity.sort().values
         centre = shared + 0.5 * torch.randn(identities, width, generator=generator)
         centre += 0.5 * torch.randn(1, width, generator=generator)
@@ -62,7 +69,7 @@ def synthetic(
             x[rows] = torch.nn.functional.normalize(part, dim=1)
         return Features(x), identity
 
-    (visible, identity_v), (infrared, identity_r) = one(VISIBLE, 1), one(INFRARED, 2)
+    (visible, identity_v), (infrared, identity_r) = one(counts.visible, 1), one(counts.infrared, 2)
     return Pair(visible, infrared), Pair(identity_v, identity_r)
 
 

@@ -1,4 +1,4 @@
-"""``reidassoc bench``: run a grid of methods, datasets and seeds, and print their comparison."""
+"""``reidassoc bench``: run a grid of methods, datasets and seeds, and print their comparison; or the speed suite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,28 @@ import click
 from reidassoc.cli.options import device_option
 
 
-@click.command(short_help="Run a grid of methods and seeds; print its tables.")
+@click.command("perf", add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def perf(arguments: tuple[str, ...]) -> None:
+    """Run the repository's speed suite; what follows is passed on to it, ``--help`` too."""
+    from reidassoc.bench.perf import run_suite
+
+    if code := run_suite(arguments):
+        raise click.exceptions.Exit(code)
+
+
+class GridOrPerf(click.Command):
+    """``bench SPEC`` with its options, or ``bench perf`` with others."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] == ["perf"]:
+            return perf.make_context(f"{info_name} perf", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(cls=GridOrPerf, short_help="Run a grid of methods and seeds; print its tables.")
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option(
     "--out",
@@ -92,11 +113,15 @@ def bench(
     Killed at any point, the same command goes on where it was. Several may work on one folder at a time. A spec may name files
     with plug-ins; their code is run.
 
+    In a checkout, "bench perf" runs the speed suite instead: every stage beside a plain version, its floor and its bar; "bench
+    perf scale" the growth of the label stage ("bench perf --help" has the options).
+
     \b
     Examples:
       reidassoc bench benchmarks/specs/synthetic.yaml --dry-run
       reidassoc bench benchmarks/specs/sysu_mm01.yaml --data /data/SYSU-MM01 --jobs 4
       reidassoc bench benchmarks/specs/sysu_mm01.yaml --data /data/SYSU-MM01 --executor slurm --slurm-partition gpu
+      reidassoc bench perf --size sysu
     """
     from rich.console import Console
 
