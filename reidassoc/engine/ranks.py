@@ -66,18 +66,6 @@ class Gather(torch.autograd.Function):
         return gradient[ctx.rows], None, None
 
 
-class Total(torch.autograd.Function):
-    """The sum over ranks forward and back: for what each rank has a part of, such as a batch's statistics."""
-
-    @staticmethod
-    def forward(ctx: Any, own: Tensor) -> Tensor:
-        return summed(own.clone())
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return summed(gradient.clone())
-
-
 def summed(x: Tensor) -> Tensor:
     """Add the ranks' tensors up, in place."""
     with connected():
