@@ -12,9 +12,12 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from conftest import SMALL
 from torch import Tensor, nn
 
 from reidassoc.cli import main
+from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.launch import run
 from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, SpecError
 from reidassoc_plugins.networks.vit import Vit
 
@@ -185,6 +188,19 @@ def test_without_timm_the_command_is_named(
     assert stopped.value.code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
     assert line.endswith("install it with: pip install 'reidassoc[vit]'")
+
+
+def test_it_trains_through_both_stages(tmp_path: Path) -> None:
+    network, changes = "vit(backbone='test_vit', weights='none')", {**dict(SMALL), "intra.epochs": 1, "cross.epochs": 1}
+    dataset = "synthetic(size='tiny')"
+    result = run("mult", network=network, dataset=dataset, changes=changes, out=tmp_path / "r", device="cpu")
+    assert [row["stage"] for row in RunFolder(tmp_path / "r").metrics] == ["intra", "cross"]
+    assert 0 < result.protocols["all-search single-shot"]["mAP"]["mean"] <= 100
+    files = sorted((tmp_path / "r" / "checkpoints").glob("*.pt"))
+    first, last = (torch.load(file, weights_only=True)["network"] for file in files)  # after either stage
+    blocks = [name for name in first if name.endswith("attn.qkv.weight")]
+    assert blocks
+    assert all(not torch.equal(first[name], last[name]) for name in blocks)
 
 
 def test_it_gives_parts_only_if_it_has_them() -> None:
