@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from reidassoc import registry
+from reidassoc.bench import plan, runner
+from reidassoc.bench.worker import work
 from reidassoc.cli import cli
 from reidassoc.data.export import export
 from reidassoc.engine import launch, train
+from reidassoc.overrides import choose
 from reidassoc.recipe import Recipe, parse_recipe
 from reidassoc.spec import Spec
 
@@ -73,15 +76,19 @@ class Shown:
                 raise AssertionError(f"{line}: {done.output}") from done.exception
 
     def python(self, text: str, title: str) -> None:
-        """Run a block; one with a title is a file of that name."""
+        """Run a block; one with a title is a file of that name, for the blocks after it."""
         if title:
-            (self.place / title).write_text(text, encoding="utf-8")
+            self.file(text, title)
         else:
             exec(compile(text, "a block of the docs", "exec"), self.names)
 
+    def file(self, text: str, title: str) -> None:
+        """Write a file that the page shows."""
+        (self.place / title).write_text(text, encoding="utf-8")
+
 
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every run, from the command line or Python, be of a shrunk recipe."""
+    """Let every run, from the command line, Python or a grid, be of a shrunk recipe, in this process."""
     real = train.run
 
     def run(recipe: Recipe, **rest: Any) -> Any:
@@ -89,6 +96,13 @@ def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(train, "run", run)
     monkeypatch.setattr(launch, "train", run)
+    monkeypatch.setattr(plan, "choose", lambda **words: shrunk(choose(**words)))
+    monkeypatch.setattr(runner.Runner, "run", first_cells)
+
+
+def first_cells(grid: runner.Runner, watch: Any) -> None:
+    """Run a grid's first two cells; the table of the others is the same code."""
+    work(replace(grid.plan, cells=grid.plan.cells[:2]), grid.store, device="cpu")
 
 
 def trees(folder: Path) -> Path:

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from scipy.optimize import linear_sum_assignment
 from shown import Shown, blocks, small_runs, trees
 
+import reidassoc
 from reidassoc import registry
 from reidassoc.bench.plan import read_plan
 from reidassoc.cli import cli
@@ -52,6 +53,8 @@ def test_what_a_page_shows_runs(page: Path, tmp_path: Path, data: Path, monkeypa
             shown.shell(text)
         elif language == "python":
             shown.python(text, title)
+        elif title:
+            shown.file(text, title)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -140,7 +143,8 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     assert "class" in plugins.partition("one_to_one")[0]
     assert "<!-- " not in re.sub(r"<!-- table.*?-->|<!-- end of table -->", "", mult + plugins)
     text = (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
-    assert "reidassoc.interfaces.Associator" in text
+    shown = {found.rpartition(".")[2] for found in re.findall(r'id="(reidassoc\.[\w.]+)"', text)}
+    assert shown >= set(reidassoc.__all__) - {"SHARED", "OUTLIER", "__version__"}
 
 
 def test_the_notebook_runs(tmp_path: Path) -> None:

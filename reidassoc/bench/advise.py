@@ -100,7 +100,7 @@ def advise(
     Raises:
         ReidassocError: the file or a size is wrong.
 
-    Example:
+    Examples:
         >>> from reidassoc.testing import toy_features
         >>> advise(FeatureFile(toy_features(), None), k1=[6]).curves[0].k2
         3

@@ -117,7 +117,7 @@ def lab(
         ReidassocError: the file, a spec or a combination is wrong; said before any work. A method that fails later
             fails alone: its row says why.
 
-    Example:
+    Examples:
         >>> import reidassoc as ra
         >>> from reidassoc.data.arrays import FeatureFile
         >>> from reidassoc.testing import toy_features, toy_identity

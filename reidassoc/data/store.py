@@ -67,7 +67,7 @@ class ImageStore:
         DataError: strict, and an image is corrupt; every image is; the cache folder can't be written or the
             disk is full.
 
-    Example:
+    Examples:
         >>> from reidassoc.data.images import ArrayImages
         >>> from reidassoc.types import Modality
         >>> pictures = np.zeros((2, 8, 4, 3), np.uint8)

@@ -69,7 +69,7 @@ def associate(
     Raises:
         ReidassocError: a spec or the features are wrong.
 
-    Example:
+    Examples:
         >>> import torch, reidassoc as ra
         >>> x = torch.eye(4).repeat_interleave(8, 0) + 0.01 * torch.randn(32, 4, generator=torch.manual_seed(0))
         >>> labels = ra.associate("nearest", x, x, clusterer="dbscan(k1=8)")

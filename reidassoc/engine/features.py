@@ -39,7 +39,7 @@ def save_features(
     Raises:
         ReidassocError: the run, its checkpoint, the dataset or the file can't be used.
 
-    Example:
+    Examples:
         >>> import reidassoc as ra
         >>> recipe = ra.choose(dataset="synthetic(size='tiny')")
         >>> saved = ra.save_features(recipe, "tiny.safetensors")  # doctest: +SKIP

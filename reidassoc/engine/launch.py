@@ -65,7 +65,7 @@ def run(
     Raises:
         ReidassocError: something is wrong with the names, the data, the device or the folder; the message says what.
 
-    Example:
+    Examples:
         >>> import reidassoc as ra
         >>> result = ra.run("mult", dataset="synthetic")  # doctest: +SKIP
         >>> result.protocols["all-search single-shot"]["mAP"]["mean"]  # doctest: +SKIP

@@ -58,7 +58,7 @@ def run(
     Raises:
         ReidassocError: something is wrong with the recipe, the data, the device or the folder; the message says what.
 
-    Example:
+    Examples:
         >>> import reidassoc as ra
         >>> result = ra.run(ra.choose(associator="mult", dataset="synthetic(size='tiny')"))  # doctest: +SKIP
     """

@@ -94,7 +94,7 @@ def measure(labels: Pair[Tensor], identity: Pair[Tensor]) -> LabelQuality:
     Raises:
         ValueError: lengths differ.
 
-    Example:
+    Examples:
         >>> import torch
         >>> labels = Pair(torch.tensor([0, 0, 1]), torch.tensor([0, -1]))
         >>> quality = measure(labels, identity=Pair(torch.tensor([5, 5, 6]), torch.tensor([5, 6])))

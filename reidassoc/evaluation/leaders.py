@@ -47,7 +47,7 @@ def leaders(
         camera: (N,) int64 per modality.
         trials: the dataset's; of each protocol the first three are looked at.
 
-    Example:
+    Examples:
         >>> from reidassoc.types import Rule
         >>> eye, ids = torch.eye(2), torch.arange(2)
         >>> columns = {"query": ids, "gallery": ids, "query_modality": Modality.VISIBLE}

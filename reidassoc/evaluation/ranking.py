@@ -100,7 +100,7 @@ def rank(
         ValueError: a shape differs from the above.
         DataError: a distance is NaN.
 
-    Example:
+    Examples:
         >>> ranking = rank(
         ...     torch.tensor([[0.3, 0.1, 0.2]]),
         ...     query_identity=torch.tensor([7]), gallery_identity=torch.tensor([5, 7, 7]),

@@ -113,7 +113,7 @@ def retrieve(
         ValueError: lengths differ.
         DataError: a feature is not finite.
 
-    Example:
+    Examples:
         >>> from reidassoc.types import Rule
         >>> eye, ids = torch.eye(2), torch.arange(2)
         >>> columns = {"query": ids, "gallery": ids, "query_modality": Modality.VISIBLE}

@@ -70,7 +70,7 @@ def write_report(
     Raises:
         ReidassocError: there is no result, the runs can't be compared, or a file can't be written.
 
-    Example:
+    Examples:
         >>> import reidassoc as ra
         >>> ra.write_report(["runs/mult-synthetic-1", "runs/pgm-synthetic-1"])  # doctest: +SKIP
     """
