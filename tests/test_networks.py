@@ -12,6 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reidassoc.engine.device import open_device
+from reidassoc.engine.start import build_network
+from reidassoc.overrides import override
+from reidassoc.pipeline import compose
+from reidassoc.recipe import load_recipe
 from reidassoc.weights import load_into
 from reidassoc_plugins.networks.non_local import NonLocal
 from reidassoc_plugins.networks.parts import FIRST, OWN, SECOND, PartHeads
@@ -198,3 +203,18 @@ def test_generalised_mean_has_a_gradient_where_a_channel_is_dead() -> None:
     x = torch.zeros(1, 2, 3, 3, requires_grad=True)
     generalised_mean(x).sum().backward()
     assert torch.isfinite(x.grad).all()
+
+
+def test_channels_last_is_the_same_network_in_another_layout() -> None:
+    fabric, images = open_device("cpu"), {"visible": torch.randn(3, 3, 64, 32)}
+    said = []
+    for last in (False, True):
+        recipe = override(
+            load_recipe("mult/synthetic"),
+            [("channels_last", last), ("network", "two_stream(depth=18, weights='none')")],
+        )
+        network = build_network(compose(recipe).network, recipe, fabric).eval()
+        wide = [p for p in network.parameters() if p.ndim == 4 and min(p.shape[:2]) > 1 and p.shape[2] > 1]
+        assert all(p.is_contiguous(memory_format=torch.channels_last) is last for p in wide)
+        said.append(network(images)["visible"].z)
+    torch.testing.assert_close(*said, rtol=1e-3, atol=1e-4)

@@ -25,6 +25,7 @@ STEPS = {
     "salcr_step",
     "mult_step_resnet",
     "salcr_step_resnet",
+    "channels_last",
     "data_path",
 }  # beside a bare step: no parity
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from label_stage import synthetic
 from meter import Rates, Row, clocked, measured
-from steps import bare_and_whole, in_place_and_read
+from steps import bare_and_whole, in_place_and_read, layouts
 from torch import Tensor
 
 from reidassoc.data.transforms import augment, draw
@@ -293,6 +293,12 @@ def whole_step(b: Bench, method: str, network: str, size: str) -> Row:
     return Row(f"{method} step, {network}", size, whole, bare, None, 0.0, "processor seconds", said)
 
 
+def channels_last(b: Bench) -> Row:
+    """ResNet-50's bare step with the recipe's option, beside the one without."""
+    as_is, last = layouts(2)
+    return Row("bare step, channels last", "3 x 8 images 288 x 144", last, as_is, None, 0.0, "processor seconds")
+
+
 def data_path(b: Bench) -> Row:
     """Steps that read a memory-mapped cache beside steps whose batches are in place."""
     in_place, read = in_place_and_read(max(10, b.runs))
@@ -447,6 +453,7 @@ STAGES: dict[str, Callable[[Bench], Row]] = {
     "salcr_step": lambda b: whole_step(b, "salcr", "tiny", "3 x 64 images 64 x 32"),
     "mult_step_resnet": lambda b: whole_step(b, "mult", "resnet50", "3 x 8 images 288 x 144"),
     "salcr_step_resnet": lambda b: whole_step(b, "salcr", "resnet50", "3 x 8 images 288 x 144"),
+    "channels_last": channels_last,
     "data_path": data_path,
     "extraction": extraction,
     "evaluation": evaluation,

@@ -144,6 +144,17 @@ def bare_and_whole(method: str, network: str, runs: int) -> tuple[float, float]:
     return statistics.median(spent["bare"][1:]), statistics.median(spent["whole"][1:])
 
 
+def layouts(runs: int) -> tuple[float, float]:
+    """Median processor seconds of ResNet-50's bare step with its weights as they are, and channels last."""
+    recipe = recipe_of("mult", "resnet50")
+    as_is, last = (Training.begin(override(recipe, [("channels_last", wanted)])) for wanted in (False, True))
+    spent: dict[str, list[float]] = {"as is": [], "last": []}
+    for host in as_is.loaded(runs + 1):
+        spent["as is"].append(processor_seconds(lambda host=host: as_is.bare(host)))  # type: ignore[misc]
+        spent["last"].append(processor_seconds(lambda host=host: last.bare(host)))  # type: ignore[misc]
+    return statistics.median(spent["as is"][1:]), statistics.median(spent["last"][1:])
+
+
 def in_place_and_read(steps: int) -> tuple[float, float]:
     """Processor seconds of a step with its batch in memory, and with one read from the memory-mapped cache of decoded images."""
     with tempfile.TemporaryDirectory() as folder:

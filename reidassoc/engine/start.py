@@ -50,7 +50,8 @@ def training_images(
 def build_network(plugin: Network, recipe: Recipe, fabric: Fabric) -> nn.Module:
     """Build a network with the initial weights that the recipe's seed gives."""
     torch.manual_seed(seed_for(recipe.seed, "network"))
-    return plugin.build(size=recipe.size).to(fabric.device)
+    network = plugin.build(size=recipe.size).to(fabric.device)
+    return network.to(memory_format=torch.channels_last) if recipe.channels_last else network
 
 
 @torch.no_grad()
