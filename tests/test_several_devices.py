@@ -10,21 +10,23 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from two_ranks import CASES, NAME, SHORT, labelled, short_recipe, trained
+from two_ranks import CASES, NAME, SHORT, TINY, labelled, short_recipe, trained
 
 import reidassoc as ra
-from reidassoc.engine import processes
+from reidassoc.engine import checkpoint, device, processes
 from reidassoc.engine.device import open_device, open_devices
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.ranks import shares
 from reidassoc.engine.replicas import refuse_uneven
 from reidassoc.errors import DeviceError, RecipeError, ReidassocError
-from reidassoc.overrides import override
+from reidassoc.overrides import choose, override
 from reidassoc.recipe import Recipe
 
 
@@ -51,7 +53,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=240)[1] for process in started]
+        said = [process.communicate()[1] for process in started]
     finally:
         for process in started:
             process.kill()
@@ -126,9 +128,9 @@ def process_of(rank: int, parent: int) -> int:
     raise AssertionError(f"no process of rank {rank}")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_a_killed_process_ends_the_run_in_one_line_and_it_can_be_resumed(one: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
+@contextmanager
+def under_way(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A run on two devices after its first epoch, and the processes that it consists of."""
     options = [f"--set={path}={value}" for path, value in SHORT[1:]]
     command = [sys.executable, "-m", "reidassoc", "run", f"--recipe={NAME}", f"--dataset={SHORT[0][1]}"]
     run = subprocess.Popen(
@@ -137,12 +139,24 @@ def test_a_killed_process_ends_the_run_in_one_line_and_it_can_be_resumed(one: Pa
         stdout=subprocess.DEVNULL,
         text=True,
     )
-    while not (folder / "checkpoints" / "epoch_001.pt").exists():
-        assert run.poll() is None, run.stderr and run.stderr.read()
-        time.sleep(0.02)
-    others = [process_of(rank, run.pid) for rank in range(2)]
-    os.kill(others[1], signal.SIGKILL)
-    said = run.communicate(timeout=60)[1]
+    try:
+        while not (folder / "checkpoints" / "epoch_001.pt").exists():
+            assert run.poll() is None, run.stderr and run.stderr.read()
+            time.sleep(0.02)
+        yield run, [process_of(rank, run.pid) for rank in range(2)]
+    finally:
+        run.kill()
+
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+
+@LINUX
+def test_a_killed_process_ends_the_run_in_one_line_and_it_can_be_resumed(one: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with under_way(folder) as (run, others):
+        os.kill(others[1], signal.SIGKILL)
+        said = run.communicate()[1]
     assert run.returncode == 2
     assert said.strip().splitlines()[-1] == (
         "Error: process 1 of 2 was killed (SIGKILL); the last whole epoch is saved: "
@@ -153,6 +167,84 @@ def test_a_killed_process_ends_the_run_in_one_line_and_it_can_be_resumed(one: Pa
     assert len(RunFolder(folder).metrics) < len(RunFolder(one).metrics)
     ra.run(RunFolder(folder).recipe, out=folder, device="cpu", resume=True)  # on one device what two began
     close(one, folder)
+
+
+@LINUX
+def test_a_terminated_run_ends_as_one_of_one_process(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with under_way(folder) as (run, others):
+        run.terminate()
+        said = run.communicate()[1]
+    assert run.returncode == 130
+    assert said.strip().splitlines()[-1] == (
+        f"Stopped: the last whole epoch is saved: go on with reidassoc run --resume {folder} --devices 2"
+    )
+    assert "Traceback" not in said
+    assert said.count("--resume") == 1  # said once
+    assert not any(Path(f"/proc/{pid}").exists() for pid in others)
+    assert checkpoint.newest(RunFolder(folder), torch.device("cpu"))["epoch"] >= 1
+    with RunFolder(folder).held():  # nobody holds it any more
+        pass
+
+
+CHILD = """
+import os, signal, time
+from reidassoc.engine import checkpoint, processes
+if os.environ["CHILD"] == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+processes.end_with_parent()
+with open(os.environ["RANK"] + ".part", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(file.name, os.environ["RANK"] + ".pid")
+time.sleep(60)
+"""
+WATCHER = """
+import sys
+from reidassoc import cli
+from reidassoc.engine import checkpoint, processes
+processes.COMMAND = (sys.executable, "child.py")
+cli.main()
+"""
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, though nobody may have asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("how", "child"), [("terminal", "willing"), ("signal", "willing"), ("signal", "deaf"), ("kill", "deaf")]
+)
+def test_no_process_is_left_behind(tmp_path: Path, how: str, child: str) -> None:
+    """Ctrl-C in a terminal, SIGINT to the watching process alone, and SIGKILL: with children that do nothing but wait."""
+    (tmp_path / "child.py").write_text(CHILD)
+    (tmp_path / "watcher.py").write_text(WATCHER)
+    watcher = subprocess.Popen(
+        [sys.executable, "watcher.py", "run", "--devices=2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, env={**os.environ, "CHILD": child},
+    )  # fmt: skip
+    notes = [tmp_path / f"{rank}.pid" for rank in range(2)]
+    while not all(path.exists() for path in notes):
+        assert watcher.poll() is None, watcher.stderr and watcher.stderr.read()
+        time.sleep(0.02)
+    children = [int(path.read_text()) for path in notes]
+    if how == "terminal":
+        os.killpg(watcher.pid, signal.SIGINT)
+    else:
+        watcher.send_signal(signal.SIGINT if how == "signal" else signal.SIGKILL)
+    code = watcher.wait(30)
+    assert code == (-signal.SIGKILL if how == "kill" else 130)
+    until = time.monotonic() + 20
+    while how == "kill" and not all(map(gone, children)) and time.monotonic() < until:
+        time.sleep(0.05)  # they find out
+    assert all(map(gone, children))
+    assert watcher.stderr is not None
+    said = watcher.stderr.read()
+    assert said.strip() == ("" if how == "kill" else "Stopped: the run had not begun: nothing is lost, start it again")
 
 
 def test_which_process_failed_is_said(tmp_path: Path) -> None:

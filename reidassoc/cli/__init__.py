@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 
@@ -25,6 +24,7 @@ from reidassoc.cli.report import report
 from reidassoc.cli.reproduce import reproduce
 from reidassoc.cli.run import run
 from reidassoc.cli.table import table
+from reidassoc.engine import processes
 from reidassoc.errors import ReidassocError
 
 BAD_INPUT = 2
@@ -57,7 +57,7 @@ def interrupt(number: int, frame: object) -> None:
 
 def main() -> None:
     """Run the command line; an error of ours ends in one line and exit code 2."""
-    if "RANK" not in os.environ:  # one of several processes ends at once: it may be waiting for the others
+    if processes.stops_in_order():  # others of several processes end at once: they may be waiting for each other
         signal.signal(signal.SIGTERM, interrupt)
     try:
         cli.main(standalone_mode=False)

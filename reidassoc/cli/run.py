@@ -122,7 +122,10 @@ def run(
     from reidassoc.engine import processes
 
     if devices > 1 and not processes.several_here():
-        sys.exit(processes.start(sys.argv[1:], devices))
+        try:
+            sys.exit(processes.start(sys.argv[1:], devices))
+        except KeyboardInterrupt as stopped:
+            raise Interrupted(str(stopped)) from None
     if processes.watched():
         processes.end_with_parent()
     from reidassoc.cli.tables import result_table
@@ -160,7 +163,7 @@ def run(
         raise
     except KeyboardInterrupt:
         log.close()
-        if log.folder is None:
+        if log.folder is None or processes.watched():  # who watches says it
             raise
         again = "".join(f" --plugin {file}" for file in plugins)
         message = f"Stopped. The last whole epoch is saved; go on with: reidassoc run --resume {log.folder}{again}"

@@ -13,13 +13,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reidassoc.errors import ReidassocError
 
 NOTES = "REIDASSOC_NOTES"  # variable: the folder in which the first process says where the run folder is
+PARENT = "REIDASSOC_PARENT"  # variable: the process that watches
 FOLDER = "folder"
+COMMAND = (sys.executable, "-m", "reidassoc")
 LOST = 75  # exit code of a process that ended because another one had
 LOOK_S = 0.1
 GRACE_S = 2.0  # for others to say why they end, and then again to end
@@ -32,14 +35,19 @@ def start(arguments: Sequence[str], count: int) -> int:
 
     Raises:
         ReidassocError: a process was killed or broke down; the message says which, and how to go on.
+        KeyboardInterrupt: Ctrl-C, or SIGTERM where that is turned into it; the processes are ended, the message says how to
+            go on.
     """
     with tempfile.TemporaryDirectory(prefix="reidassoc-") as notes:
-        processes = [begin(arguments, rank, count, Path(notes)) for rank in range(count)]
+        processes: list[subprocess.Popen[bytes]] = []
         try:
+            with unheard(signal.SIGINT):  # a terminal sends it to all; we alone decide
+                for rank in range(count):
+                    processes.append(begin(arguments, rank, count, Path(notes)))
             codes = watch(processes)
-        except KeyboardInterrupt:  # the terminal has sent it to all
-            watch(processes, until=time.monotonic() + 5 * GRACE_S)
-            return processes[0].returncode or 1
+        except KeyboardInterrupt:
+            end(processes)
+            raise KeyboardInterrupt(f"Stopped: {next_step(Path(notes), count)}") from None
         finally:
             end(processes)
         if not any(codes):
@@ -55,19 +63,30 @@ def begin(arguments: Sequence[str], rank: int, count: int, notes: Path) -> subpr
             (notes / "port").write_text(str(free.getsockname()[1]), encoding="utf-8")
     told: Mapping[str, object] = {
         "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": (notes / "port").read_text(encoding="utf-8"), NOTES: notes,
+        "MASTER_PORT": (notes / "port").read_text(encoding="utf-8"), NOTES: notes, PARENT: os.getpid(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", max(1, (os.cpu_count() or 1) // count)),
     }  # fmt: skip
     environment = {**os.environ, **{name: str(value) for name, value in told.items()}}
-    command = [sys.executable, "-m", "reidassoc", *arguments]
+    command = [*COMMAND, *arguments]
     if rank == 0:
         return subprocess.Popen(command, env=environment)
     with open(notes / str(rank), "wb") as said:
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
 
 
-def watch(processes: Sequence[subprocess.Popen[bytes]], until: float = float("inf")) -> list[int | None]:
+@contextmanager
+def unheard(number: signal.Signals) -> Iterator[None]:
+    """Ignore a signal inside this block; processes that are started there ignore it for good."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def watch(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
     """Wait until all have ended, or one has failed and the others had time to; return the exit codes so far."""
+    until = float("inf")
     while time.monotonic() < until:
         codes = [process.poll() for process in processes]
         if None not in codes:
@@ -79,17 +98,20 @@ def watch(processes: Sequence[subprocess.Popen[bytes]], until: float = float("in
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End those that still run: a rank in a collective operation would wait for the others."""
-    for process in processes:
-        if process.poll() is None:
-            process.terminate()
-    deadline = time.monotonic() + GRACE_S
-    for process in processes:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    """End those that still run, politely, then by force: a rank in a collective operation would wait for the others."""
+    try:
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + GRACE_S
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+    finally:  # also if somebody presses Ctrl-C again
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
 
 def explain(codes: Sequence[int | None], notes: Path) -> int:
@@ -139,6 +161,11 @@ def speaks(devices: int) -> bool:
     return devices == 1 or os.environ.get("SLURM_PROCID", "0") == "0"
 
 
+def stops_in_order() -> bool:
+    """Whether SIGTERM may stop this process like Ctrl-C: not if it could wait for others meanwhile, without us to end it."""
+    return "RANK" not in os.environ or (watched() and os.environ["RANK"] == "0")
+
+
 def note(folder: Path) -> None:
     """Let the watching process know where the run folder is."""
     if watched():
@@ -147,7 +174,7 @@ def note(folder: Path) -> None:
 
 def end_with_parent() -> None:
     """End this process once the one that watches it is gone, by whatever means."""
-    parent = os.getppid()
+    parent = int(os.environ[PARENT])
 
     def look() -> None:
         while os.getppid() == parent:
