@@ -116,6 +116,9 @@ class Recipe(Model):
     )
     batch_norm_gpus: int = Field(1, ge=1, description="GPU count that the published numbers belong to")
     as_gpus: int = Field(1, ge=1, description="GPUs whose DataParallel batch norm is imitated; 1 = joint statistics")
+    batch_norm: Literal["sync", "rank"] = Field(
+        "sync", description="on several devices: statistics of the whole batch, or left to each device"
+    )
     on_nan: Literal["stop", "skip"] = Field(
         "stop", description="what a step whose loss is not finite does to the run; it never changes the network"
     )
@@ -169,6 +172,7 @@ class Recipe(Model):
 
 LATER = {
     "as_gpus": 1,
+    "batch_norm": "sync",
     "memory_limit": None,
 }  # keys that recipes did not always have, and what they meant by leaving them out
 

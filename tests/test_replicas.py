@@ -147,6 +147,12 @@ def test_a_batch_that_can_not_be_cut_is_refused(small: Recipe, tmp_path: Path) -
         refuse_uneven(odd)
     with pytest.raises(RecipeError, match="the last of 1;"):
         refuse_uneven(override(odd, [("as_gpus", 6)]))
+    with pytest.raises(RecipeError, match=r"batch_norm: rank on 6 devices, but .* into 6 chunks, the last of 1;"):
+        refuse_uneven(override(odd, [("as_gpus", 1), ("batch_norm", "rank")]), 6)
+    with pytest.raises(
+        RecipeError, match=r"as_gpus: 5 says how .* and so does batch_norm: rank; leave one of them out"
+    ):
+        refuse_uneven(override(odd, [("batch_norm", "rank")]))
     with pytest.raises(RecipeError, match="as_gpus: 5"):
         ra.run(odd, out=tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
@@ -175,7 +181,7 @@ def test_a_result_says_as_how_many_gpus(small: Recipe, tmp_path: Path, monkeypat
     assert asked == [2, 2]
     for count, here in ((1, "one device"), (3, "3 GPUs")):
         other = compose(override(small, [*quick, ("as_gpus", count)]))
-        assert flags(other) == [f"published with 2 GPUs; batch-norm statistics here are of {here}"]
+        assert flags(other, count) == [f"published with 2 GPUs; batch-norm statistics here are of {here}"]
 
 
 def test_older_runs_keep_their_hash() -> None:
@@ -184,13 +190,14 @@ def test_older_runs_keep_their_hash() -> None:
 
     recipe = load_recipe("mult/regdb")
     older = recipe.to_yaml()
-    for line in ("as_gpus: 1\n", "channels_last: false\n", "memory_limit: null\n"):
+    for line in ("as_gpus: 1\n", "batch_norm: sync\n", "channels_last: false\n", "memory_limit: null\n"):
         assert line in older
         older = older.replace(line, "")
     assert recipe.digest == hashlib.sha256(older.encode()).hexdigest()[:16]
     other = recipe.model_copy(update={"as_gpus": 2})
     assert other.digest != recipe.digest
     assert other.prefix_digest(1) != recipe.prefix_digest(1)
+    assert recipe.model_copy(update={"batch_norm": "rank"}).digest != recipe.digest
 
 
 @pytest.mark.parametrize(

@@ -284,6 +284,58 @@ def test_what_does_not_fit_the_processes_is_said(
         open_devices(**arguments)
 
 
+def test_there_may_be_several_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As srun and torchrun describe the last of two nodes' processes; who is who is lightning's to say."""
+    monkeypatch.setattr(device, "connect", lambda *arguments: arguments)
+    last = {
+        "PROCID": 7,
+        "LOCALID": 3,
+        "NODEID": 1,
+        "NTASKS": 8,
+        "NNODES": 2,
+        "NTASKS_PER_NODE": "4(x2)",
+        "JOB_NAME": "x",
+    }
+    with monkeypatch.context() as slurm:
+        for name, value in last.items():
+            slurm.setenv(f"SLURM_{name}", str(value))
+        name, _, place, each, nodes = open_devices("cpu", devices=4)  # type: ignore[misc]
+        assert (name, each, nodes) == ("cpu", 4, 2)
+        assert (place.world_size(), place.global_rank(), place.local_rank(), place.node_rank()) == (8, 7, 3, 1)
+    last = {"RANK": 1, "LOCAL_RANK": 0, "GROUP_RANK": 1, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 1, "MASTER_PORT": 1}
+    for name, value in {**last, "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, str(value))
+    name, _, place, each, nodes = open_devices("cpu")  # type: ignore[misc]
+    assert (name, each, nodes) == ("cpu", 1, 2)
+    assert (place.world_size(), place.global_rank(), place.local_rank(), place.node_rank()) == (2, 1, 0, 1)
+
+
+def test_torchrun_starts_it_and_batch_norm_may_be_left_to_each_device(tmp_path: Path) -> None:
+    """Two processes with statistics of their own are one that imitates two GPUs."""
+    little = {"epochs": 1, "iterations": 2, "identities": 4, "images": 3}
+    changes = [*TINY, *((f"{stage}.{key}", value) for stage in ("intra", "cross") for key, value in little.items())]
+    changes += [("evaluate_every", 0)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
+    options = [f"--set={path}={value}" for path, value in [*changes[1:], ("batch_norm", "rank")]]
+    done = subprocess.run(
+        [*command, "-m", "reidassoc", "run", "--recipe=mult/synthetic", f"--dataset={TINY[0][1]}", *options,
+         "--device=cpu", "--no-report", f"--out={tmp_path / 'two'}"],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    recipe = choose(recipe="mult/synthetic", changes=changes)
+    ra.run(override(recipe, [("as_gpus", 2)]), out=tmp_path / "one", device="cpu")
+    close(tmp_path / "one", tmp_path / "two")
+    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
+    assert one["setting"]["batch_norm_groups"] == two["setting"]["batch_norm_groups"] == 2
+    assert two["environment"]["devices"] == 2
+    with pytest.raises(RecipeError, match=r"began on 2 device\(s\) with batch_norm: rank.* --devices 2, not 1"):
+        ra.run(RunFolder(tmp_path / "two").recipe, out=tmp_path / "two", device="cpu", resume=True)
+
+
 def test_batches_that_can_not_be_shared_are_refused(small: Recipe) -> None:
     assert shares(7, 3) == [slice(0, 3), slice(3, 5), slice(5, 7)]
     refuse_uneven(small, 7)

@@ -28,6 +28,7 @@ from reidassoc.engine.log import Observer
 from reidassoc.engine.losses import sample_losses, wanted
 from reidassoc.engine.optim import build_optimiser, learning_rate, set_learning_rate
 from reidassoc.engine.out_of_memory import ran_out, too_large
+from reidassoc.engine.replicas import norm_groups
 from reidassoc.engine.step import Step
 from reidassoc.engine.tally import Reading, Tally
 from reidassoc.engine.together import label_together
@@ -127,7 +128,7 @@ class Run:
             )
         step = Step(
             self.fabric, self.state.network, self.state.optimiser, method, scene, targets, banks, self.state.heads,
-            stage.augmentation.pad, max(1, self.recipe.as_gpus // self.fabric.world_size),
+            stage.augmentation.pad, max(1, norm_groups(self.recipe, self.fabric.world_size) // self.fabric.world_size),
         )  # fmt: skip
         settings = self.optimiser_settings(stage)
         tally = Tally()

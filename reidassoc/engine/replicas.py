@@ -24,14 +24,25 @@ def chunks(count: int, groups: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
+def norm_groups(recipe: Recipe, ranks: int) -> int:
+    """Groups of a batch whose batch-norm statistics are kept apart, on so many ranks; 1 = those of the whole batch."""
+    return ranks if recipe.batch_norm == "rank" else recipe.as_gpus
+
+
 def refuse_uneven(recipe: Recipe, ranks: int = 1) -> None:
     """Raise RecipeError if a stage's batch can't be cut into as many chunks of at least two images as it asks for.
 
     On several ranks each takes as many whole chunks as the others, so they must be of one size.
     """
-    groups = recipe.as_gpus
+    groups, asked = norm_groups(recipe, ranks), f"as_gpus: {recipe.as_gpus}"
+    if recipe.batch_norm == "rank":
+        if recipe.as_gpus > 1:
+            raise RecipeError(
+                f"{asked} says how batch norm is grouped, and so does batch_norm: rank; leave one of them out"
+            )
+        asked = f"batch_norm: rank on {ranks} devices"
     if groups > 1 and groups % ranks:
-        raise RecipeError(f"as_gpus: {groups}, but there are {ranks} devices; take 1, or a multiple of {ranks}")
+        raise RecipeError(f"{asked}, but there are {ranks} devices; take 1, or a multiple of {ranks}")
     for stage in recipe.stages if groups > 1 or ranks > 1 else ():
         count = stage.identities * stage.images
         if count < ranks or (groups > 1 and ranks > 1 and count % groups):
@@ -42,7 +53,7 @@ def refuse_uneven(recipe: Recipe, ranks: int = 1) -> None:
         cut = chunks(count, groups)
         if len(cut) < groups or cut[-1].stop - cut[-1].start < 2:
             raise RecipeError(
-                f"as_gpus: {groups}, but stage '{stage.name}' has {count} images of each modality in a batch "
+                f"{asked}, but stage '{stage.name}' has {count} images of each modality in a batch "
                 f"({stage.identities} × {stage.images}), which DataParallel would cut into {len(cut)} chunks, the last of "
                 f"{cut[-1].stop - cut[-1].start}; take a count that divides them, with at least two for each"
             )

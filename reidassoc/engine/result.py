@@ -41,6 +41,7 @@ def summarise(
     folder: RunFolder,
     composed: Composed,
     *,
+    groups: int,
     environment: Mapping[str, Any],
     counts: Mapping[str, int],
     seconds: float,
@@ -69,8 +70,8 @@ def summarise(
         "dataset": {"spec": str(recipe.dataset), "fingerprint": composed.dataset.fingerprint()},
         "seed": recipe.seed,
         "epochs": len(rows),
-        "flags": flags(composed),
-        "setting": {"batch_norm_groups": recipe.as_gpus, "test_time": []},
+        "flags": flags(composed, groups),
+        "setting": {"batch_norm_groups": groups, "test_time": []},
         "protocols": protocols,
         "best_epoch_oracle": best,
         "labels": labelled[-1]["labels"] if labelled else {},
@@ -85,13 +86,13 @@ def summarise(
     }
 
 
-def flags(composed: Composed) -> list[str]:
-    """What a reader must know before comparing the figures."""
+def flags(composed: Composed, groups: int = 1) -> list[str]:
+    """What a reader must know before comparing the figures, of a run with so many groups of batch-norm statistics."""
     recipe = composed.recipe
     parts = [part for method in composed.methods for part in (method.clusterer, method.associator)]
     found = ["uses true identities"] if any(uses_identity(part) for part in parts) else []
-    if recipe.batch_norm_gpus not in (1, recipe.as_gpus):
-        here = "one device" if recipe.as_gpus == 1 else f"{recipe.as_gpus} GPUs"
+    if recipe.batch_norm_gpus not in (1, groups):
+        here = "one device" if groups == 1 else f"{groups} GPUs"
         found.append(f"published with {recipe.batch_norm_gpus} GPUs; batch-norm statistics here are of {here}")
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from reidassoc.engine.log import Observer
 from reidassoc.engine.memory import peak_bytes, start_peak
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.processes import note
-from reidassoc.engine.replicas import refuse_uneven
+from reidassoc.engine.replicas import norm_groups, refuse_uneven
 from reidassoc.engine.result import Result, summarise
 from reidassoc.engine.start import build_network, calibrate, training_images
 from reidassoc.errors import DataError, RecipeError
@@ -71,6 +72,7 @@ def run(
         path, begun = "", False
         if ranks.first(fabric):
             folder = chosen_folder(out, recipe, resume)
+            refuse_other_devices(folder, recipe, fabric.world_size)
             if resume:
                 held.enter_context(folder.held())
                 folder.sweep()
@@ -115,7 +117,13 @@ def finish(under_way: Run, log: Observer) -> Result:
         counts = {**under_way.counts, **skipped_images(under_way.stores)}
         seconds, peak, machine = time.perf_counter() - started, peak_bytes(fabric.device), environment(fabric)
         data = summarise(
-            folder, under_way.composed, environment=machine, counts=counts, seconds=seconds, peak_bytes=peak
+            folder,
+            under_way.composed,
+            groups=norm_groups(under_way.recipe, fabric.world_size),
+            environment=machine,
+            counts=counts,
+            seconds=seconds,
+            peak_bytes=peak,
         )
         folder.write_json("result.json", data)
     place, data = ranks.told(fabric, [str(folder.path), data])
@@ -164,7 +172,7 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer
     else:
         calibrate(network, stores, fabric, recipe)
         ranks.align(fabric, network.state_dict().values())
-    if recipe.as_gpus == 1:
+    if norm_groups(recipe, fabric.world_size) == 1:
         normalise_jointly(network, fabric)
     return Run(composed, fabric, folder, stores, identity, evaluation, state, Counter(state.counts), log)
 
@@ -177,6 +185,18 @@ def refuse_other_images(state: checkpoint.State, stores: Pair[ImageStore]) -> No
             raise DataError(
                 f"{found} {modality} training images can be read, but the run began with {len(labels.hard)}: "
                 "bring them back and resume, or start anew"
+            )
+
+
+def refuse_other_devices(folder: RunFolder, recipe: Recipe, count: int) -> None:
+    """Raise RecipeError if a run whose batch norm is left to each device would go on with other ones."""
+    path = folder.path / "environment.json"
+    if recipe.batch_norm == "rank" and path.is_file():
+        began = json.loads(path.read_text(encoding="utf-8")).get("devices", 1)
+        if began != count:
+            raise RecipeError(
+                f"{folder.path} began on {began} device(s) with batch_norm: rank, so that its statistics are of so many groups; "
+                f"resume it with --devices {began}, not {count}"
             )
 
 
