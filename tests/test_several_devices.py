@@ -96,6 +96,17 @@ def test_neighbours_and_affinities_are_shared_and_the_labels_are_those_of_one_pr
             assert all(torch.equal(one, other) for one, other in zip(rank[key], expected[key], strict=True)), key
 
 
+def test_a_step_that_is_too_large_for_one_device_names_the_size_that_fits(pair: Path) -> None:
+    """5 × 4 images are 20 in all; of 2 × 4, one device has 4."""
+    said = [(pair / f"scarce.{rank}").read_text() for rank in range(2)]
+    assert said[0].startswith("RankLost: another process of this run has ended, see its message")
+    assert said[1] == (
+        "DeviceError: out of memory in a training step of 5 identities × 4 images; "
+        "2 × 4 fit: start anew with --set cross.identities=2"
+    )
+    assert RunFolder(pair / "scarce").checkpoints()[0].name == "epoch_001.pt"
+
+
 def close(first: Path, second: Path) -> None:
     """Float32, Adam: rows of two runs with losses within 1e-4."""
     rows = [RunFolder(folder).metrics for folder in (first, second)]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 import reidassoc as ra
+from reidassoc import registry
 from reidassoc.banks import Banks, LiveBank
 from reidassoc.data.loader import batches
 from reidassoc.engine import ranks, together
@@ -27,7 +31,8 @@ from reidassoc.engine.labelling import Given, label
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.start import build_network, calibrate, training_images
 from reidassoc.engine.step import Step
-from reidassoc.interfaces import NetworkOutput
+from reidassoc.errors import DeviceError, RankLost
+from reidassoc.interfaces import NetworkOutput, Objective, Sampling
 from reidassoc.ops import neighbours, shares
 from reidassoc.overrides import choose
 from reidassoc.pipeline import compose
@@ -147,14 +152,59 @@ def short_recipe() -> Recipe:
     return choose(recipe=NAME, changes=SHORT)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Greedy(Objective):
+    """Needs memory for every image, of which the second device has less."""
+
+    sampling: ClassVar[Sampling] = "paired"
+
+    def banks(self, scene: Any, targets: Any) -> list[Any]:
+        return []
+
+    def __call__(self, batch: Any, banks: Any) -> dict[str, Tensor]:
+        if dist.get_rank() == 1 and len(batch["visible"].z) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"sum": batch["visible"].z.square().sum()}
+
+
+def too_much(out: Path, rank: int) -> None:
+    """A run whose second stage is too large for the second device; what is said."""
+    registry.add("greedy", Greedy)
+    little = [(f"{stage}.{key}", 1) for stage in ("intra", "cross") for key in ("epochs", "iterations")]
+    scarce = [("cross.objectives", ["greedy"]), ("cross.refiners", []), ("cross.identities", 5), ("evaluate_every", 0)]
+    try:
+        ra.run(choose(recipe="mult/synthetic", changes=[*TINY, *little, *scarce]), out=out, device="cpu", devices=2)
+    except (DeviceError, RankLost) as error:
+        out.with_suffix(f".{rank}").write_text(f"{type(error).__name__}: {error}")
+
+
+def keep_from_writing(folder: Path) -> None:
+    """From now on, this process fails where it writes into a folder."""
+    changing = {"os.mkdir", "os.rename", "os.remove", "os.truncate"}
+
+    def look(event: str, arguments: tuple[Any, ...]) -> None:
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if (
+            (writes or event in changing)
+            and isinstance(arguments[0], str | Path)
+            and folder in Path(arguments[0]).parents
+        ):
+            raise AssertionError(f"only the first process writes, but: {event} {arguments}")
+
+    sys.addaudithook(look)
+
+
 def main(out: Path) -> None:
     torch.set_num_threads(1)
     fabric = open_devices("cpu", devices=2)
+    if fabric.global_rank:
+        keep_from_writing(out / "run")
     for name, (method, groups) in CASES.items():
         torch.save(trained(fabric, method, groups), out / f"{name}.{fabric.global_rank}.pt")
     torch.save(labelled(fabric), out / f"labels.{fabric.global_rank}.pt")
     result = ra.run(short_recipe(), out=out / "run", device="cpu", devices=2)
     torch.save(dict(result.data["protocols"]), out / f"result.{fabric.global_rank}.pt")
+    too_much(out / "scarce", fabric.global_rank)  # the last: the first rank loses the second one by it
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any, NoReturn
@@ -19,10 +19,12 @@ from reidassoc.data.loader import HostBatch, batches
 from reidassoc.data.samplers import Sampler
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint, ranks
+from reidassoc.engine.device import open_device
 from reidassoc.engine.evaluate import Evaluation
 from reidassoc.engine.exhibits import EXHIBITS, Exhibits, exhibits
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import KEPT, RunFolder
+from reidassoc.engine.joint_norm import by_itself
 from reidassoc.engine.labelling import SKIPPED, Given, Labelled, label
 from reidassoc.engine.log import Observer
 from reidassoc.engine.losses import sample_losses, wanted
@@ -134,19 +136,22 @@ class Run:
         tally = Tally()
         index = scene.features.map(lambda features: features.index.cpu().numpy())
 
-        def loaded(sampler: Sampler, steps: int) -> Iterator[HostBatch]:
+        def loaded(sampler: Sampler, steps: int, fabric: Fabric) -> Iterator[HostBatch]:
             return batches(
                 sampler=sampler, stores=self.stores, index=index, targets=targets, banks=[live.bank for live in banks],
                 augmentation=stage.augmentation, steps=steps, seed=self.recipe.seed, epoch=epoch,
-                share=partial(ranks.own_share, self.fabric),
+                share=partial(ranks.own_share, fabric),
             )  # fmt: skip
 
-        def attempt(identities: int) -> None:
-            smaller = Sampler.build(targets, sampling, identities=identities, images=stage.images)
-            for host in loaded(smaller, 1):
-                step(host)
+        def attempt(identities: int) -> None:  # this rank's share, by itself: the others wait in the step that failed
+            alone = open_device(str(self.fabric.device), self.recipe.precision)
+            share = -(-identities // self.fabric.world_size)
+            smaller = Sampler.build(targets, sampling, identities=share, images=stage.images)
+            with by_itself(self.state.network):
+                for host in loaded(smaller, 1, alone):
+                    replace(step, fabric=alone)(host)
 
-        for number, host in enumerate(loaded(sampler, stage.iterations), start=1):
+        for number, host in enumerate(loaded(sampler, stage.iterations, self.fabric), start=1):
             rate = learning_rate(settings, epoch, self.state.optimiser_step)
             set_learning_rate(self.state.optimiser, rate * settings.network_rate)
             for head in self.state.heads:
@@ -158,8 +163,7 @@ class Run:
                     raise
                 outcome = None
             if outcome is None:  # outside of the except, which holds on to what the step had made
-                alone = self.fabric.world_size == 1  # else the others would have to try, too
-                raise too_large(stage.name, stage.identities, stage.images, attempt if alone else None)
+                raise too_large(stage.name, stage.identities, stage.images, attempt)
             tally.add(*outcome)
             self.state.optimiser_step += 1
             if number % LOG_EVERY == 0 or number == stage.iterations:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,12 +31,14 @@ class JointNorm(_BatchNorm):
             self.register_buffer(name, buffer)
         self.train(norm.training)
 
+    alone = False  # as the ordinary one does, without a word to the other ranks
+
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
             raise ValueError(f"expected at least (B, C), got {input.dim()} dimension(s)")
 
     def forward(self, input: Tensor) -> Tensor:
-        if not (self.training or self.running_mean is None):
+        if self.alone or not (self.training or self.running_mean is None):
             return super().forward(input)
         self._check_input_dim(input)
         with torch.autocast(input.device.type, enabled=False):
@@ -98,3 +102,16 @@ def normalise_jointly(network: nn.Module, fabric: Fabric) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, _BatchNorm) and not isinstance(child, JointNorm):
                 setattr(module, name, JointNorm(child))
+
+
+@contextmanager
+def by_itself(network: nn.Module) -> Iterator[None]:
+    """Inside this block batch norm takes the rows of this rank alone, and waits for nobody."""
+    norms = [module for module in network.modules() if isinstance(module, JointNorm)]
+    try:
+        for norm in norms:
+            norm.alone = True
+        yield
+    finally:
+        for norm in norms:
+            norm.alone = False

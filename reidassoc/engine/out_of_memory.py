@@ -58,15 +58,13 @@ def by_batches(
         at += batch
 
 
-def too_large(stage: str, identities: int, images: int, attempt: Callable[[int], object] | None) -> DeviceError:
+def too_large(stage: str, identities: int, images: int, attempt: Callable[[int], object]) -> DeviceError:
     """The error for a training step that memory doesn't suffice for.
 
     Args:
-        attempt: make a step with so many identities; None if that can't be tried. What it changes doesn't matter any more.
+        attempt: make a step with so many identities, or this device's share of it. What it changes doesn't matter any more.
     """
     said = f"out of memory in a training step of {identities} identities × {images} images"
-    if attempt is None:
-        return DeviceError(f"{said}; take fewer, as in --set {stage}.identities={max(1, identities // 2)}")
     count = identities // 2
     while count:
         released()
