@@ -173,6 +173,7 @@ class Recipe(Model):
 LATER = {
     "as_gpus": 1,
     "batch_norm": "sync",
+    "channels_last": False,
     "memory_limit": None,
 }  # keys that recipes did not always have, and what they meant by leaving them out
 
