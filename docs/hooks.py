@@ -45,7 +45,15 @@ def options(kind: str, name: str) -> str:
         f"| `{o.name}` | {escaped(o.type)} | `{o.default}` | {escaped(o.range)} | {escaped(o.doc)} |"
         for o in options_of(registry.get(kind, name))
     ]
-    return "\n".join(["| option | type | default | range | meaning |", "|---|---|---|---|---|", *rows])
+    return "\n".join(
+        [
+            f"Options of {kind} `{name}`:",
+            "",
+            "| option | type | default | range | meaning |",
+            "|---|---|---|---|---|",
+            *rows,
+        ]
+    )
 
 
 def escaped(text: str) -> str:
