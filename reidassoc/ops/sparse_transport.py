@@ -140,17 +140,17 @@ def _near_pairs(x: Tensor, y: Tensor, neighbours: int) -> Tensor:
     n, k = len(x), len(y)
     there, back = max(neighbours, 2 * math.ceil(k / n)), max(neighbours, 2 * math.ceil(n / k))
     found, index = _closest(x, y, min(there, k))
-    place = [(torch.arange(n, device=x.device)[:, None] * k + index).flatten()]
-    product = [found.flatten()]
+    place, product = index.add_(torch.arange(n, device=x.device)[:, None] * k).flatten(), found.flatten()
     found, index = _closest(y, x, min(back, n))
-    place.append((index * k + torch.arange(k, device=x.device)[:, None]).flatten())
-    product.append(found.flatten())
-    del found, index
-    order = torch.sort(torch.cat(place), stable=True)
-    first = torch.ones_like(order.values, dtype=torch.bool)
-    first[1:] = order.values[1:] != order.values[:-1]
-    kept = order.values[first]
-    value = torch.cat(product)[order.indices[first]]
+    place = torch.cat([place, index.mul_(k).add_(torch.arange(k, device=x.device)[:, None]).flatten()])
+    product = torch.cat([product, found.flatten()])
+    del found, index  # large, as all that follows
+    kept, order = torch.sort(place, stable=True)
+    del place
+    first = torch.ones_like(kept, dtype=torch.bool)
+    first[1:] = kept[1:] != kept[:-1]
+    kept, value = kept[first], product[order[first]]
+    del order, product
     return csr_from_counts(torch.bincount(kept // k, minlength=n), kept % k, value, k)
 
 
