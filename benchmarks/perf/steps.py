@@ -30,7 +30,7 @@ from reidassoc.engine.checkpoint import State
 from reidassoc.engine.device import open_device
 from reidassoc.engine.epochs import Run
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.labelling import label
+from reidassoc.engine.labelling import Given, label
 from reidassoc.engine.log import Observer
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.start import build_network, calibrate
@@ -85,9 +85,7 @@ class Training:
         folder = RunFolder(Path(tempfile.gettempdir()) / "none")
         run = Run(composed, fabric, folder, stores, None, None, state, Counter(), Observer())
         features = Pair.build(lambda m: made_up(composed.dataset.identity(records[m]), m, network, stores[m]))  # type: ignore[arg-type]
-        labelled = label(
-            method, stage, features, epoch=0, stage_epoch=0, seed=0, previous=None, losses=None, counts=Counter()
-        )
+        labelled = label(method, stage, Given(features, 0, 0, 0), counts=Counter())
         assert labelled is not None
         banks: Banks = run.prepare(stage, method, labelled)
         scene, targets = labelled.scene, labelled.targets
@@ -138,7 +136,7 @@ def bare_and_whole(method: str, network: str, runs: int) -> tuple[float, float]:
     """Median processor seconds of the bare and of the whole step, after one of each."""
     training = Training.begin(recipe_of(method, network))
     spent: dict[str, list[float]] = {"bare": [], "whole": []}
-    for host in training.loaded(runs + 1):
+    for host in list(training.loaded(runs + 1)):  # whole: else the loader's thread would count, now here, now there
         spent["bare"].append(processor_seconds(lambda host=host: training.bare(host)))  # type: ignore[misc]
         spent["whole"].append(processor_seconds(lambda host=host: training.step(host)))  # type: ignore[misc]
     return statistics.median(spent["bare"][1:]), statistics.median(spent["whole"][1:])
@@ -149,7 +147,7 @@ def layouts(runs: int) -> tuple[float, float]:
     recipe = recipe_of("mult", "resnet50")
     as_is, last = (Training.begin(override(recipe, [("channels_last", wanted)])) for wanted in (False, True))
     spent: dict[str, list[float]] = {"as is": [], "last": []}
-    for host in as_is.loaded(runs + 1):
+    for host in list(as_is.loaded(runs + 1)):
         spent["as is"].append(processor_seconds(lambda host=host: as_is.bare(host)))  # type: ignore[misc]
         spent["last"].append(processor_seconds(lambda host=host: last.bare(host)))  # type: ignore[misc]
     return statistics.median(spent["as is"][1:]), statistics.median(spent["last"][1:])
