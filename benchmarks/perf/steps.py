@@ -115,15 +115,22 @@ class Training:
         self.step.optimiser.step()
 
 
+@torch.no_grad()
 def made_up(identity: Tensor, modality: Modality, network: nn.Module, store: ImageStore) -> Features:
-    """Features whose clusters are the identities."""
-    width = int(network.width)  # type: ignore[arg-type]
-    centre = torch.randn(PEOPLE + 1, width, generator=torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(1 + list(Modality).index(modality))
+    """Features, and part features where the network has any, whose clusters are the identities."""
+    stream = str(modality)
+    output = network.eval()({stream: normalise(store.read(store.good[:1]))})[stream]
+    network.train()
     _, number = torch.unique(identity, return_inverse=True)
-    x = F.normalize(centre[number] + 0.5 * torch.randn(len(number), width, generator=generator), dim=1)
-    camera = torch.zeros(len(number), dtype=torch.int64)
-    return Features(x, store.good, camera, {"parts": x[:, None].repeat(1, 3, 1)})
+    generator = torch.Generator().manual_seed(1 + list(Modality).index(modality))
+
+    def around(*shape: int) -> Tensor:
+        centre = torch.randn(PEOPLE + 1, *shape, generator=torch.Generator().manual_seed(0))
+        return F.normalize(centre[number] + 0.5 * torch.randn(len(number), *shape, generator=generator), dim=-1)
+
+    part = output.parts.get((stream, stream))
+    extra = {} if part is None else {"parts": around(*part.shape[1:])}
+    return Features(around(output.z.shape[1]), store.good, torch.zeros(len(number), dtype=torch.int64), extra)
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
