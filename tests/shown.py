@@ -32,8 +32,12 @@ def blocks(text: str) -> Iterator[tuple[str, str, str]]:
         yield found[1], found[2] or "", found[3]
 
 
-def shrunk(recipe: Recipe) -> Recipe:
-    """A recipe for tests: the same parts for one epoch per stage, a tiny network, tiny data. Shrinking twice is once."""
+def shrunk(recipe: Recipe, *, first: int = 1) -> Recipe:
+    """A recipe for tests: the same parts on a tiny network and tiny data, one epoch per stage. Shrinking twice is once.
+
+    Args:
+        first: epochs of the first stage instead.
+    """
     data = recipe.model_dump(mode="json")
     dataset = Spec.parse(data["dataset"])
     if dataset.name == "synthetic":
@@ -45,6 +49,7 @@ def shrunk(recipe: Recipe) -> Recipe:
     data |= {"size": [64, 32], "evaluate_every": 0}
     for stage in data["stages"]:
         stage |= {"epochs": 1, "iterations": 1, "identities": 4, "images": 2}
+    data["stages"][0]["epochs"] = first
     return parse_recipe(data, recipe.name)
 
 
@@ -87,16 +92,16 @@ class Shown:
         (self.place / title).write_text(text, encoding="utf-8")
 
 
-def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every run, from the command line, Python or a grid, be of a shrunk recipe, in this process."""
+def small_runs(monkeypatch: pytest.MonkeyPatch, *, first: int = 1) -> None:
+    """Let every run, from the command line, Python or a grid, be of a shrunk recipe, in this process; `first` as there."""
     real = train.run
 
     def run(recipe: Recipe, **rest: Any) -> Any:
-        return real(shrunk(recipe), **{**rest, "device": "cpu"})
+        return real(shrunk(recipe, first=first), **{**rest, "device": "cpu"})
 
     monkeypatch.setattr(train, "run", run)
     monkeypatch.setattr(launch, "train", run)
-    monkeypatch.setattr(plan, "choose", lambda **words: shrunk(choose(**words)))
+    monkeypatch.setattr(plan, "choose", lambda **words: shrunk(choose(**words), first=first))
     monkeypatch.setattr(runner.Runner, "run", first_cells)
 
 
