@@ -1,35 +1,28 @@
-"""Every published method has a page, the same sections on each."""
+"""Every published method has a page, the same sections on each, and its figures are those of the stored cells."""
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from reidassoc import registry
+from reidassoc.bench.plan import read_plan
+from reidassoc.bench.results import Results, read_results
 
-ROOT = Path(__file__).parent.parent
-PAGES = ROOT / "docs" / "methods"
+sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
+from method_results import MARKER, METHODS, PAGES, ROOT, STORE, table
 
-SECTIONS = ["Idea", "Options", "Paper and code"]
-# The associators of each page.
-METHODS: dict[str, tuple[str, ...]] = {
-    "mult": ("mult",),
-    "mmm": ("mmm",),
-    "salcr": ("salcr",),
-    "pgm": ("pgm",),
-    "otla": ("otla",),
-    "bccm": ("bccm",),
-    "adca": ("cma",),
-    "cclnet": ("cclnet",),
-    "gur": ("clu",),
-    "hil": ("brst",),
-    "rpnr": ("rpnr",),
-    "nulc": ("nulc",),
-}
+SECTIONS = ["Idea", "Options", "Paper and code", "Our results"]
 NO_PAPER = {"from_file", "nearest", "oracle", "random", "unison"}  # unison has docs/unison.md
 ALIASES = {"dagi"}
+
+
+@pytest.fixture(scope="module")
+def stored() -> Results:
+    return read_results([STORE])
 
 
 def text(page: str) -> str:
@@ -45,7 +38,7 @@ def test_every_published_associator_has_a_page_in_the_menu() -> None:
 
 
 @pytest.mark.parametrize("page", METHODS)
-def test_a_page_has_its_sections_its_picture_and_its_options(page: str) -> None:
+def test_a_page_has_the_four_sections_its_picture_and_its_options(page: str) -> None:
     assert re.findall(r"^## (.+)$", text(page), re.MULTILINE) == SECTIONS
     name = METHODS[page][0]
     idea, options = text(page).partition("## Options")[::2]
@@ -53,3 +46,15 @@ def test_a_page_has_its_sections_its_picture_and_its_options(page: str) -> None:
     assert "```text\n" in idea  # its formula
     assert f"reidassoc run --associator {name}" in options
     assert "`reidassoc show " in options
+
+
+@pytest.mark.parametrize("page", METHODS)
+def test_a_page_s_table_is_that_of_the_stored_cells(page: str, stored: Results) -> None:
+    assert f"<!-- table: {MARKER} -->\n{table(page, stored)}<!-- end of table -->" in text(page)
+
+
+def test_the_stored_cells_are_those_of_the_benchmark(stored: Results) -> None:
+    """Every method at every seed, under the recipe that it has today."""
+    plan = read_plan(ROOT / "benchmarks" / "specs" / "every_method.yaml")
+    wanted = {(cell.method, cell.id) for cell in plan.cells}
+    assert {(outcome.row, f"{outcome.data['digest']}-s{outcome.seed}") for outcome in stored.outcomes} == wanted
