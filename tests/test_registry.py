@@ -7,8 +7,10 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from reidassoc import Associator, Scene, registry
+from reidassoc.cli import cli
 from reidassoc.errors import PluginError, SpecError
 from reidassoc.interfaces import KINDS
 from reidassoc.types import Association
@@ -111,3 +113,7 @@ def test_a_broken_package_breaks_only_itself(monkeypatch: pytest.MonkeyPatch) ->
     assert found["mult"].problem == ""
     with pytest.raises(PluginError, match=r"associator 'broken' .* can't be loaded: ModuleNotFoundError"):
         registry.get("associators", "broken")
+    shown = CliRunner().invoke(cli, ["list", "associator"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, shown.output
+    assert "no_such_module_anywhere" in shown.output  # the reason, beside the plug-ins that load
+    assert "mult" in shown.output.split()
