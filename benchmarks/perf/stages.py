@@ -300,7 +300,7 @@ def channels_last(b: Bench) -> Row:
 
 
 def data_path(b: Bench) -> Row:
-    """Steps that read a memory-mapped cache beside steps whose batches are in place."""
+    """Steps that read the cache of decoded images beside steps whose batches are in place."""
     in_place, read = in_place_and_read(max(10, b.runs))
     ratio = read / in_place
     said = verdict(f"{READING_BAR} x a step with its data in place (plain); it is {ratio:.3f}", ratio <= READING_BAR)

@@ -161,7 +161,7 @@ def layouts(runs: int) -> tuple[float, float]:
 
 
 def in_place_and_read(steps: int) -> tuple[float, float]:
-    """Processor seconds of a step with its batch in memory, and with one read from the memory-mapped cache of decoded images."""
+    """Processor seconds of a step with its batch in memory, and with one read from the cache of decoded images on disk."""
     with tempfile.TemporaryDirectory() as folder:
         training = Training.begin(recipe_of("mult", "tiny"), cache=Path(folder))
         hosts = list(training.loaded(steps))
