@@ -59,7 +59,7 @@ def export(dataset: Dataset, out: Path, *, layout: str, jpeg: bool = False) -> i
         dataset: with known identities.
         out: folder to make; it may exist if it is empty.
         layout: ``sysu_mm01``, ``regdb``, ``llcm`` or ``manifest``.
-        jpeg: write JPEG of quality 95 instead of PNG.
+        jpeg: write JPEG of quality 98, colours at full resolution, instead of PNG.
 
     Raises:
         DataError: the layout is unknown, ``out`` is not empty or can't be written, identities are unknown, or there
