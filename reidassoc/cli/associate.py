@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reidassoc.cli.options import device_option, load_plugins, memory_option, plugin_option
+from reidassoc.cli.options import device_option, load_plugins, memory_option, plugin_option, seed_option
 
 
 @click.command(short_help="Label features of any model across modalities.")
@@ -13,14 +13,7 @@ from reidassoc.cli.options import device_option, load_plugins, memory_option, pl
 @click.option("--associator", default="mult", show_default=True, metavar="SPEC", help="How clusters are associated.")
 @click.option("--out", required=True, metavar="FILE", type=click.Path(), help="Where the labels go (.npz).")
 @plugin_option
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="For methods that draw at random.",
-)
+@seed_option
 @device_option
 @memory_option
 def associate(

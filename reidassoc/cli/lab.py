@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.core import ParameterSource
 
-from reidassoc.cli.options import device_option, load_plugins, memory_option, plugin_option
+from reidassoc.cli.options import device_option, load_plugins, memory_option, plugin_option, seed_option
 
 
 @click.command(short_help="Score methods on saved features, without training.")
@@ -49,14 +49,7 @@ from reidassoc.cli.options import device_option, load_plugins, memory_option, pl
 )
 @click.option("--out", metavar="FILE", type=click.Path(), help="Write there instead of to the screen.")
 @plugin_option
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="For methods that draw at random.",
-)
+@seed_option
 @device_option
 @memory_option
 def lab(

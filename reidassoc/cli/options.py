@@ -24,6 +24,14 @@ plugin_option = click.option(
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda or cuda:N."
 )
+seed_option = click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="For methods that draw at random.",
+)
 memory_option = click.option(
     "--memory-limit",
     metavar="GIB",
