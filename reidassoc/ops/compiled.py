@@ -17,6 +17,14 @@ EXACT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False}
 
 
 @njit(**EXACT)  # type: ignore[untyped-decorator]
+def grown(array: Array, used: int, capacity: int) -> Array:
+    """The first `used` entries in an array with room for more."""
+    more = np.empty(capacity, array.dtype)
+    more[:used] = array[:used]
+    return more
+
+
+@njit(**EXACT)  # type: ignore[untyped-decorator]
 def overlap_rows(
     start: int,
     stop: int,
@@ -49,12 +57,8 @@ def overlap_rows(
                 total[j] += min(mine, t_value[q])
         if used + met > capacity:
             capacity = 2 * capacity + met
-            more_column = np.empty(capacity, np.int64)
-            more_value = np.empty(capacity, np.float32)
-            more_column[:used] = out_column[:used]
-            more_value[:used] = out_value[:used]
-            out_column = more_column
-            out_value = more_value
+            out_column = grown(out_column, used, capacity)
+            out_value = grown(out_value, used, capacity)
         row = np.sort(touched[:met])
         for t in range(met):
             j = row[t]
@@ -122,12 +126,8 @@ def heaviest(start: int, stop: int, kernel: Array, b: Array, lost: float) -> tup
             cut += 1
         if used + width > capacity:
             capacity = 2 * capacity + width
-            more_column = np.empty(capacity, np.int64)
-            more_value = np.empty(capacity, np.float32)
-            more_column[:used] = out_column[:used]
-            more_value[:used] = out_value[:used]
-            out_column = more_column
-            out_value = more_value
+            out_column = grown(out_column, used, capacity)
+            out_value = grown(out_value, used, capacity)
         before = used
         for k in range(width):
             if bits[k] >> 20 >= cut and weight[k] > 0.0:

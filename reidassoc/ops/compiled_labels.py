@@ -9,6 +9,16 @@ from reidassoc.ops.compiled import EXACT, Array
 
 
 @njit(**EXACT)  # type: ignore[untyped-decorator]
+def added(cluster: int, value: float, total: Array, touched: Array, met: int) -> int:
+    """Add to a cluster's total; return how many clusters have one, of which `touched` keeps a list."""
+    if total[cluster] == 0.0:
+        touched[met] = cluster
+        met += 1
+    total[cluster] += value
+    return met
+
+
+@njit(**EXACT)  # type: ignore[untyped-decorator]
 def blend_rows(
     start: int,
     stop: int,
@@ -42,20 +52,12 @@ def blend_rows(
                 v = w * value[j, q]
                 if not v > 0.0:  # they descend
                     break
-                c = index[j, q]
-                if total[c] == 0.0:
-                    touched[met] = c
-                    met += 1
-                total[c] += v
+                met = added(index[j, q], v, total, touched, met)
         for q in range(anchor_index.shape[1]):
             v = held * anchor_value[i, q]
             if not v > 0.0:
                 break
-            c = anchor_index[i, q]
-            if total[c] == 0.0:
-                touched[met] = c
-                met += 1
-            total[c] += v
+            met = added(anchor_index[i, q], v, total, touched, met)
         size = 0
         whole = 0.0
         kept = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from reidassoc.ops.compiled import EXACT, FAST, Array
+from reidassoc.ops.compiled import EXACT, FAST, Array, grown
 from reidassoc.ops.compiled_scaling import widened
 
 POSITIVE = 0x8000  # bfloat16 patterns below this are the positive numbers, in their order
@@ -50,9 +50,7 @@ def screen_rows(
             least -= 1
         if used + width > capacity:
             capacity = 2 * capacity + width
-            more = np.empty(capacity, np.int64)
-            more[:used] = out[:used]
-            out = more
+            out = grown(out, used, capacity)
         before = used
         for j in range(width):
             code = np.int64(row[j])
@@ -149,9 +147,7 @@ def reciprocal_rows(
                         size += 1
         if used + size > capacity:
             capacity = 2 * capacity + size
-            more = np.empty(capacity, np.int64)
-            more[:used] = out[:used]
-            out = more
+            out = grown(out, used, capacity)
         out[used : used + size] = np.sort(members[:size])
         used += size
         count[i - start] = size
@@ -185,12 +181,8 @@ def mean_rows(
                 total[j] += value[q] * share
         if used + met > capacity:
             capacity = 2 * capacity + met
-            more_column = np.empty(capacity, np.int64)
-            more_value = np.empty(capacity, np.float32)
-            more_column[:used] = out_column[:used]
-            more_value[:used] = out_value[:used]
-            out_column = more_column
-            out_value = more_value
+            out_column = grown(out_column, used, capacity)
+            out_value = grown(out_value, used, capacity)
         row = np.sort(touched[:met])
         for t in range(met):
             out_column[used + t] = row[t]
