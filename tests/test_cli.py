@@ -109,7 +109,7 @@ BAD = {
     "no run": (["evaluate", "nowhere"], "nowhere is no run folder"),
     "no plug-in file": (["run", "--plugin", "none.py"], "no plug-in file none.py"),
     "resume and more": (
-        ["run", "--resume", "x", "--seed", "3"],
+        ["run", "--resume", "x", "--seed", "0"],
         "--resume goes on with the folder's own recipe; leave out: seed",
     ),
     "resume nothing": (["run", "--resume", "empty"], "empty is no run folder"),

@@ -144,7 +144,8 @@ def run(
         "on_nan": on_nan, "as_gpus": as_gpus,
     }  # fmt: skip
     if resume:
-        given = [name for name, value in {**chosen, "set": changes, "out": out}.items() if value]
+        asked = {**chosen, "set": changes, "out": out}.items()
+        given = [name for name, value in asked if value not in (None, ()) and value is not False]  # a seed of 0, too
         if given:
             raise RecipeError(f"--resume goes on with the folder's own recipe; leave out: {', '.join(given)}")
         what = RunFolder.open(Path(resume)).recipe
