@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from reidassoc.banks import Bank
+from reidassoc.data import transforms
 from reidassoc.data.loader import ahead, plan_feeds
 from reidassoc.data.samplers import Sampler, rows_by_label
 from reidassoc.data.transforms import (
@@ -151,20 +152,33 @@ def test_a_crop_is_a_window_of_the_padded_image() -> None:
 
 def test_channels_are_exchanged_as_the_stream_says() -> None:
     settings = Augmentation()
-    for stream, allowed in {"visible": {-1}, "augmented": {0, 1, 2}, "infrared": {-1, 0, 1, 2, 3}}.items():
-        chosen = draw(settings, stream, 800, SIZE, torch.Generator().manual_seed(1))
-        values, counts = chosen.channel.unique(return_counts=True)
-        assert set(values.tolist()) == allowed
-        if stream == "infrared":
-            share = dict(zip(values.tolist(), (counts / 800).tolist(), strict=True))
-            assert all(abs(share[c] - 0.25) < 0.06 for c in (0, 1, 2))
-            assert abs(share[3] - 0.125) < 0.05
+    plain, augmented, infrared = (
+        draw(settings, stream, 800, SIZE, torch.Generator().manual_seed(1))
+        for stream in ("visible", "augmented", "infrared")
+    )
+    assert plain.channel is plain.grey is augmented.grey is None
+    assert augmented.channel is not None
+    assert infrared.channel is not None
+    assert infrared.grey is not None
+    assert set(augmented.channel.tolist()) == {0, 1, 2}
+    assert all(abs(float((infrared.channel == c).float().mean()) - 0.25) < 0.06 for c in (-1, 0, 1, 2))
+    assert abs(float(infrared.grey.float().mean()) - 0.125) < 0.05
+    assert bool((infrared.channel[infrared.grey] == -1).all())
     x = torch.rand(5, 3, 4, 4)
-    out = exchanged(x, torch.tensor([-1, 0, 1, 2, 3]))
+    grey = torch.tensor([False, False, False, False, True])
+    out = exchanged(x, torch.tensor([-1, 0, 1, 2, -1]), grey)
     assert torch.equal(out[0], x[0])
     for n in (1, 2, 3):
         assert torch.equal(out[n], x[n, n - 1].expand(3, 4, 4))
-    assert torch.allclose(out[4, 0], 0.299 * x[4, 0] + 0.587 * x[4, 1] + 0.114 * x[4, 2])
+    assert torch.allclose(out[4], 0.299 * x[4, 0] + 0.587 * x[4, 1] + 0.114 * x[4, 2])
+
+
+def test_many_images_are_augmented_piece_by_piece_to_the_same_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Augmentation(jitter=0.5, intensity=0.9)
+    chosen = draw(settings, "infrared", 64, SIZE, torch.Generator().manual_seed(5))
+    whole = augment(images(64), chosen, 10)
+    monkeypatch.setattr(transforms, "CACHED", 7 * 3 * SIZE[0] * SIZE[1])
+    assert torch.equal(augment(images(64), chosen, 10), whole)
 
 
 def test_erasing_fills_one_rectangle_of_a_stated_area() -> None:
@@ -178,6 +192,7 @@ def test_erasing_fills_one_rectangle_of_a_stated_area() -> None:
     assert (erased[:, 0] + erased[:, 2] <= 288).all()
     assert (erased[:, 1] + erased[:, 3] <= 144).all()
     always = draw(Augmentation(pad=0, flip=0, erase=1), "visible", 64, SIZE, torch.Generator().manual_seed(0))
+    assert always.erased is not None
     out, mask = augment(images(), always, 0), inside(always.erased, images())
     assert mask.any()
     for channel, value in enumerate(ERASED):

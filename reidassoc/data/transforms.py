@@ -20,6 +20,7 @@ ERASED = (0.4914, 0.4822, 0.4465)  # written after normalisation, as the publish
 ERASE_AREA = (0.02, 0.4)
 ERASE_ASPECT = (0.3, 1 / 0.3)
 ERASE_TRIES = 20
+CACHED = 1 << 19  # values that a processor's cache holds: more are worked on piece by piece
 GREY = (0.299, 0.587, 0.114)
 
 
@@ -32,13 +33,14 @@ def normalise(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Draw:
-    """The random choices for B images of one stream; every tensor has B rows.
+    """The random choices for B images of one stream; every tensor has B rows, and None leaves all images as they are.
 
     Args:
         shift: (B, 2) int64 crop offset, 0 to 2 · pad.
         mirror: (B,) bool.
-        channel: (B,) int64: 0, 1, 2 = that channel copied to all; 3 = grey; −1 = as it is.
-        colour: (B, 4) float32 factors of brightness, contrast, saturation, and the hue's shift in turns; None = as it is.
+        channel: (B,) int64: 0, 1, 2 = that channel copied to all; −1 = as it is.
+        grey: (B,) bool: the luminance instead.
+        colour: (B, 4) float32 factors of brightness, contrast, saturation, and the hue's shift in turns.
         lit: (B, 4) int64 rectangle (top, left, height, width) of the intensity transform; height 0 = none.
         gain: (B, 3) float32 factor per channel within it.
         erased: (B, 4) int64 rectangle; height 0 = none.
@@ -46,11 +48,12 @@ class Draw:
 
     shift: Tensor
     mirror: Tensor
-    channel: Tensor
+    channel: Tensor | None
+    grey: Tensor | None
     colour: Tensor | None
-    lit: Tensor
+    lit: Tensor | None
     gain: Tensor
-    erased: Tensor
+    erased: Tensor | None
 
     def to(self, device: torch.device) -> Draw:
         tensors = (getattr(self, name) for name in self.__dataclass_fields__)
@@ -71,19 +74,28 @@ def draw(settings: Augmentation, stream: str, count: int, size: tuple[int, int],
     shift = torch.randint(0, 2 * settings.pad + 1, (count, 2), generator=generator)
     mirror = uniform(count) < settings.flip
     choice = torch.randint(0, 4, (count,), generator=generator)
+    channel = grey = None
     if stream == "augmented":
         channel = choice % 3
     elif stream == "infrared":  # R, G, B with equal chance; in the fourth case grey with probability one half
-        channel = torch.where((choice == 3) & (uniform(count) < 0.5), -1, choice)
-    else:
-        channel = torch.full((count,), -1)
+        grey = (choice == 3) & (uniform(count) >= 0.5)
+        channel = torch.where(choice == 3, -1, choice)
     strength = settings.jitter if stream != "visible" or settings.jitter_visible else 0.0
     colour = strength * (2 * uniform(count, 4) - 1) + torch.tensor([1.0, 1.0, 1.0, 0.0])
     lit = rectangles(count, size, settings.intensity, generator)
     gain = beta_half(uniform(count, 3))
     gain = gain / gain.amax(1, keepdim=True)
     erased = rectangles(count, size, settings.erase, generator)
-    return Draw(shift, mirror, channel, colour if strength else None, lit, gain, erased)
+    return Draw(
+        shift,
+        mirror,
+        channel,
+        grey,
+        colour if strength else None,
+        lit if settings.intensity else None,
+        gain,
+        erased if settings.erase else None,
+    )
 
 
 def beta_half(uniform: Tensor) -> Tensor:
@@ -117,37 +129,41 @@ def augment(images: Tensor, chosen: Draw, pad: int) -> Tensor:
 
     Order: pad and crop, mirror, colours, intensity transform, normalise, erase, exchange of channels.
     """
-    x = mirrored(cropped(images.float() / 255.0, chosen.shift, pad), chosen.mirror)
+    piece = max(1, CACHED // images[:1].numel()) if images.device.type == "cpu" and len(images) else len(images)
+    if piece < len(images):
+        rows = [slice(start, start + piece) for start in range(0, len(images), piece)]
+        return torch.cat([augment(images[some], chosen.take(some), pad) for some in rows])
+    x = mirrored(cropped(images, chosen.shift, pad), chosen.mirror).float().div_(255.0)  # moved as bytes
     x = x if chosen.colour is None else jittered(x, chosen.colour)
-    x = torch.where(inside(chosen.lit, x), x * chosen.gain[:, :, None, None], x)
+    x = x if chosen.lit is None else torch.where(inside(chosen.lit, x), x * chosen.gain[:, :, None, None], x)
     mean, deviation, fill = (torch.tensor(c, device=x.device).view(1, 3, 1, 1) for c in (MEAN, DEVIATION, ERASED))
-    x = torch.where(inside(chosen.erased, x), fill, (x - mean) / deviation)
-    return exchanged(x, chosen.channel)
+    x = x.sub_(mean).div_(deviation)
+    x = x if chosen.erased is None else torch.where(inside(chosen.erased, x), fill, x)
+    return x if chosen.channel is None else exchanged(x, chosen.channel, chosen.grey)
 
 
 def cropped(x: Tensor, shift: Tensor, pad: int) -> Tensor:
     """Cut (H, W) windows out of the images padded with zeros."""
     if pad == 0:
         return x
-    batch, _, height, width = x.shape
+    height, width = x.shape[2:]
     padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
-    rows = shift[:, 0, None] + torch.arange(height, device=x.device)
-    columns = shift[:, 1, None] + torch.arange(width, device=x.device)
-    image = torch.arange(batch, device=x.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, 3, 2 pad + 1, 2 pad + 1, H, W), a view
+    return windows[torch.arange(len(x), device=x.device), :, shift[:, 0], shift[:, 1]]
 
 
 def mirrored(x: Tensor, mirror: Tensor) -> Tensor:
     return torch.where(mirror[:, None, None, None], x.flip(3), x)
 
 
-def exchanged(x: Tensor, channel: Tensor) -> Tensor:
-    """Copy one channel to all three, or make the image grey."""
-    batch = torch.arange(len(x), device=x.device)
-    copied = x[batch, channel.clamp(0, 2)][:, None]
-    grey = (x * torch.tensor(GREY, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    single = torch.where((channel == 3)[:, None, None, None], grey, copied)
-    return torch.where((channel < 0)[:, None, None, None], x, single.expand_as(x))
+def exchanged(x: Tensor, channel: Tensor, grey: Tensor | None = None) -> Tensor:
+    """Copy one channel to all three, leave the image as it is (−1), or make it grey."""
+    each = torch.where(channel[:, None] < 0, torch.arange(3, device=x.device), channel[:, None])
+    out = x[torch.arange(len(x), device=x.device)[:, None], each]
+    if grey is None:
+        return out
+    luminance = (x * torch.tensor(GREY, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return torch.where(grey[:, None, None, None], luminance, out)
 
 
 def jittered(x: Tensor, colour: Tensor) -> Tensor:
