@@ -125,6 +125,7 @@ class Recipe(Model):
     evaluate_every: int = Field(1, ge=0, description="epochs between evaluations; 0 = after the last one only")
     extract_batch: int = Field(256, ge=1)
     channels_last: bool = Field(False, description="lay the network's weights out channel by channel within a pixel")
+    compile: bool = Field(False, description="let torch.compile translate the network; takes a C++ compiler")
     memory_limit: float | None = Field(
         None, gt=0, description="GiB that one dense array of the label stage may take; none = 2"
     )
@@ -174,6 +175,7 @@ LATER = {
     "as_gpus": 1,
     "batch_norm": "sync",
     "channels_last": False,
+    "compile": False,
     "memory_limit": None,
 }  # keys that recipes did not always have, and what they meant by leaving them out
 

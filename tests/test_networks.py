@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidassoc.engine.device import open_device
-from reidassoc.engine.start import build_network
+from reidassoc.engine.start import build_network, translate
+from reidassoc.errors import DeviceError
 from reidassoc.overrides import override
 from reidassoc.pipeline import compose
 from reidassoc.recipe import load_recipe
@@ -218,3 +220,25 @@ def test_channels_last_is_the_same_network_in_another_layout() -> None:
         assert all(p.is_contiguous(memory_format=torch.channels_last) is last for p in wide)
         said.append(network(images)["visible"].z)
     torch.testing.assert_close(*said, rtol=1e-3, atol=1e-4)
+
+
+def test_a_compiled_network_says_the_same_under_the_same_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced, not translated: that takes a minute. Weights keep their names, and a second call takes the same graph."""
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
+    fabric, images = open_device("cpu"), {"visible": torch.randn(4, 3, 64, 32), "infrared": torch.randn(4, 3, 64, 32)}
+    said, names = [], []
+    for compiled in (False, True):
+        recipe = override(load_recipe("mult/synthetic"), [("compile", compiled), ("network", "tiny(width=16)")])
+        network = build_network(compose(recipe).network, recipe, fabric)
+        translate(network, recipe)
+        said.append(network(images)["infrared"].z)
+        names.append(list(network.state_dict()))
+    assert torch.equal(*said)
+    assert names[0] == names[1]
+
+
+def test_compiling_without_a_compiler_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    recipe = override(load_recipe("mult/synthetic"), [("compile", True)])
+    with pytest.raises(DeviceError, match=r"compile: true takes a C\+\+ compiler; install g\+\+"):
+        translate(nn.Linear(2, 2), recipe)

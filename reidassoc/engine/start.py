@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
-from reidassoc.errors import DataError
+from reidassoc.errors import DataError, DeviceError
 from reidassoc.interfaces import Dataset, Network
 from reidassoc.ops.seeds import generator_for, seed_for
 from reidassoc.recipe import Recipe
@@ -69,3 +71,16 @@ def calibrate(network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, reci
             images[str(modality)] = normalise(stores[modality].read(rows).to(fabric.device))
         shown.append(images)
     cast(Any, network).calibrate(shown)
+
+
+def translate(network: nn.Module, recipe: Recipe) -> None:
+    """Let torch.compile translate a network, once it is calibrated, if the recipe says so; its weights keep their names.
+
+    Raises:
+        DeviceError: there is no compiler.
+    """
+    if not recipe.compile:
+        return
+    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+        raise DeviceError("compile: true takes a C++ compiler; install g++, or leave it out")
+    network.compile()

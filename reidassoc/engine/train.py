@@ -24,7 +24,7 @@ from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.processes import note
 from reidassoc.engine.replicas import norm_groups, refuse_uneven
 from reidassoc.engine.result import Result, summarise
-from reidassoc.engine.start import build_network, calibrate, training_images
+from reidassoc.engine.start import build_network, calibrate, training_images, translate
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.ops.memory import memory_limit
 from reidassoc.pipeline import Composed, compose
@@ -174,6 +174,7 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer
         ranks.align(fabric, network.state_dict().values())
     if norm_groups(recipe, fabric.world_size) == 1:
         normalise_jointly(network, fabric)
+    translate(network, recipe)
     return Run(composed, fabric, folder, stores, identity, evaluation, state, Counter(state.counts), log)
 
 
