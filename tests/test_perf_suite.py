@@ -26,6 +26,8 @@ STEPS = {
     "mult_step_resnet",
     "salcr_step_resnet",
     "channels_last",
+    "compile",
+    "compile_resnet",
     "data_path",
 }  # beside a bare step: no parity
 
@@ -41,7 +43,7 @@ def stages() -> Iterator[ModuleType]:
 
 def test_every_stage_equals_its_plain_version(stages: ModuleType) -> None:
     rates = importlib.import_module("meter").Rates(100.0, 300.0, 10.0)
-    bench = stages.Bench(scale=0.012, width=96, runs=1, plain=True, rates=rates)
+    bench = importlib.import_module("bench").Bench(scale=0.012, width=96, runs=1, plain=True, rates=rates)
     names = [name for name in stages.STAGES if name not in SLOW | STEPS]
     for row in stages.rows(bench, names):
         assert row.ours_s > 0, row.stage
@@ -63,7 +65,7 @@ def test_the_suite_covers_the_stages_of_an_epoch(stages: ModuleType) -> None:
 def test_whole_steps_stand_beside_bare_ones(stages: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = importlib.import_module("steps")
     monkeypatch.setattr(steps, "IMAGES", 4)
-    monkeypatch.setattr(stages, "in_place_and_read", lambda count: steps.in_place_and_read(2))
+    monkeypatch.setattr(stages.training, "in_place_and_read", lambda count: steps.in_place_and_read(2))
     rates = importlib.import_module("meter").Rates(100.0, 300.0, 10.0)
     row = stages.STAGES[name](stages.Bench(scale=0.012, width=96, runs=1, plain=True, rates=rates))
     assert row.ours_s > 0

@@ -18,9 +18,10 @@ import os
 import re
 
 import torch
+from bench import Bench
 from label_stage import RESULTS, device_name
 from meter import HEAD
-from stages import STAGES, Bench, rows
+from stages import STAGES, rows
 
 from reidassoc.ops.accelerate import compiled
 

@@ -33,7 +33,7 @@ from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.labelling import Given, label
 from reidassoc.engine.log import Observer
 from reidassoc.engine.optim import build_optimiser
-from reidassoc.engine.start import build_network, calibrate
+from reidassoc.engine.start import build_network, calibrate, translate
 from reidassoc.engine.step import Step
 from reidassoc.overrides import override
 from reidassoc.pipeline import compose
@@ -81,6 +81,7 @@ class Training:
         stores = records.map(lambda images: ImageStore(images, size=recipe.size, **where))
         network = build_network(composed.network, recipe, fabric)
         calibrate(network, stores, fabric, recipe)
+        translate(network, recipe)
         state = State(network, build_optimiser(network.parameters(), recipe.stages[0].optimiser or stage.optimiser))  # type: ignore[arg-type]
         folder = RunFolder(Path(tempfile.gettempdir()) / "none")
         run = Run(composed, fabric, folder, stores, None, None, state, Counter(), Observer())
@@ -149,15 +150,15 @@ def bare_and_whole(method: str, network: str, runs: int) -> tuple[float, float]:
     return statistics.median(spent["bare"][1:]), statistics.median(spent["whole"][1:])
 
 
-def layouts(runs: int) -> tuple[float, float]:
-    """Median processor seconds of ResNet-50's bare step with its weights as they are, and channels last."""
-    recipe = recipe_of("mult", "resnet50")
-    as_is, last = (Training.begin(override(recipe, [("channels_last", wanted)])) for wanted in (False, True))
-    spent: dict[str, list[float]] = {"as is": [], "last": []}
-    for host in list(as_is.loaded(runs + 1)):
+def as_is_and_changed(network: str, change: str, runs: int) -> tuple[float, float]:
+    """Median processor seconds of the bare step by MULT's recipe, and with a key of it true, after two of each."""
+    recipe = recipe_of("mult", network)
+    as_is, changed = (Training.begin(override(recipe, [(change, wanted)])) for wanted in (False, True))
+    spent: dict[str, list[float]] = {"as is": [], "changed": []}
+    for host in list(as_is.loaded(runs + 2)):
         spent["as is"].append(processor_seconds(lambda host=host: as_is.bare(host)))  # type: ignore[misc]
-        spent["last"].append(processor_seconds(lambda host=host: last.bare(host)))  # type: ignore[misc]
-    return statistics.median(spent["as is"][1:]), statistics.median(spent["last"][1:])
+        spent["changed"].append(processor_seconds(lambda host=host: changed.bare(host)))  # type: ignore[misc]
+    return statistics.median(spent["as is"][2:]), statistics.median(spent["changed"][2:])
 
 
 def in_place_and_read(steps: int) -> tuple[float, float]:
