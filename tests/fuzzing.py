@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import torch
 import yaml
@@ -440,13 +441,9 @@ TARGETS: dict[str, Target] = {
 }  # fmt: skip
 
 
-def fuzz(name: str, examples: int, *, seed: int | None = None) -> Counter[str]:
-    """Give a target so many inputs; return how many it read and how many it refused.
-
-    Raises:
-        Exception: the first fault, with the smallest input that shows it (hypothesis prints it).
-    """
-    target, count = TARGETS[name], Counter[str]()
+def checked(name: str, examples: int, count: Counter[str], *, seed: int | None = None) -> Callable[[], None]:
+    """A hypothesis test that gives a target so many inputs and counts how many it read and how many it refused."""
+    target = TARGETS[name]
 
     @settings(
         max_examples=examples, deadline=None, database=None, derandomize=seed is None,
@@ -461,11 +458,17 @@ def fuzz(name: str, examples: int, *, seed: int | None = None) -> Counter[str]:
             except ReidassocError as error:
                 count["refused" if len(str(error).splitlines()) == 1 else "more than one line"] += 1
 
-    if seed is not None:
-        import hypothesis
+    return check if seed is None else hypothesis.seed(seed)(check)
 
-        check = hypothesis.seed(seed)(check)
-    check()
+
+def fuzz(name: str, examples: int, *, seed: int | None = None) -> Counter[str]:
+    """Give a target so many inputs; return how many it read and how many it refused.
+
+    Raises:
+        Exception: the first fault, with the smallest input that shows it (hypothesis prints it).
+    """
+    count = Counter[str]()
+    checked(name, examples, count, seed=seed)()
     return count
 
 
