@@ -141,6 +141,10 @@ TRUST = {
         "test_refiners.py::test_agree_against_a_plain_reading",
         "test_refiners.py::test_permuting_samples_permutes_rows",
     ),
+    ("refiners", "proximity"): (
+        "test_refiners.py::test_proximity_against_a_plain_reading",
+        "test_refiners.py::test_permuting_samples_permutes_rows",
+    ),
     ("objectives", "dcl"): (
         "test_objectives.py::test_dcl_is_one_cross_entropy_per_modality_without_outliers",
         "test_objectives.py::test_permuting_the_batch_changes_no_loss",

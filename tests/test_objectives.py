@@ -248,6 +248,10 @@ def test_weights_of_labels_weigh_rows() -> None:
     rows = -(prob * F.log_softmax(logits, 1)).sum(1)
     loss = soft_cross_entropy(logits, SoftLabels(prob, weight))
     torch.testing.assert_close(loss, (rows[0] + 3 * rows[2]) / 4)
+    loss = soft_cross_entropy(logits, SoftLabels(prob, weight), per_row=True)
+    torch.testing.assert_close(loss, (rows[0] + 3 * rows[2]) / 2)  # two rows have an opinion
+    none = SoftLabels(prob, torch.zeros(4))
+    assert float(soft_cross_entropy(logits, none, per_row=True)) == 0
 
 
 @pytest.mark.parametrize("epoch", [0, 1])

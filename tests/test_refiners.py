@@ -1,7 +1,8 @@
-"""Refiners `propagate` and `agree`: contract, parity with a plain reading, property."""
+"""Refiners `propagate`, `agree` and `proximity`: contract, parity with a plain reading, property."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
@@ -11,8 +12,10 @@ from reidassoc import Association, Clustering, Clusters, Features, Modality, Pai
 from reidassoc.testing import CASES, check_refiner, toy_scene
 from reidassoc_plugins.associators.nearest import Nearest
 from reidassoc_plugins.associators.pgm import Pgm
+from reidassoc_plugins.associators.random import Random
 from reidassoc_plugins.refiners.agree import Agree
 from reidassoc_plugins.refiners.propagate import Propagate
+from reidassoc_plugins.refiners.proximity import Proximity
 
 
 def soft_targets(scene: Scene, seed: int = 0) -> Targets:
@@ -32,7 +35,15 @@ def soft_targets(scene: Scene, seed: int = 0) -> Targets:
 
 
 @pytest.mark.parametrize(
-    "spec", ["propagate", "propagate(k1=6)", "propagate(rounds=0)", "propagate(rounds=5, fill=false, k1=6)", "agree"]
+    "spec",
+    [
+        "propagate",
+        "propagate(k1=6)",
+        "propagate(rounds=0)",
+        "propagate(rounds=5, fill=false, k1=6)",
+        "agree",
+        "proximity",
+    ],
 )
 def test_contract(spec: str) -> None:
     check_refiner(registry.build("refiners", spec))
@@ -42,8 +53,8 @@ def permuted_targets(targets: Targets, order: Pair[torch.Tensor]) -> Targets:
     return targets.replaced({key: labels.take(order[key[0]]) for key, labels in targets.table.items()})
 
 
-@pytest.mark.parametrize("refiner", [Propagate(k1=6, k2=3, rounds=2), Agree()], ids=str)
-def test_permuting_samples_permutes_rows(refiner: Propagate | Agree) -> None:
+@pytest.mark.parametrize("refiner", [Propagate(k1=6, k2=3, rounds=2), Agree(), Proximity()], ids=str)
+def test_permuting_samples_permutes_rows(refiner: Propagate | Agree | Proximity) -> None:
     scene = CASES["more_infrared"].scene()
     targets = soft_targets(scene)
     order = scene.features.map(lambda f: torch.randperm(len(f), generator=torch.Generator().manual_seed(1)))
@@ -143,3 +154,34 @@ def test_agree_without_cross_labels_changes_nothing() -> None:
     scene = toy_scene()
     targets = Targets.compose(scene.clustering)
     assert Agree().refine(scene, targets) is targets
+
+
+# ---- proximity
+
+
+@pytest.mark.parametrize("case", ["ordinary", "more_infrared", "far_more_visible", "one_visible"])
+@pytest.mark.parametrize("temperature", [0.1, 2.0])
+def test_proximity_against_a_plain_reading(case: str, temperature: float) -> None:
+    scene = CASES[case].scene()
+    targets = soft_targets(scene)
+    found = Proximity(temperature=temperature).refine(scene, targets)
+    for modality in Modality:
+        labels, got = targets.of(modality, modality.other), found.of(modality, modality.other)
+        assert torch.equal(got.prob, labels.prob)
+        assert found.of(modality, modality) is targets.of(modality, modality)
+        centroids = scene.clustering.own[modality.other].centroids
+        for x, named, before, after in zip(
+            scene.features[modality].x, labels.hard.tolist(), labels.weight, got.weight, strict=True
+        ):
+            cosines = [float(torch.cosine_similarity(x, centroid, dim=0)) for centroid in centroids]
+            share = 1.0 if named < 0 else math.exp((cosines[named] - max(cosines)) / temperature)
+            assert float(after) == pytest.approx(float(before) * share, abs=1e-5)
+
+
+def test_proximity_keeps_the_nearest_and_fades_what_is_far() -> None:
+    scene = toy_scene()
+    targets = Targets.compose(scene.clustering, Nearest()(scene))
+    wrong = Targets.compose(scene.clustering, Random()(scene))
+    kept, faded = (Proximity().refine(scene, given).of("visible", "infrared").weight for given in (targets, wrong))
+    assert float(kept.mean()) > 0.9
+    assert float(faded.mean()) < float(kept.mean())

@@ -42,6 +42,9 @@ class Amirl(Objective):
 
     temperature: Annotated[float, Field(gt=0, description="τ of the banks")] = 0.05
     momentum: Annotated[float, Field(ge=0, le=1, description="μ of the banks")] = 0.1
+    per_row: Annotated[
+        bool, Field(description="divide losses by rows, not by the labels' weights: doubted labels pull less")
+    ] = False
 
     def banks(self, scene: Scene, targets: Targets) -> Sequence[Bank]:
         space = space_of(scene.epoch)
@@ -73,5 +76,6 @@ class Amirl(Objective):
                 compared.append(("cross", space))
             for role, of in compared:
                 logits = banks[f"amirl.{role}.{of}"].logits(view.feature)
-                terms[f"{role}_{own}"].append(soft_cross_entropy(logits, batch.labels(view, of)))
+                loss = soft_cross_entropy(logits, batch.labels(view, of), per_row=self.per_row)
+                terms[f"{role}_{own}"].append(loss)
         return {name: torch.stack(losses).sum() for name, losses in terms.items()}
