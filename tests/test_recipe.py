@@ -159,7 +159,7 @@ def test_names_on_the_command_line_replace_parts() -> None:
     assert intra.associator is None
     assert str(cross.associator) == "nearest"
     assert [str(part) for part in cross.refiners] == ["mix(beta=0.5)"]
-    assert [str(part) for part in cross.objectives] == ["amirl(momentum=0.8)"]
+    assert [str(part) for part in cross.objectives] == ["amirl(momentum=0.8, per_row=True)"]
     assert str(chosen.clusterer) == "dbscan(eps=0.4)"
     assert str(chosen.dataset) == "synthetic(size='tiny')"
     assert chosen.seed == 7
@@ -191,7 +191,7 @@ def test_changes_by_path() -> None:
     intra, cross = chosen.stages
     assert cross.associator.options["alpha"] == 0.4
     assert chosen.clusterer.options["eps"] == 0.5
-    assert str(cross.refiners[1]) == "0.5 * oclr(sharpening=0.3)"
+    assert str(cross.refiners[-1]) == "0.5 * oclr(sharpening=0.3)"
     assert (cross.epochs, cross.augmentation.pad, intra.optimiser.learning_rate) == (3, 4, 1e-3)
     assert (chosen.evaluate_every, chosen.dataset.options["size"]) == (0, "tiny")
     assert chosen.epochs == intra.epochs + 3
@@ -255,7 +255,7 @@ def test_parts_that_do_not_fit_are_refused_with_the_reason(recipe: Recipe) -> No
         compose(choose(associator="oracle"))
     compose(choose(associator="oracle", oracle=True))
     alone = recipe.model_dump(mode="json")
-    alone["stages"][1]["associator"] = None
+    alone["stages"][1] |= {"associator": None, "refiners": []}
     with pytest.raises(RecipeError, match="stage 'cross': amirl needs 'cross', but the stage has no associator"):
         compose(parse_recipe(alone, "mine"))
     mixed = recipe.model_dump(mode="json")

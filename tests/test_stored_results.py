@@ -62,6 +62,11 @@ def test_the_order_is_oracle_mult_random(figure: str) -> None:
         assert statistics.mean(above) - statistics.mean(below) > standard_error_of_gap(above, below)
 
 
+def test_random_ends_near_the_run_that_stays_in_stage_1() -> None:
+    gap = statistics.mean(column("random", "mAP")) - statistics.mean(column("base", "mAP"))
+    assert abs(gap) <= 2
+
+
 def test_mult_gains_in_every_seed_and_the_oracle_reaches_its_bound() -> None:
     gains = [m - b for m, b in zip(column("mult", "mAP"), column("base", "mAP"), strict=True)]
     assert min(gains) >= 5
