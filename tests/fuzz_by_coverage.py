@@ -9,15 +9,21 @@ Every kind of input has a process of its own. A fault ends it with the input tha
 from __future__ import annotations
 
 import argparse
+import random
 import re
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import atheris
 
 with atheris.instrument_imports(include=["reidassoc", "reidassoc_plugins"], enable_loader_override=False):
     import fuzzing
+
+
+LENGTH, BEGINNINGS = 4096, 20  # of an input, in bytes; inputs to begin with
 
 
 def main() -> None:
@@ -29,10 +35,12 @@ def main() -> None:
     if options.here:
         check = fuzzing.checked(options.only, 1, Counter())
         seek = check.hypothesis.fuzz_one_input  # type: ignore[attr-defined]
-        atheris.Setup(
-            [sys.argv[0], f"-max_total_time={options.seconds}", "-print_final_stats=1", "-max_len=4096"], seek
-        )
-        atheris.Fuzz()  # does not return
+        told = [f"-max_total_time={options.seconds}", f"-max_len={LENGTH}", "-len_control=0", "-print_final_stats=1"]
+        with tempfile.TemporaryDirectory() as corpus:
+            for seed in range(BEGINNINGS):  # bytes that hypothesis can draw a whole input from
+                Path(corpus, str(seed)).write_bytes(random.Random(seed).randbytes(LENGTH))
+            atheris.Setup([sys.argv[0], *told, corpus], seek)
+            atheris.Fuzz()  # does not return
     total = 0
     for name in [options.only] if options.only else fuzzing.TARGETS:
         command = [sys.executable, __file__, "--here", "--only", name, "--seconds", str(options.seconds)]
