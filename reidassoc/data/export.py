@@ -21,7 +21,7 @@ from reidassoc.errors import DataError, nearest_name
 from reidassoc.interfaces import Dataset
 from reidassoc.types import Modality, Pair, Records
 
-JPEG_QUALITY = 98
+JPEG_QUALITY = 100
 REGDB_SPLITS = 10
 SYSU_TRIALS = 10
 SYSU_CAMERAS = Pair((1, 2, 4, 5), (3, 6))
@@ -59,7 +59,7 @@ def export(dataset: Dataset, out: Path, *, layout: str, jpeg: bool = False) -> i
         dataset: with known identities.
         out: folder to make; it may exist if it is empty.
         layout: ``sysu_mm01``, ``regdb``, ``llcm`` or ``manifest``.
-        jpeg: write JPEG of quality 98, colours at full resolution, instead of PNG.
+        jpeg: write JPEG of quality 100, colours at full resolution, instead of PNG.
 
     Raises:
         DataError: the layout is unknown, ``out`` is not empty or can't be written, identities are unknown, or there
