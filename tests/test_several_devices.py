@@ -226,6 +226,11 @@ def gone(pid: int) -> bool:
         return True
 
 
+def heed_interrupts() -> None:
+    """A shell that runs the tests in the background has SIGINT ignored, and what it starts inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @LINUX
 @pytest.mark.parametrize(
     ("how", "child"), [("terminal", "willing"), ("signal", "willing"), ("signal", "deaf"), ("kill", "deaf")]
@@ -236,7 +241,7 @@ def test_no_process_is_left_behind(tmp_path: Path, how: str, child: str) -> None
     (tmp_path / "watcher.py").write_text(WATCHER)
     watcher = subprocess.Popen(
         [sys.executable, "watcher.py", "run", "--devices=2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, env={**os.environ, "CHILD": child},
+        start_new_session=True, env={**os.environ, "CHILD": child}, preexec_fn=heed_interrupts,
     )  # fmt: skip
     notes = [tmp_path / f"{rank}.pid" for rank in range(2)]
     while not all(path.exists() for path in notes):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from reidassoc.cli.options import device_option
+from reidassoc.cli.options import device_option, seeds_option
 
 
 @click.command("perf", add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -52,14 +52,7 @@ class GridOrPerf(click.Command):
     type=click.IntRange(min=1),
     help="Worker processes, or jobs at a time.  [default: 1; slurm: no limit]",
 )
-@click.option(
-    "--seed",
-    "seeds",
-    multiple=True,
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="In the place of the spec's seeds; may be repeated.",
-)
+@seeds_option("In the place of the spec's seeds")
 @device_option
 @click.option("--retry-failed", is_flag=True, help="Run cells again that failed, from their last whole epoch.")
 @click.option("--dry-run", is_flag=True, help="List the cells and what has become of them; run nothing.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import click
 
@@ -42,6 +43,18 @@ root_option = click.option("--data", "root", metavar="ROOT", help="Folder of a d
 weights_option = click.option(
     "--weights", metavar="NAME|FILE", help="Initial weights of the network: imagenet, none, or a file."
 )
+
+
+def seeds_option(meaning: str) -> Callable[[Any], Any]:
+    """``--seed`` of a command that makes several runs."""
+    return click.option(
+        "--seed",
+        "seeds",
+        multiple=True,
+        metavar="N",
+        type=click.IntRange(min=0),
+        help=f"{meaning}; may be repeated.",
+    )
 
 
 def load_plugins(files: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reidassoc.cli.options import device_option, weights_option
+from reidassoc.cli.options import device_option, seeds_option, weights_option
 
 
 @click.command(short_help="Run a recipe as published; compare the figures.")
@@ -16,14 +16,7 @@ from reidassoc.cli.options import device_option, weights_option
     "--set", "changes", multiple=True, metavar="PATH=VALUE", help="A change, named as a deviation; may be repeated."
 )
 @weights_option
-@click.option(
-    "--seed",
-    "seeds",
-    multiple=True,
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="Of a run; may be repeated.  [default: 0]",
-)
+@seeds_option("Of a run, 0 if not given")
 @click.option(
     "--as-gpus",
     type=click.IntRange(min=1),

@@ -7,17 +7,23 @@ neighbour list. Every product in `reidassoc.ops` that decides a label is made in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 
-@contextmanager
-def full_float32(device: torch.device) -> Iterator[None]:
+def full_float32(device: torch.device) -> AbstractContextManager[None]:
     """Matrix products on `device` keep all 24 bits inside this block; the caller's settings come back after it."""
+    return products("highest", device)
+
+
+@contextmanager
+def products(precision: Literal["highest", "medium"], device: torch.device) -> Iterator[None]:
+    """Float32 matrix products on `device` are as precise as torch's word says inside this block; no gradients, no autocast."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision(precision)
     try:
         with torch.no_grad(), torch.autocast(device_type=device.type, enabled=False):
             yield

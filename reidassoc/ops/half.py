@@ -8,9 +8,11 @@ plan). On a GPU float32 is fast enough, and nothing here is used.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
+
+from reidassoc.ops.exact import products
 
 _disabled = 0
 
@@ -34,13 +36,6 @@ def without_bfloat16() -> Iterator[None]:
         _disabled -= 1
 
 
-@contextmanager
-def bfloat16_inputs(device: torch.device) -> Iterator[None]:
+def bfloat16_inputs(device: torch.device) -> AbstractContextManager[None]:
     """Float32 products round their inputs to bfloat16 inside this block, and add up and answer in float32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        with torch.no_grad(), torch.autocast(device_type=device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    return products("medium", device)
