@@ -271,6 +271,8 @@ def test_which_process_failed_is_said(tmp_path: Path) -> None:
     (tmp_path / processes.FOLDER).write_text("runs/a")
     with pytest.raises(ReidassocError, match=r"process 2 of 3 was killed \(SIGTERM\);.*--resume runs/a --devices 3$"):
         processes.explain([75, 2, -15], tmp_path)
+    with pytest.raises(ReidassocError, match=r"process 1 of 2 was killed \(SIGKILL\)"):
+        processes.explain([-6, -9], tmp_path)  # the first one aborted for want of the other
     with pytest.raises(ReidassocError, match=r"process 0 of 2 was killed \(SIGABRT\)"):
         processes.explain([-6, 75], tmp_path)
     with pytest.raises(ReidassocError, match=r"process 1 of 2 failed \(it said nothing\)"):

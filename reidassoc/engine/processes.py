@@ -118,6 +118,7 @@ def explain(codes: Sequence[int | None], notes: Path) -> int:
     """Say which process failed first, unless the first one has said it all itself; return the exit code."""
     causes = [rank for rank, code in enumerate(codes) if code not in (None, 0, LOST)]
     killed = [rank for rank in causes if (codes[rank] or 0) < 0]
+    killed.sort(key=lambda rank: codes[rank] == -signal.SIGABRT)  # gloo aborts a process that has lost another one
     rank = (killed or causes or [codes.index(LOST)])[0]
     code = codes[rank] or LOST
     if rank == 0 and code > 0 and code != LOST:
