@@ -126,6 +126,9 @@ class Recipe(Model):
     extract_batch: int = Field(256, ge=1)
     channels_last: bool = Field(False, description="lay the network's weights out channel by channel within a pixel")
     compile: bool = Field(False, description="let torch.compile translate the network; takes a C++ compiler")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of averaged weights, whose features are clustered and evaluated; 0 = none"
+    )
     memory_limit: float | None = Field(
         None, gt=0, description="GiB that one dense array of the label stage may take; none = 2"
     )
@@ -176,6 +179,7 @@ LATER = {
     "batch_norm": "sync",
     "channels_last": False,
     "compile": False,
+    "ema": 0.0,
     "memory_limit": None,
 }  # keys that recipes did not always have, and what they meant by leaving them out
 

@@ -195,6 +195,7 @@ def test_older_runs_keep_their_hash() -> None:
         "batch_norm: sync\n",
         "channels_last: false\n",
         "compile: false\n",
+        "ema: 0.0\n",
         "memory_limit: null\n",
     ):
         assert line in older

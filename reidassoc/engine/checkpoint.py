@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reidassoc.archives import bomb
+from reidassoc.engine.averaging import Average
 from reidassoc.engine.folder import KEPT, RunFolder
 from reidassoc.engine.heads import Heads
 from reidassoc.engine.optim import load_optimiser
@@ -30,6 +31,7 @@ class State:
         counts: faults so far, by name (fall-backs, skipped epochs).
         heads: the modules of the objectives, with their optimisers.
         losses: (N,) of each modality's samples in the last epoch, where the stage asked for them.
+        average: of the network's weights, if the recipe wants one.
     """
 
     network: nn.Module
@@ -40,6 +42,17 @@ class State:
     counts: dict[str, int] | None = None
     heads: Heads = field(default_factory=Heads)
     losses: Pair[Tensor] | None = None
+    average: Average | None = None
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The trained one, and the averaged one if there is one."""
+        return [self.network] if self.average is None else [self.network, self.average.network]
+
+    @property
+    def extractor(self) -> nn.Module:
+        """The network whose features are clustered and evaluated."""
+        return self.networks[-1]
 
 
 def save(folder: RunFolder, state: State, digest: str, kept: int = KEPT) -> Path:
@@ -66,6 +79,7 @@ def packed(state: State, digest: str) -> dict[str, Any]:
         "counts": dict(state.counts or {}),
         "heads": state.heads.packed(),
         "losses": list(state.losses) if state.losses is not None else None,
+        "average": state.average.packed() if state.average is not None else None,
     }
 
 
@@ -135,6 +149,8 @@ def restore(state: State, data: dict[str, Any], digest: str) -> None:
         )
     try:
         state.network.load_state_dict(data["network"])
+        if state.average is not None:
+            state.average.load(data["average"])
         load_optimiser(state.optimiser, data["optimiser"])
     except Exception as error:  # a spoilt state fails in any way
         raise CheckpointError(f"the checkpoint does not fit the recipe's network: {first_line(error)}") from None
@@ -159,8 +175,8 @@ def first_line(error: Exception) -> str:
 
 
 def load_network(network: nn.Module, data: dict[str, Any]) -> None:
-    """Load a checkpoint's weights alone; CheckpointError if they don't fit."""
+    """Load the weights that features come from, averaged ones if there are any; CheckpointError if they don't fit."""
     try:
-        network.load_state_dict(data["network"])
+        network.load_state_dict((data.get("average") or data)["network"])
     except Exception as error:
         raise CheckpointError(f"the checkpoint does not fit the network: {first_line(error)}") from None

@@ -77,7 +77,7 @@ class Run:
             self.log.epoch(epoch, self.recipe.epochs, stage.name, stage.iterations)
 
             features = extract(
-                self.state.network, self.stores, self.fabric, batch=self.recipe.extract_batch, say=self.log.once
+                self.state.extractor, self.stores, self.fabric, batch=self.recipe.extract_batch, say=self.log.once
             )
             clock.lap("extract")
             given = Given(features, epoch, within, self.recipe.seed, self.state.targets, self.state.losses)
@@ -166,6 +166,8 @@ class Run:
                 raise too_large(stage.name, stage.identities, stage.images, attempt)
             tally.add(*outcome)
             self.state.optimiser_step += 1
+            if self.state.average is not None:
+                self.state.average.follow(self.state.network)
             if number % LOG_EVERY == 0 or number == stage.iterations:
                 reading = tally.read()
                 if reading.lost and self.recipe.on_nan == "stop":
@@ -173,7 +175,8 @@ class Run:
                 if reading.mean:
                     self.log.step(number, reading.mean, images=sum(len(rows) for rows in host.rows))
         self.counts.update({LOST: reading.lost} if reading.lost else {})
-        ranks.align(self.fabric, self.state.network.buffers())  # with statistics of its own, the first rank's count
+        for network in self.state.networks:  # with statistics of its own, the first rank's count
+            ranks.align(self.fabric, network.buffers())
         return dict(reading.mean)
 
     def stop(self, epoch: int, stage: Stage, labelled: Labelled, reading: Reading, number: int) -> NoReturn:
@@ -192,7 +195,7 @@ class Run:
         if not wanted(method):
             return None
         return sample_losses(
-            self.state.network, self.stores, self.fabric, method, labelled, banks, self.state.heads,
+            self.state.extractor, self.stores, self.fabric, method, labelled, banks, self.state.heads,
             batch=self.recipe.extract_batch,
         )  # fmt: skip
 
@@ -214,7 +217,7 @@ class Run:
         last = epoch + 1 == self.recipe.epochs
         every = self.recipe.evaluate_every
         if evaluate and self.evaluation is not None and (last or (every and (epoch + 1) % every == 0)):
-            features = self.evaluation.embed(self.state.network, self.fabric)
+            features = self.evaluation.embed(self.state.extractor, self.fabric)
             if ranks.first(self.fabric):
                 retrieval = self.evaluation.score(features)
                 row["retrieval"] = retrieval.summary

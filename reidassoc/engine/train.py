@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint, ranks
+from reidassoc.engine.averaging import Average
 from reidassoc.engine.device import environment, open_devices
 from reidassoc.engine.epochs import Run
 from reidassoc.engine.evaluate import prepare_evaluation
@@ -157,8 +158,12 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer
     stores, identity = training_images(dataset, recipe, log.once)
     evaluation = prepare_evaluation(dataset, recipe)
     network = build_network(composed.network, recipe, fabric)
+    if not resume:
+        calibrate(network, stores, fabric, recipe)
+        ranks.align(fabric, network.state_dict().values())
     optimiser = build_optimiser(network.parameters(), recipe.stages[0].optimiser or Optimiser())
-    state = checkpoint.State(network, optimiser, counts={})
+    average = Average(network, recipe.ema) if recipe.ema else None
+    state = checkpoint.State(network, optimiser, counts={}, average=average)
     if resume:
         data = ranks.told(fabric, checkpoint.newest(folder, fabric.device) if ranks.first(fabric) else None)
         stage, _ = recipe.stage_at(max(data["epoch"] - 1, 0))
@@ -169,12 +174,10 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer
         if ranks.first(fabric):
             folder.forget_from(state.epoch)
         log.once(f"going on with epoch {state.epoch} of {recipe.epochs}")
-    else:
-        calibrate(network, stores, fabric, recipe)
-        ranks.align(fabric, network.state_dict().values())
     if norm_groups(recipe, fabric.world_size) == 1:
         normalise_jointly(network, fabric)
-    translate(network, recipe)
+    for each in state.networks:
+        translate(each, recipe)
     return Run(composed, fabric, folder, stores, identity, evaluation, state, Counter(state.counts), log)
 
 
