@@ -193,6 +193,7 @@ def test_unreadable_runs_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no run folder, benchmark folder or exported cell"):
         read_results([tmp_path / "run"])
     (tmp_path / "run" / "recipe.yaml").touch()
+    (tmp_path / "run" / "environment.json").write_text("{}")  # every run has one: it is no exported cell
     with pytest.raises(DataError, match="the run has not ended; go on with: reidassoc run --resume"):
         read_results([tmp_path / "run"])
     (tmp_path / "run" / "result.json").write_text("{}")
@@ -203,6 +204,55 @@ def test_unreadable_runs_are_named(tmp_path: Path) -> None:
         read_results([tmp_path / "run"])
     with pytest.raises(DataError, match="there is no run to show"):
         read_results([])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seconds": None}, "seconds.*: Input should be a valid number"),
+        ({"seconds": {"this_session": 3.0}}, "seconds.*"),
+        ({"environment": 3}, "environment: Input should be a valid dictionary"),
+        ({"queries": {ALL: {"precision": [0.5, 0.6], "person": [1]}}}, "2 queries have a precision and 1 a person"),
+        ({"queries": {ALL: {"precision": [50.0], "person": [1]}}}, "should be less than or equal to 1"),
+    ],
+)
+def test_what_a_table_would_stumble_over_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    path = cell(tmp_path, "odd", 0)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(DataError, match=rf"odd-0\.json holds no result of a run: .*{said}"):
+        read_results([path])
+
+
+def test_queries_without_any_score_are_as_none(tmp_path: Path) -> None:
+    path = cell(tmp_path, "odd", 0, queries={ALL: {"precision": [None, None], "person": [1, 2]}})
+    assert entries(compare_results(read_results([path])), "interval")["odd"].text == ""
+
+
+@pytest.mark.parametrize("spoilt", ["{", "[]", "{}"])
+def test_a_damaged_failure_hides_no_other_cell(tmp_path: Path, spoilt: str) -> None:
+    cells = [{"id": name, "method": name, "dataset": "synthetic", "seed": 0} for name in ("whole", "broken")]
+    (tmp_path / "plan.json").write_text(json.dumps({"cells": cells}))
+    (tmp_path / "cells" / "whole").mkdir(parents=True)
+    cell(tmp_path, "whole", 0).rename(tmp_path / "cells" / "whole" / "result.json")
+    (tmp_path / "cells" / "broken.error.json").write_text(spoilt)
+    found = read_results([tmp_path])
+    assert [outcome.row for outcome in found.outcomes] == ["whole"]
+    assert found.missing == (("broken", "synthetic", "seed 0 failed: broken.error.json can't be read"),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"protocol": 3}, "'protocol' is no text"),
+        ({"title": ["x"]}, "'title' is no text"),
+        ({"dataset": "f("}, r"can't read 'f\('"),
+    ],
+)
+def test_a_damaged_plan_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    one = {"id": "a", "method": "m", "dataset": changes.pop("dataset", "synthetic"), "seed": 0}
+    (tmp_path / "plan.json").write_text(json.dumps({"cells": [one], **changes}))
+    with pytest.raises(DataError, match=rf"plan\.json can't be read \({said}"):
+        read_results([tmp_path])
 
 
 def test_exported_cells_make_the_same_table(three: Path, tmp_path: Path) -> None:

@@ -26,14 +26,15 @@ def interval_text(outcomes: Sequence[Outcome], protocol: str) -> str:
 
 
 def matrix(outcomes: Sequence[Outcome], protocol: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]] | None:
-    """Average precision (S, Q) of a row's seeds and the queries' people, if all kept the same queries."""
+    """Average precision (S, Q) of a row's seeds and the queries' people, if all kept the same queries and some have a score."""
     held = [outcome.queries.get(protocol) for outcome in outcomes]
     known = [queries for queries in held if queries is not None]
     if not known or len(known) < len(held):
         return None
     if any(not np.array_equal(queries.person, known[0].person) for queries in known):
         return None
-    return np.stack([queries.precision for queries in known]), known[0].person
+    stacked = np.stack([queries.precision for queries in known])
+    return None if np.isnan(stacked).all() else (stacked, known[0].person)
 
 
 def against_best(rows: Mapping[str, Sequence[Outcome]], protocol: str) -> list[Comparison]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from reidassoc.bench.stored import read_result
 from reidassoc.engine.folder import SCORES, RunFolder
-from reidassoc.errors import DataError, ReidassocError
+from reidassoc.errors import DataError, ReidassocError, SpecError
 from reidassoc.evaluation.queries import load_scores
 from reidassoc.spec import Spec
 
@@ -124,11 +124,11 @@ def read_path(path: Path) -> Results:
     if path.suffix == ".json" and path.is_file():
         outcome = read_cell(path)
         return Results((outcome,), rows=(outcome.row,))
+    if (path / "recipe.yaml").is_file():
+        raise DataError(f"{path}: the run has not ended; go on with: reidassoc run --resume {path}")
     if path.is_dir() and (cells := sorted(path.glob("*.json"))):
         outcomes = tuple(read_cell(cell) for cell in cells)
         return Results(outcomes, rows=ordered(outcomes))
-    if (path / "recipe.yaml").is_file():
-        raise DataError(f"{path}: the run has not ended; go on with: reidassoc run --resume {path}")
     raise DataError(f"{path} is no run folder, benchmark folder or exported cell: it has no result.json")
 
 
@@ -170,7 +170,12 @@ def read_benchmark(path: Path) -> Results:
         cells = [(str(c["id"]), str(c["method"]), str(c["dataset"]), int(c["seed"])) for c in plan["cells"]]
         if strange := [name for name, *_ in cells if Path(name).name != name]:
             raise ValueError(f"'{strange[0]}' is no cell")  # and would lead out of the folder
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for _, _, dataset, _ in cells:
+            Spec.parse(dataset)
+        told = {key: plan.get(key) or "" for key in ("protocol", "title")}
+        if wrong := [key for key, value in told.items() if not isinstance(value, str)]:
+            raise ValueError(f"'{wrong[0]}' is no text")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SpecError) as error:
         raise DataError(f"{path / 'plan.json'} can't be read ({error}); run reidassoc bench again") from None
     outcomes, missing, rows = [], [], []
     for name, row, dataset, seed in cells:
@@ -182,14 +187,18 @@ def read_benchmark(path: Path) -> Results:
             except ReidassocError as error:
                 missing.append((row, dataset, f"seed {seed} can't be read: {error}"))
         elif failure.is_file():
-            missing.append(
-                (row, dataset, f"seed {seed} failed: {json.loads(failure.read_text(encoding='utf-8'))['error']}")
-            )
+            missing.append((row, dataset, f"seed {seed} failed: {reason_of(failure)}"))
         else:
             missing.append((row, dataset, f"seed {seed} has not ended"))
-    return Results(
-        tuple(outcomes), tuple(missing), plan.get("protocol"), plan.get("title") or "", tuple(dict.fromkeys(rows))
-    )
+    return Results(tuple(outcomes), tuple(missing), told["protocol"] or None, told["title"], tuple(dict.fromkeys(rows)))
+
+
+def reason_of(failure: Path) -> str:
+    """Why a cell failed, in one line, as the file beside it says."""
+    try:
+        return " ".join(str(json.loads(failure.read_text(encoding="utf-8"))["error"]).split())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return f"{failure.name} can't be read"
 
 
 def export(results: Results, out: Path) -> list[Path]:

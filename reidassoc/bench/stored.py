@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reidassoc.errors import DataError, SpecError
 from reidassoc.spec import Spec
@@ -48,10 +49,28 @@ class Setting(Part):
 
 
 class Answers(Part):
-    """One query's average precision and person, query by query."""
+    """Average precision of each query, None where it was left out, and which person it shows."""
 
-    precision: list[Number | None]
+    precision: list[Annotated[float, Field(strict=True, ge=0, le=1)] | None]
     person: list[int]
+
+    @model_validator(mode="after")
+    def both_of_every_query(self) -> Answers:
+        if len(self.precision) != len(self.person):
+            raise ValueError(f"{len(self.precision)} queries have a precision and {len(self.person)} a person")
+        return self
+
+
+class Seconds(Part):
+    all_epochs: Number
+
+
+class Environment(Part):
+    """The machine, as a table's caption names it."""
+
+    device: str
+    threads: int
+    torch: str
 
 
 class StoredResult(Part):
@@ -66,12 +85,12 @@ class StoredResult(Part):
     labels: dict[str, Number | None] = {}
     flags: list[str]
     setting: Setting = Setting()
-    environment: dict[str, Any]
+    environment: Environment
     row: str | None = None
     place: int = 0
     date: str = ""
     queries: dict[str, Answers] = {}
-    seconds: Number | dict[str, Any] | None = None
+    seconds: Number | Seconds = math.nan
 
 
 def read_result(path: Path) -> dict[str, Any]:

@@ -62,8 +62,8 @@ def cost_of(method: Method) -> Cost:
 
 
 def device(environment: Mapping[str, Any]) -> str:
-    threads = environment.get("threads", "?")
-    return f"{environment.get('device', 'an unnamed device')}, {threads} thread{'' if threads == 1 else 's'}"
+    threads = environment["threads"]
+    return f"{environment['device']}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def spent_by(run: Shown) -> dict[str, float]:

@@ -209,7 +209,7 @@ def recipe_of(outcome: Outcome) -> str:
     if not path.is_file():
         return ""
     summary = f"{escape(outcome.row)}: recipe of seed {outcome.seed}"
-    return f"<details><summary>{summary}</summary><pre>{escape(path.read_text(encoding='utf-8'))}</pre></details>"
+    return f"<details><summary>{summary}</summary><pre>{escape(path.read_text(encoding='utf-8', errors='replace'))}</pre></details>"
 
 
 def contents(sections: Iterable[Section], number: int) -> str:
