@@ -69,6 +69,29 @@ def test_a_missed_figure_names_what_deviates(tree: Path, tmp_path: Path, capsys:
     before = (tmp_path / "out" / "seed-0" / "result.json").stat().st_mtime_ns
     assert reproduce(recipe, out=tmp_path / "out", device="cpu") == found
     assert (tmp_path / "out" / "seed-0" / "result.json").stat().st_mtime_ns == before
+    assert reproduce(recipe, out=tmp_path / "out", seeds=[0, 0], device="cpu") == found  # one run, not two
+    other = override(recipe, [("associator.alpha", 0.3)])
+    with pytest.raises(RecipeError, match="seed-0 holds the result of another recipe; choose another --out"):
+        reproduce(other, out=tmp_path / "out", device="cpu")
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = choose(recipe="mult/sysu_mm01", root="/nowhere")
+    asked: list[bool] = []
+
+    def run(what: Recipe, *, resume: bool, **more: Any) -> None:
+        asked.append(resume)
+        raise RecipeError("seen")
+
+    monkeypatch.setattr(module, "run", run)
+    for _ in range(2):
+        with pytest.raises(RecipeError, match="seen"):
+            reproduce(recipe, out=tmp_path / "out", device="cpu")
+        RunFolder(tmp_path / "out" / "seed-0").path.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / "seed-0" / "recipe.yaml").write_text(recipe.to_yaml())
+    assert asked == [False, True]
 
 
 def test_verdicts() -> None:
@@ -88,6 +111,8 @@ def test_what_is_not_published_can_not_be_reproduced() -> None:
         targets(choose(recipe="mult/synthetic"))
     with pytest.raises(RecipeError, match="no published figure of MULT on llcm is known; known there: ADCA, MMM"):
         targets(choose(recipe="mult/llcm", root="/nowhere"))
+    for recipe_name, known in (("cclnet/sysu_mm01", "CCLNet"), ("nulc/regdb", "N-ULC"), ("mmm_released/llcm", "MMM")):
+        assert {row.name for row in targets(choose(recipe=recipe_name, root="/nowhere")).values()} == {known}
     recipe = choose(recipe="mult/synthetic", seed=3)
     assert changes(recipe) == []
     assert changes(override(recipe, [("intra.epochs", 9)]))[0].startswith("intra.epochs: 9 instead of ")

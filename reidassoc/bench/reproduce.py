@@ -71,15 +71,24 @@ def targets(recipe: Recipe) -> dict[str, Published]:
     Raises:
         RecipeError: nothing is published of it there, as far as we know.
     """
-    method = recipe.name.partition("/")[0].partition("_")[0].upper()
+    method = recipe.name.partition("/")[0].partition("_")[0]
     dataset = recipe.dataset.name
     rows = {p["protocol"]: published(dataset, p["protocol"]) for p in content()["protocols"].values()}
-    found = {protocol: row for protocol, known in rows.items() for row in known if row.name == method}
+    found = {protocol: row for protocol, known in rows.items() for row in known if plain(row.name) == plain(method)}
     if not found:
         names = sorted({row.name for known in rows.values() for row in known})
         there = f"known there: {', '.join(names)}" if names else "no method is"
-        raise RecipeError(f"no published figure of {method} on {dataset} is known; {there}")
+        raise RecipeError(f"no published figure of {method.upper()} on {dataset} is known; {there}")
     return found
+
+
+def plain(method: str) -> str:
+    """A method's name as a recipe's has it.
+
+    >>> plain("N-ULC")
+    'nulc'
+    """
+    return method.replace("-", "").lower()
 
 
 def reproduce(
@@ -94,22 +103,24 @@ def reproduce(
 
     Args:
         recipe: a shipped one, with its dataset's root; changes to it are named as deviations.
-        out: folder of the runs, ``seed-N`` each.
-        seeds: of the runs.
+        out: folder of the runs, ``seed-N`` each; one that holds a result of this recipe is not run again.
+        seeds: of the runs; a seed named twice is run once.
         device: as for ``run``.
         log: makes the log of each run.
 
     Raises:
-        ReidassocError: nothing is published of the method, or a run fails.
+        ReidassocError: nothing is published of the method, a folder holds another recipe's run, or a run fails.
     """
     known = targets(recipe)
     outcomes = []
-    for seed in seeds:
-        folder = RunFolder(Path(out) / f"seed-{seed}")
+    for seed in dict.fromkeys(seeds):
+        wanted, folder = recipe.model_copy(update={"seed": seed}), RunFolder(Path(out) / f"seed-{seed}")
         if not (folder.path / "result.json").is_file():
-            begun = bool(folder.checkpoints())
-            run(recipe.model_copy(update={"seed": seed}), out=folder.path, device=device, resume=begun, log=log())
+            begun = (folder.path / "recipe.yaml").is_file()
+            run(wanted, out=folder.path, device=device, resume=begun, log=log())
         outcomes.append(read_run(folder.path))
+        if outcomes[-1].data.get("digest") != wanted.digest:
+            raise RecipeError(f"{folder.path} holds the result of another recipe; choose another --out, or delete it")
     verdicts = tuple(judge(protocol, row, outcomes) for protocol, row in known.items())
     return Reproduction(recipe.name, verdicts, tuple(deviations(recipe, outcomes, next(iter(known.values())))))
 
