@@ -21,7 +21,9 @@ from conftest import SMALL
 
 from reidassoc.cli import cli
 from reidassoc.cli.options import GROUPS
+from reidassoc.cli.tables import protocol_table, result_table, transductive_table
 from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.result import Result
 
 SETTINGS = [word for path, value in SMALL for word in ("--set", f"{path}={value}")]
 TINY = ["--dataset", "synthetic(size='tiny')", "--device", "cpu", *SETTINGS]
@@ -69,6 +71,23 @@ def test_evaluate_prints_the_same_figures(ran: tuple[Path, subprocess.CompletedP
     shown = command("evaluate", str(folder), "--transductive", "cmfp(k=4)", cwd=folder.parent).stdout
     assert "mINP" in shown
     assert "transductive" in shown.split("cmfp(k=4)")[1]
+
+
+def test_brackets_in_names_are_shown_as_they_are(
+    finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders, notes and a manifest's protocols are the user's; rich takes [b] for an order to print bold."""
+    monkeypatch.setenv("COLUMNS", "160")
+    data = json.loads((finished / "result.json").read_text())
+    figures = next(iter(data["protocols"].values()))
+    protocols, best = {"all [/b]": figures}, next(iter(data["best_epoch_oracle"].values()))
+    result_table(Result(Path("runs/[b]"), {**data, "protocols": protocols, "best_epoch_oracle": {"all [/b]": best}}))
+    protocol_table(protocols, "title [/b]", ["no such file: [/b]"])
+    transductive_table(protocols, {"cmfp": {"protocols": protocols}})
+    printed = capsys.readouterr().out
+    assert "Run folder: runs/[b]\n" in printed
+    assert "no such file: [/b]\n" in printed
+    assert printed.count("all [/b]") == 4
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])

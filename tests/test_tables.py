@@ -182,6 +182,10 @@ def test_every_format_is_drawn_by_the_command(three: Path, tmp_path: Path) -> No
     assert text.startswith("before\n<!-- table: mine -->\nMeasured on CPU, 1 threads, torch 2.15, 2026-11-21.")
     assert text.endswith("<!-- end of table -->\nafter\n")
     assert "old" not in text
+    for more in (["--out", "other.md"], ["--format", "latex"]):
+        done = CliRunner().invoke(command, [str(three), "--into", str(page), *more])
+        assert "--into writes Markdown into a page; leave out --out and --format" in done.output
+    assert page.read_text() == text
     with pytest.raises(DataError, match="has no lines '<!-- table: other -->'"):
         write_between(page, "", "other")
     with pytest.raises(DataError, match="can't read"):

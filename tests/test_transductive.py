@@ -89,11 +89,14 @@ def test_features_that_are_not_finite_are_refused() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 140])
-def test_the_table_keeps_columns_apart(width: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_keeps_columns_apart(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
     figures = {key: {"mean": 50.0, "std": 1.0} for key in ("rank1", "mAP", "mINP")}
     better = {key: {"mean": 60.0, "std": 2.0} for key in ("rank1", "mAP", "mINP")}
     steps = {"cmfp(k=8)": {"protocols": {"all-search single-shot": better}}}
-    transductive_table({"all-search single-shot": figures}, steps, width)
+    transductive_table({"all-search single-shot": figures}, steps)
     printed = capsys.readouterr().out
     assert "not comparable with plain figures" in " ".join(printed.split())
     assert "cmfp(k=8)" in printed

@@ -16,6 +16,7 @@ from rich.markup import escape as rich_escape
 from rich.table import Table as RichTable
 
 from reidassoc.bench.table import COLUMNS, Entry, Row, Table
+from reidassoc.data.text import write_text
 from reidassoc.errors import DataError
 
 TEXT_COLUMNS = ("interval", "each")
@@ -159,9 +160,9 @@ def rich_table(table: Table) -> RichTable:
     return drawn
 
 
-def as_rich(table: Table, width: int | None = None) -> str:
+def as_rich(table: Table) -> str:
     """Text as a terminal shows it, with its styles if it is one."""
-    console = Console(width=width, highlight=False)
+    console = Console(highlight=False)
     with console.capture() as captured:
         print_table(console, table)
     return captured.get()
@@ -186,19 +187,11 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 }
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file; DataError if that can't be done."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"can't write {path}: {error.strerror}") from None
-
-
 def write_between(page: Path, text: str, marker: str) -> None:
     """Put a table between the lines ``<!-- table: MARKER -->`` and ``<!-- end of table -->`` of a Markdown page.
 
     Raises:
-        DataError: the page can't be read, or has no such lines.
+        DataError: the page can't be read or written, or has no such lines.
     """
     start, end = f"<!-- table: {marker} -->", "<!-- end of table -->"
     try:

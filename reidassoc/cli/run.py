@@ -12,10 +12,6 @@ from reidassoc.cli.options import device_option, load_plugins, plugin_option, ro
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
-class Interrupted(click.exceptions.Abort):
-    """Ctrl-C, with what to do next."""
-
-
 @click.command(short_help="Train and evaluate; print a table.")
 @click.option(
     "--associator",
@@ -125,7 +121,7 @@ def run(
         try:
             sys.exit(processes.start(sys.argv[1:], devices))
         except KeyboardInterrupt as stopped:
-            raise Interrupted(str(stopped)) from None
+            raise click.exceptions.Abort(str(stopped)) from None
     if processes.watched():
         processes.end_with_parent()
     from reidassoc.cli.tables import result_table
@@ -168,7 +164,7 @@ def run(
             raise
         again = "".join(f" --plugin {file}" for file in plugins)
         message = f"Stopped. The last whole epoch is saved; go on with: reidassoc run --resume {log.folder}{again}"
-        raise Interrupted(message) from None
+        raise click.exceptions.Abort(message) from None
     finally:
         everyone.close()
     if processes.speaks(devices):

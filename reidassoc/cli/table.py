@@ -48,10 +48,13 @@ def table(
       reidassoc table runs/mult-synthetic-1 runs/pgm-synthetic-1
       reidassoc table runs/sysu_mm01 --format latex --out table.tex
     """
-    from reidassoc.bench.formats import FORMATS, write_between, write_text
+    from reidassoc.bench.formats import FORMATS, write_between
     from reidassoc.bench.results import read_results
     from reidassoc.bench.table import DEFAULT, compare_results, measured_on
+    from reidassoc.data.text import write_text
 
+    if into and (out or kind not in ("rich", "markdown")):
+        raise click.UsageError("--into writes Markdown into a page; leave out --out and --format")
     results = read_results(runs)
     chosen = tuple(name.strip() for name in columns.split(",")) if columns else DEFAULT
     benchmark = len(runs) == 1 and (runs[0] / "plan.json").is_file()  # its datasets are meant to stand apart

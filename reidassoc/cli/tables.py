@@ -39,13 +39,13 @@ LABEL_ROWS = {
 }
 
 
-def console_of(width: int | None = None) -> Console:
-    return Console(width=width, highlight=False)
+def console_of() -> Console:
+    return Console(highlight=False)
 
 
-def result_table(result: Result, width: int | None = None) -> None:
+def result_table(result: Result) -> None:
     """Print retrieval, label quality and the run folder."""
-    console = console_of(width)
+    console = console_of()
     method = result.data["method"]["associator"] or "one modality at a time"
     flags = "".join(f"; {flag}" for flag in result.data["flags"])
     title = f"{method} on {result.data['dataset']['spec']}, seed {result.data['seed']}, last epoch{flags}"
@@ -53,25 +53,26 @@ def result_table(result: Result, width: int | None = None) -> None:
     for protocol, best in list(result.data["best_epoch_oracle"].items())[:1]:
         figures = f"Rank-1 {best['rank1']['mean']:.1f}, mAP {best['mAP']['mean']:.1f}"
         console.print(
-            f"Best epoch on the test set (an oracle, not the result): {best['epoch']}, {protocol}: {figures}\n"
+            f"Best epoch on the test set (an oracle, not the result): {best['epoch']}, {protocol}: {figures}\n",
+            markup=False,
         )
     if result.labels:
         print_labels(console, result.labels, "Label quality of the last epoch")
     for name, count in result.data["counts"].items():
         console.print(f"{name}: {count}")
-    console.print(f"\nRun folder: {result.folder}", soft_wrap=True)
+    console.print(f"\nRun folder: {result.folder}", soft_wrap=True, markup=False)
 
 
 def protocol_table(protocols: Mapping[str, Any], title: str, notes: Sequence[str] = ()) -> None:
     console = console_of()
     print_protocols(console, protocols, title)
     for note in notes:
-        console.print(note)
+        console.print(note, markup=False)
 
 
-def transductive_table(plain: Mapping[str, Any], steps: Mapping[str, Any], width: int | None = None) -> None:
+def transductive_table(plain: Mapping[str, Any], steps: Mapping[str, Any]) -> None:
     """Print each test-time step in a column of its own, beside the plain result; a row per protocol and figure."""
-    console = console_of(width)
+    console = console_of()
     console.print(
         "\n[bold]Transductive[/]: each trial's queries and gallery ranked together; not comparable with plain figures"
     )
@@ -84,7 +85,7 @@ def transductive_table(plain: Mapping[str, Any], steps: Mapping[str, Any], width
     for protocol in plain:
         for number, key in enumerate(("rank1", "mAP", "mINP")):
             cells = [f"{of[protocol][key]['mean']:.1f} ± {of[protocol][key]['std']:.1f}" for of in columns]
-            table.add_row("" if number else protocol, COLUMNS[key], *cells)
+            table.add_row("" if number else escape(protocol), COLUMNS[key], *cells)
     console.print(table)
 
 
@@ -97,7 +98,7 @@ def print_protocols(console: Console, protocols: Mapping[str, Any], title: str) 
     for name in shown.values():
         table.add_column(name, justify="right", no_wrap=True)
     for protocol, metrics in protocols.items():
-        table.add_row(protocol, *(f"{metrics[key]['mean']:.1f} ± {metrics[key]['std']:.1f}" for key in shown))
+        table.add_row(escape(protocol), *(f"{metrics[key]['mean']:.1f} ± {metrics[key]['std']:.1f}" for key in shown))
     console.print(table)
 
 
@@ -130,7 +131,7 @@ def associated_table(found: Associated, out: str) -> None:
         print_labels(console, found.quality, "Label quality")
     times = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in found.seconds.items())
     console.print(f"{times}; peak memory {found.peak_bytes / 2**30:.2f} GiB")
-    console.print(f"Labels: {out}", soft_wrap=True)
+    console.print(f"Labels: {out}", soft_wrap=True, markup=False)
 
 
 def reproduction_table(console: Console, found: Reproduction) -> None:
