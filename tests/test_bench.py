@@ -14,15 +14,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
 from reidassoc.bench.formats import markdown
-from reidassoc.bench.plan import Plan, read_plan, shared_starts
+from reidassoc.bench.plan import Plan, named_roots, read_plan, shared_starts
 from reidassoc.bench.results import read_results
-from reidassoc.bench.runner import open_benchmark, share
+from reidassoc.bench.runner import Runner, open_benchmark, share
 from reidassoc.bench.store import Store, held, locked
 from reidassoc.bench.table import compare_results
 from reidassoc.bench.worker import work
@@ -30,7 +31,7 @@ from reidassoc.cli import cli
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.prefix import leave_snapshot, snapshot_path, start_from
 from reidassoc.engine.train import run
-from reidassoc.errors import CheckpointError, RecipeError, ReidassocError
+from reidassoc.errors import CheckpointError, PluginError, RecipeError, ReidassocError
 from reidassoc.overrides import override
 from reidassoc.recipe import load_recipe
 
@@ -387,6 +388,27 @@ def test_a_worker_dies_with_its_runner_and_two_workers_go_on(
         assert without_times(store.folder(cell)) == without_times(Store(out).folder(cell))
     exported = read_results([tmp_path / "cells"])
     assert markdown(compare_results(exported)) == table_of(out)
+
+
+def test_a_folder_is_given_to_a_dataset_by_its_name(tmp_path: Path) -> None:
+    spec = written(tmp_path, "name: x\nmethods: {a: }\nrecipe: mult/sysu_mm01\ndatasets: [sysu_mm01, sysu_mm01]\n")
+    (cell,) = read_plan(spec, roots=named_roots(["sysu_mm01=/data/a=b", "/elsewhere"])).cells  # named twice, run once
+    assert cell.recipe.dataset.options["root"] == "/data/a=b"
+    assert read_plan(spec, roots=named_roots(["/data/a=b"])).cells[0].recipe.dataset.options["root"] == "/data/a=b"
+    with pytest.raises(PluginError, match="no dataset 'sysu'; did you mean 'sysu_mm01'"):
+        read_plan(spec, roots=named_roots(["sysu=/data", "/data"]))
+
+
+def test_what_is_said_after_ctrl_c_is_the_same_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: Runner, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Runner, "run_watched", stop)
+    words = ["bench", str(written(tmp_path)), "--out", "a b", "--data", "/data", "--seed", "3"]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/reidassoc", *words])
+    with pytest.raises(click.exceptions.Abort) as stopped:
+        cli.main(words, standalone_mode=False)
+    assert str(stopped.value).endswith(f"go on with: reidassoc bench {words[1]} --out 'a b' --data /data --seed 3")
 
 
 def test_a_dry_run_lists_cells_and_writes_nothing(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def test_time_limits_are_read_as_slurm_reads_them(text: str, minutes: int) -> No
         ({"time": "2"}, r"must be at least 3 minutes, got '2'"),
         ({"options": {"array": "0-9"}}, r"'array' is no option of sbatch that can be given here"),
         ({"options": {"wrap=x; rm": ""}}, r"is no option of sbatch"),
+        ({"options": {"cpus-per-task": "8"}}, r"sbatch's 'cpus-per-task' is set by --slurm-cpus"),
+        ({"cpus": 0}, r"a job needs a CPU at least, and no less than 0 GPUs; got 0 and None"),
     ],
 )
 def test_bad_options_end_in_one_line(options: dict[str, Any], said: str) -> None:
@@ -94,11 +96,11 @@ def runner_of(tmp_path: Path, slurm: Slurm | None = None, text: str = TINY, **op
 
 
 def test_jobs_ask_for_what_was_said(cluster: Path, tmp_path: Path) -> None:
-    options = Slurm(partition="gpu", time="4:00:00", gpus=2, cpus=6, options={"account": "vision"})
+    options = Slurm(partition="gpu", time="4:00:00", gpus=2, cpus=6, options={"account": "vision", "exclusive": ""})
     runner = runner_of(tmp_path, options)
     runner.submit(3)
     asked = (cluster / "asked").read_text().splitlines()
-    for line in ("partition=gpu", "time=240", "gpus-per-node=2", "cpus-per-task=6", "account=vision", "array=0-2%3",
+    for line in ("partition=gpu", "time=240", "gpus-per-node=2", "cpus-per-task=6", "account=vision", "array=0-2%3", "exclusive",
                  "requeue", "signal=USR2@90", "job-name=reidassoc-tiny"):  # fmt: skip
         assert f"#SBATCH --{line}" in asked
     assert runner.arrays() == ["1"]

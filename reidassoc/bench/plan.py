@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -180,9 +180,11 @@ def read_plan(path: str | Path, *, roots: Mapping[str, str] | None = None, seeds
     plugins = tuple((path.parent / name).resolve() for name in grid.plugins)
     for file in plugins:
         registry.load_file(str(file))
+    for name in filter(None, roots or {}):
+        registry.find("datasets", name)
     first = [
         one_cell(path, grid, method, dataset, change, roots or {})
-        for dataset in grid.datasets or (None,)
+        for dataset in dict.fromkeys(grid.datasets or (None,))
         for method in grid.methods
         for change in grid.overrides or {"": None}
     ]
@@ -210,6 +212,19 @@ def one_cell(path: Path, grid: Grid, method: str, dataset: str | None, change: s
     except ReidassocError as error:
         raise type(error)(f"{path}: method '{name}': {error}") from None
     return Cell(name, str(without_root(recipe.dataset)), recipe)
+
+
+def named_roots(texts: Iterable[str]) -> dict[str, str]:
+    """``DATASET=ROOT``, or a ``ROOT`` for any dataset, as a mapping; the name of a folder may hold equals signs.
+
+    >>> named_roots(["regdb=/data/a=b", "/data/a=b"])
+    {'regdb': '/data/a=b', '': '/data/a=b'}
+    """
+    found = {}
+    for text in texts:
+        name, equals, root = text.partition("=")
+        found.update({name: root} if equals and name.isidentifier() else {"": text})
+    return found
 
 
 def rooted(recipe: Recipe, roots: Mapping[str, str]) -> Recipe:

@@ -32,6 +32,12 @@ REQUEUES = 10_000  # a cell that gets no further is given up, not a job
 WARNING_S = 90  # before its time limit a job is told to requeue itself
 STATES = {"R": "running", "PD": "pending"}
 COMPLETING = "CG"  # its process has ended
+OWN = {
+    "partition": "partition",
+    "time": "time",
+    "gpus-per-node": "gpus",
+    "cpus-per-task": "cpus",
+}  # sbatch's name: ours
 FORMATS = (
     r"(?P<m>\d+)(:(?P<s>\d+))?",
     r"((?P<d>\d+)-)?(?P<h>\d+):(?P<m>\d+):(?P<s>\d+)",
@@ -48,7 +54,11 @@ class Slurm:
         time: limit, in Slurm's own formats: ``90`` (minutes), ``4:00:00``, ``2-00:00:00``.
         gpus: per job; None: one, but none for ``--device cpu``.
         cpus: per job.
-        options: anything else that sbatch takes, by its long name, such as ``{"account": "vision"}``.
+        options: anything else that sbatch takes, by its long name, such as ``{"account": "vision"}``; the value of one that
+            takes none, such as ``exclusive``, is empty.
+
+    Raises:
+        ReidassocError: a limit or a number is wrong, or an option is none of sbatch's or is set here.
     """
 
     partition: str | None = None
@@ -60,6 +70,10 @@ class Slurm:
     def __post_init__(self) -> None:
         if self.minutes < 3:
             raise ReidassocError(f"a job's time limit must be at least 3 minutes, got '{self.time}'")
+        if self.cpus < 1 or (self.gpus or 0) < 0:
+            raise ReidassocError(
+                f"a job needs a CPU at least, and no less than 0 GPUs; got {self.cpus} and {self.gpus}"
+            )
         taken = {
             "array",
             "requeue",
@@ -73,6 +87,8 @@ class Slurm:
             "ntasks-per-node",
         }
         for name in self.options:
+            if name in OWN:
+                raise ReidassocError(f"sbatch's '{name}' is set by --slurm-{OWN[name]}")
             if not re.fullmatch(r"[a-z][a-z-]*", name) or name in taken:
                 raise ReidassocError(f"'{name}' is no option of sbatch that can be given here; one is account=NAME")
 
@@ -237,7 +253,10 @@ class SlurmRunner(Runner):
             srun_args=[f"--cpus-per-task={self.slurm.cpus}"],  # srun no longer takes it from sbatch
             signal_delay_s=WARNING_S,
             setup=[f"export {name}=${{{name}:-{cores}}}" for name in THREADS],
-            additional_parameters={"requeue": True, **self.slurm.options},
+            additional_parameters={
+                "requeue": True,
+                **{name: text or True for name, text in self.slurm.options.items()},
+            },
             **{name: value for name, value in asked.items() if value is not None},
         )
         return executor

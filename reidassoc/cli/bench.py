@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +76,8 @@ class GridOrPerf(click.Command):
 @click.option(
     "--slurm-option",
     multiple=True,
-    metavar="KEY=VALUE",
-    help="Any other of sbatch, such as account=vision; may be repeated.",
+    metavar="KEY[=VALUE]",
+    help="Any other of sbatch, such as account=vision or exclusive; may be repeated.",
 )
 @click.option(
     "--export",
@@ -119,13 +121,13 @@ def bench(
     from rich.console import Console
 
     from reidassoc.bench.formats import print_table
+    from reidassoc.bench.plan import named_roots
     from reidassoc.bench.results import export
     from reidassoc.bench.runner import open_benchmark
     from reidassoc.bench.slurm import Slurm, on_slurm
     from reidassoc.errors import ReidassocError
 
-    named = {name: root for name, _, root in (text.rpartition("=") for text in roots)}
-    runner = open_benchmark(spec, out=out, roots=named, seeds=seeds, jobs=jobs or 1, device=device)
+    runner = open_benchmark(spec, out=out, roots=named_roots(roots), seeds=seeds, jobs=jobs or 1, device=device)
     options = {"partition": slurm_partition, "time": slurm_time, "gpus": slurm_gpus, "cpus": slurm_cpus}
     asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if executor == "slurm":
@@ -140,8 +142,7 @@ def bench(
     try:
         runner.run_watched(retry_failed=retry_failed)
     except KeyboardInterrupt:
-        again = f"reidassoc bench {spec}" + (f" --out {out}" if out else "")
-        again += " --executor slurm" if executor == "slurm" else ""
+        again = shlex.join(["reidassoc", *sys.argv[1:]])
         raise click.exceptions.Abort(f"{runner.stopped()}: {again}") from None
     tables, results = runner.tables()
     for table in tables:
