@@ -134,6 +134,8 @@ def test_the_oracle_must_be_asked_for_and_is_flagged() -> None:
         ({"sweeps": ["associator.alpha"]}, "can't read sweep 'associator.alpha'"),
         ({"sweeps": ["objective.weight=1,2"]}, "can't read sweep"),
         ({"sweeps": ["associator.alpa=0.1,0.2"]}, "none of mult has it; did you mean 'alpha'"),
+        ({"sweeps": ["associator.mlt.alpha=0.1"]}, "it is not among those tried, mult; did you mean 'mult'"),
+        ({"sweeps": ["associator.=0.1"]}, "can't read sweep 'associator.=0.1'"),
         ({"sweeps": ["associator.alpha=0.1,much"]}, "mult: alpha must be float"),
         ({"refiners": ["oclr"]}, "refiner oclr acts in training steps alone"),
         ({"refiners": []}, "the lab needs at least one refiner"),
@@ -194,6 +196,16 @@ def test_every_format_holds_every_row(form: str) -> None:
         f1 = [float(row[header.index("F1")]) for row in rows_]
         assert f1 == sorted(f1, reverse=True)
         assert all("| " + " | ".join(row) + " |" in text for row in rows_)
+
+
+def test_refiners_stand_on_the_left_with_the_other_words() -> None:
+    found = ra.lab(TOY, clusterers=[GROUPING], associators=["pgm"], refiners=["none", "agree"])
+    assert "\n| --- | --- | --- | --- | --: |" in render(found, "markdown")
+
+
+def test_an_odd_epoch_in_a_file_is_none() -> None:
+    odd = FeatureFile(TOY.features, TOY.identity, {"epoch": "²"})
+    assert ra.lab(odd, clusterers=[GROUPING], associators=["pgm"]).rows[0].problem == ""
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "npz"])
@@ -258,6 +270,8 @@ def test_noise_gets_no_advice() -> None:
     assert ra.advise(FeatureFile(noise, None), k1=[8]).clusterer is None
     with pytest.raises(SpecError, match=r"k1 must lie in \[2, 79\]"):
         ra.advise(FeatureFile(noise, None), k1=[80])
+    with pytest.raises(SpecError, match="min_samples must be at least 1, got 0"):
+        ra.advise(FeatureFile(noise, None), k1=[8], min_samples=0)
     single = Pair(noise.visible, noise.infrared.take(torch.tensor([0])))
     with pytest.raises(ReidassocError, match="at least two samples"):
         ra.advise(FeatureFile(single, None))

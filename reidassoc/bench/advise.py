@@ -96,6 +96,8 @@ def advise(
     Args:
         features: a .safetensors or .npz file, or what was read from one. Identities in it are not looked at.
         k1: sizes to try; from 5 to 30 if not given.
+        min_samples: of ``dbscan``.
+        device: as for ``run``.
 
     Raises:
         ReidassocError: the file or a size is wrong.
@@ -105,6 +107,8 @@ def advise(
         >>> advise(FeatureFile(toy_features(), None), k1=[6]).curves[0].k2
         3
     """
+    if min_samples < 1:
+        raise SpecError(f"min_samples must be at least 1, got {min_samples}")
     file = features if isinstance(features, FeatureFile) else read_features(features)
     check_features(file.features)
     where = open_device(device).device

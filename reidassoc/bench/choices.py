@@ -46,19 +46,15 @@ class Sweep:
         path, equals, listed = text.partition("=")
         steps = path.strip().split(".")
         values = tuple(parse_value(value) for value in split(listed))
-        if (
-            not equals
-            or not values
-            or len(steps) not in {2, 3}
-            or steps[0] not in {"clusterer", "associator", "refiner"}
-        ):
+        kinds = {"clusterer", "associator", "refiner"}
+        if not equals or not values or len(steps) not in {2, 3} or not all(steps) or steps[0] not in kinds:
             raise SpecError(
                 f"can't read sweep '{text}': expected KIND.OPTION=VALUE,VALUE as in associator.alpha=0.1,0.2"
             )
         return Sweep(f"{steps[0]}s", steps[1] if len(steps) == 3 else "", steps[-1], values)
 
     def meets(self, spec: Spec) -> bool:
-        return self.name in {"", spec.name} and self.option in option_names(f"{self.kind}", spec.name)
+        return self.name in {"", spec.name} and self.option in option_names(self.kind, spec.name)
 
     def spread(self, spec: Spec) -> list[Spec]:
         return [spec.with_options(**{self.option: value}) for value in self.values] if self.meets(spec) else [spec]
@@ -140,8 +136,13 @@ def swept(specs: list[Spec], kind: str, sweeps: Sequence[Sweep], *, strict: bool
     """Spread specs over the sweeps of their kind; SpecError if a sweep meets none of them."""
     for sweep in (sweep for sweep in sweeps if sweep.kind == kind):
         if strict and not any(sweep.meets(spec) for spec in specs):
-            known = sorted({option for spec in specs for option in option_names(kind, spec.name)})
             listed = ", ".join(map(str, specs)) or NONE
+            if sweep.name and sweep.name not in (names := [spec.name for spec in specs]):
+                raise SpecError(
+                    f"sweep over {kind[:-1]} '{sweep.name}': it is not among those tried, {listed}"
+                    f"{nearest_name(sweep.name, names)}"
+                )
+            known = sorted({option for spec in specs for option in option_names(kind, spec.name)})
             raise SpecError(
                 f"sweep over {kind[:-1]} option '{sweep.option}': none of {listed} has it"
                 f"{nearest_name(sweep.option, known)}; options: {', '.join(known) or 'none'}"

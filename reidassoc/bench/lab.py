@@ -168,7 +168,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.identity = None if self.file.identity is None else self.file.identity.map(lambda t: t.to(self.device))
-        self.epoch = int(text) if (text := self.file.notes.get(FILE_EPOCH, "0")).isdigit() else 0
+        self.epoch = int(text) if (text := self.file.notes.get(FILE_EPOCH, "0")).isdecimal() else 0
         self.fresh()
 
     def fresh(self) -> None:

@@ -14,7 +14,6 @@ from reidassoc.types import Modality
 
 PERCENT = {"precision": "precision", "recall": "recall", "f1": "F1", "ari": "ARI"}
 ORACLE_MARK = "†"
-FORMATS = ("rich", "markdown", "csv", "json")
 
 
 def caption(found: Lab) -> list[str]:
@@ -93,7 +92,8 @@ def render(found: Lab, form: str) -> str:
     return page.getvalue()
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], *, text: int = 3) -> list[str]:
-    """A Markdown table; the first ``text`` columns are left-aligned, the others right."""
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table; words are left-aligned, figures right: from the coverage on."""
+    text = header.index("coverage")
     rule = ["---"] * text + ["--:"] * (len(header) - text)
     return [f"| {' | '.join(line)} |" for line in (header, rule, *rows)]

@@ -114,7 +114,7 @@ def lab(
 
 @click.command(short_help="Advise eps and k1, or the length of stage 1.")
 @click.argument("features", type=click.Path(), metavar="FEATURES|RUN")
-@click.option("--k1", "k1", metavar="N,N", help="Neighbourhood sizes to try.  [default: 5 to 40, as the samples allow]")
+@click.option("--k1", "k1", metavar="N,N", help="Neighbourhood sizes to try.  [default: 5 to 30, as the samples allow]")
 @click.option("--min-samples", metavar="N", default=4, show_default=True, type=click.IntRange(min=1), help="Of DBSCAN.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @device_option
