@@ -30,6 +30,7 @@ from reidassoc.bench.lab import Row, coverage
 from reidassoc.data.arrays import FeatureFile, read_features
 from reidassoc.engine.log import Observer
 from reidassoc.evaluation.labels import label_quality
+from reidassoc.evaluation.statistics import holm
 from reidassoc.ops.prototypes import centroids
 from reidassoc.pipeline import associate, cluster, refine
 from reidassoc.scene import Scene
@@ -189,15 +190,6 @@ def spread(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values) / len(values) ** 0.5:.1f}"
 
 
-def holm(p: dict[str, float]) -> dict[str, float]:
-    """Holm's correction."""
-    found, least = {}, 0.0
-    for rank, name in enumerate(sorted(p, key=p.__getitem__)):
-        least = max(least, min(1.0, (len(p) - rank) * p[name]))
-        found[name] = least
-    return found
-
-
 def table(result: Mapping[str, Any]) -> str:
     """Mean ± standard error over the seeds, the paired tests, and every stage and share by itself."""
     cells = result["cells"]
@@ -213,7 +205,8 @@ def table(result: Mapping[str, Any]) -> str:
         lines.append(f"| {name} | {' | '.join(spread(per_seed(cells, name, figure)) for figure in figure_names)} |")
     mine = per_seed(cells, OWN, "f1")
     theirs = {name: per_seed(cells, name, "f1") for name in SPEC["against"]}
-    p = holm({name: float(stats.ttest_rel(mine, values).pvalue) for name, values in theirs.items()})
+    p_values = [float(stats.ttest_rel(mine, values).pvalue) for values in theirs.values()]
+    p = dict(zip(theirs, holm(p_values), strict=True))
     lines += ["", "| unison against | gain in F1 | each seed | files won | paired t, Holm |", "|---|--:|---|--:|--:|"]
     counted = [c["scores"] for c in cells if c["unpaired"] < 1]
     for name, values in theirs.items():
