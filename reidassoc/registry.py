@@ -13,7 +13,8 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from importlib.metadata import EntryPoint
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -208,12 +209,16 @@ def named(target: str) -> list[tuple[Entry, Spec]]:
     return [(find(kind, spec.name), spec) for kind in wanted]
 
 
+@cache
+def package_of(distribution: Distribution) -> tuple[str, str]:
+    """A package's name with its version, and its licence; reading them takes far longer than finding a plug-in."""
+    facts = distribution.metadata.json
+    licence = str(facts.get("license_expression") or facts.get("license") or "")
+    return f"{distribution.name} {distribution.version}", licence
+
+
 def load_point(kind: str, point: EntryPoint) -> Entry:
-    origin, licence = point.value, ""
-    if point.dist:
-        facts = point.dist.metadata.json
-        origin = f"{point.dist.name} {point.dist.version}"
-        licence = str(facts.get("license_expression") or facts.get("license") or "")
+    origin, licence = package_of(point.dist) if point.dist else (point.value, "")
     try:
         cls = point.load()
     except (Exception, SystemExit) as error:  # a stranger's package may fail in any way; it breaks only itself

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
+from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,14 @@ def test_every_built_in_loads_and_says_what_it_does(kind: str) -> None:
         assert entry.problem == "", f"{entry.name}: {entry.problem}"
         assert entry.claim.endswith((".", "?")), f"{entry.name}: the first line of its docstring is its claim"
         assert entry.origin.startswith("reidassoc ")
+
+
+def test_a_package_s_facts_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grid asks hundreds of times for a plug-in, and each reading of a package's metadata takes hundredths of a second."""
+    first = registry.find("associators", "mult")
+    monkeypatch.setattr(Distribution, "metadata", property(lambda package: pytest.fail("read again")))
+    assert registry.find("associators", "mult") == first
+    assert (first.origin.split()[0], first.licence) == ("reidassoc", "MIT")
 
 
 def test_a_file_is_a_plugin(tmp_path: Path) -> None:
