@@ -28,6 +28,7 @@ from reidassoc import (
 )
 from reidassoc.errors import PluginError
 from reidassoc.interfaces import Dataset, Network, Objective, Sampling
+from reidassoc.ops.assignment import cosine_table
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.votes import vote
 from reidassoc.registry import Entry
@@ -136,6 +137,26 @@ def test_a_healthy_plugin_is_told_so_and_its_symmetries_are_only_noted() -> None
     assert set(look(registry.get("associators", "nearest"))) == {"ok"}
     notes = look(registry.get("associators", "random"))["note"]
     assert any("which modality is which matters" in note[0] for note in notes)
+    assert any("how clusters are numbered matters" in note[0] for note in notes)
+
+
+def test_an_outlier_that_takes_part_as_the_last_cluster_is_noted() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class ByIndex(Associator):
+        """Each sample takes what a table of clusters says, outliers what it says of the last one."""
+
+        def __call__(self, scene: Scene) -> Association:
+            own = scene.clustering.own
+            if not scene.clustering.usable:
+                return Association()
+            cosine = cosine_table(own.visible.centroids, own.infrared.centroids)
+            table = Pair(cosine.argmax(1), cosine.argmax(0))
+            return Association(
+                cross=Pair.build(lambda m: SoftLabels.one_hot(table[m][own[m].labels], own[m.other].count))
+            )
+
+    (note,) = look(ByIndex)["note"]
+    assert "for an outlier −1 as an index is the last cluster" in note[0]
 
 
 def test_options_must_be_a_frozen_dataclass_s() -> None:

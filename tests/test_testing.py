@@ -20,6 +20,7 @@ from reidassoc import (
     SoftLabels,
     Targets,
 )
+from reidassoc.ops.assignment import cosine_table
 from reidassoc.testing import (
     CASES,
     ContractError,
@@ -27,6 +28,7 @@ from reidassoc.testing import (
     check_clusterer,
     check_permutation,
     check_refiner,
+    check_renumbering,
     check_swap,
     toy_scene,
 )
@@ -122,6 +124,21 @@ def test_dependence_on_the_modality_is_noticed() -> None:
 
     with pytest.raises(ContractError, match="swapping the modalities leaves only"):
         check_swap(Wrapped(after=only_visible), {"ordinary": CASES["ordinary"]})
+
+
+def test_an_outlier_s_minus_one_as_an_index_is_noticed() -> None:
+    def by_index(scene: Scene, result: Association) -> Association:
+        own = scene.clustering.own
+        if not scene.clustering.usable:
+            return result
+        cosine = cosine_table(own.visible.centroids, own.infrared.centroids).float()
+        table = Pair(cosine.softmax(1), cosine.T.softmax(1))
+        return Association(cross=Pair.build(lambda modality: SoftLabels(table[modality][own[modality].labels])))
+
+    check_renumbering(Nearest())
+    check_associator(Wrapped(after=by_index))
+    with pytest.raises(ContractError, match="of the outliers' labels the same"):
+        check_renumbering(Wrapped(after=by_index))
 
 
 @dataclass(frozen=True, kw_only=True)

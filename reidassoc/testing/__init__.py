@@ -6,8 +6,8 @@
 """
 
 from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer, check_refiner
-from reidassoc.testing.properties import check_permutation, check_swap
-from reidassoc.testing.scenes import CASES, Toy, permuted, swapped, toy_features, toy_identity, toy_scene
+from reidassoc.testing.properties import check_permutation, check_renumbering, check_swap
+from reidassoc.testing.scenes import CASES, Toy, permuted, renumbered, swapped, toy_features, toy_identity, toy_scene
 from reidassoc.testing.training import check_dataset, check_network, check_objective, toy_step
 
 __all__ = [
@@ -21,8 +21,10 @@ __all__ = [
     "check_objective",
     "check_permutation",
     "check_refiner",
+    "check_renumbering",
     "check_swap",
     "permuted",
+    "renumbered",
     "swapped",
     "toy_features",
     "toy_identity",

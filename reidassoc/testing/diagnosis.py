@@ -15,7 +15,7 @@ from reidassoc.options import options_of
 from reidassoc.registry import Entry
 from reidassoc.testing.advice import advice_for, as_code, in_words
 from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer, check_refiner
-from reidassoc.testing.properties import DISTINCT, check_permutation, check_swap
+from reidassoc.testing.properties import DISTINCT, check_permutation, check_renumbering, check_swap
 from reidassoc.testing.scenes import CASES, Toy
 from reidassoc.testing.training import TRAINABLE, check_dataset, check_network, check_objective
 from reidassoc.types import Pair
@@ -29,6 +29,11 @@ ON_SCENES: dict[str, tuple[Check, Mapping[str, Toy]]] = {
 }
 ONCE: dict[str, Callable[[Any], None]] = {"networks": check_network, "datasets": check_dataset}
 ON_DEVICES = ("clusterers", "associators", "refiners")  # kinds whose checks take a device
+SYMMETRIES: tuple[tuple[Check, str], ...] = (
+    (check_permutation, "the order of the samples"),
+    (check_swap, "which modality is which"),
+    (check_renumbering, "how clusters are numbered"),
+)
 TRIES = 200  # scenes looked at for a smaller one that fails
 
 
@@ -170,12 +175,13 @@ def once(entry: Entry, plugin: Any) -> Finding:
 
 def symmetries(plugin: Any) -> Iterator[Finding]:
     """What most associators promise, and none must."""
-    for check, what in ((check_permutation, "the order of the samples"), (check_swap, "which modality is which")):
+    for check, what in SYMMETRIES:
         try:
             check(plugin, DISTINCT)
             yield Finding("ok", f"{what} does not matter")
         except ContractError as error:
-            text = f"{what} matters ({error}); right if your method means it so, or breaks near ties"
+            hint = "; for an outlier −1 as an index is the last cluster" if "outliers" in str(error) else ""
+            text = f"{what} matters ({error}{hint}); right if your method means it so, or breaks near ties"
             yield Finding("note", text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from reidassoc.interfaces import Associator
 from reidassoc.scene import Scene
 from reidassoc.testing.contracts import require, run
-from reidassoc.testing.scenes import CASES, Toy, permuted, swapped
+from reidassoc.testing.scenes import CASES, Toy, permuted, renumbered, swapped
 from reidassoc.types import Association, Modality, Pair, SoftLabels
 
 # Copies of an image tie everywhere, and ties are broken by position: no symmetry there.
@@ -60,6 +61,31 @@ def check_swap(associator: Associator, cases: Mapping[str, Toy] = DISTINCT, *, a
             compare(f"{case}, {where}", one.hard, two.hard, agreement, "swapping the modalities")
 
 
+def check_renumbering(associator: Associator, cases: Mapping[str, Toy] = DISTINCT, *, agreement: float = 1.0) -> None:
+    """The clusters' numbers do not matter: numbering them anew renumbers the answer, and changes nothing for outliers.
+
+    An outlier's −1 used as an index is the last cluster, whichever that is: the usual reason why it fails. Labels in a
+    space of the method's own (``shared``) are not compared.
+
+    Args:
+        associator: to be checked.
+        cases: to try it on.
+        agreement: share of hard labels that must agree, of outliers and of others (below 1 for methods with near ties).
+
+    Raises:
+        ContractError: they do.
+    """
+    for case, toy in cases.items():
+        scene = toy.scene()
+        before, after = run(associator, toy, scene), answer(associator, renumbered(scene), toy.identity)
+        for where, modality, one, two in pairs(replace(before, shared=None), replace(after, shared=None)):
+            moved = torch.where(two.hard < 0, two.hard, (two.hard + 1) % max(1, two.count))
+            outlier = scene.clustering.own[modality].labels < 0
+            for rows, who in ((outlier, "the outliers'"), (~outlier, "the clustered samples'")):
+                text = f"numbering the clusters anew leaves only {{:.2%}} of {who} labels the same"
+                require_same(f"{case}, {where}", one.hard[rows], moved[rows], agreement, text)
+
+
 def answer(associator: Associator, scene: Scene, identity: Pair[Tensor]) -> Association:
     if "identity" in associator.needs:
         return associator(scene, identity=identity)  # type: ignore[call-arg]
@@ -76,5 +102,9 @@ def pairs(first: Association, second: Association) -> Iterator[tuple[str, Modali
 
 
 def compare(where: str, one: Tensor, two: Tensor, agreement: float, what: str) -> None:
+    require_same(where, one, two, agreement, f"{what} leaves only {{:.2%}} of the labels the same")
+
+
+def require_same(where: str, one: Tensor, two: Tensor, agreement: float, text: str) -> None:
     share = float((one == two).double().mean()) if len(one) else 1.0
-    require(share >= agreement, where, f"{what} leaves only {share:.2%} of the labels the same")
+    require(share >= agreement, where, text.format(share))

@@ -123,6 +123,18 @@ def permuted(scene: Scene, order: Pair[Tensor]) -> Scene:
     return replace(scene, features=features, clustering=Clustering(own=Pair.build(clusters)))
 
 
+def renumbered(scene: Scene) -> Scene:
+    """The scene with every cluster's number moved down by one, and the first one last; outliers stay outliers."""
+
+    def clusters(mine: Clusters) -> Clusters:
+        labels = torch.where(mine.labels < 0, mine.labels, (mine.labels - 1) % max(1, mine.count))
+        return Clusters(labels, mine.centroids.roll(-1, 0))
+
+    # Fresh features, as below.
+    features = scene.features.map(lambda f: Features(f.x, f.index, f.camera, f.extra))
+    return replace(scene, features=features, clustering=Clustering(own=scene.clustering.own.map(clusters)))
+
+
 def swapped(scene: Scene) -> Scene:
     """The scene with its modalities exchanged."""
     own = scene.clustering.own.swapped
