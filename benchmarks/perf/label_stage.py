@@ -133,6 +133,11 @@ def device_name(device: torch.device) -> str:
     return f"{found.group(1) if found else platform.processor() or 'CPU'}, {torch.get_num_threads()} threads"
 
 
+def slug(device: str) -> str:
+    """A device's name as part of a file's: small letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+
+
 def table(record: dict[str, Any]) -> str:
     """The record as a Markdown page."""
     seconds, cpu, baseline = record["seconds"], record["cpu_seconds"], record["baseline_seconds"]
@@ -222,9 +227,10 @@ def measure(options: argparse.Namespace) -> None:
     if options.scale == 1:
         print(f"bar {BAR_S:.0f} s and {BAR_GIB:.0f} GiB: {'met' if total < BAR_S and peak < BAR_GIB else 'MISSED'}")
     if not options.no_write:
-        slug = re.sub(r"[^a-z0-9]+", "-", str(record["device"]).lower()).strip("-")
         RESULTS.mkdir(parents=True, exist_ok=True)
-        target = RESULTS / f"label_stage_{slug}{'' if record['numba'] else '-without-numba'}_{date}"
+        target = (
+            RESULTS / f"label_stage_{slug(str(record['device']))}{'' if record['numba'] else '-without-numba'}_{date}"
+        )
         Path(f"{target}.json").write_text(json.dumps(record, indent=2) + "\n")
         Path(f"{target}.md").write_text(text)
         print(f"written: {target}.json, .md")

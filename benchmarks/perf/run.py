@@ -15,11 +15,10 @@ import argparse
 import datetime
 import json
 import os
-import re
 
 import torch
 from bench import Bench
-from label_stage import RESULTS, device_name
+from label_stage import RESULTS, device_name, slug
 from meter import HEAD
 from stages import STAGES, rows
 
@@ -59,8 +58,9 @@ def main() -> None:
     print("", busy, sep="\n")
     if options.no_write:
         return
-    device = re.sub(r"[^a-z0-9]+", "-", device_name(torch.device("cpu")).lower()).strip("-")
-    target = RESULTS / f"perf_{options.size}_{device}_{datetime.date.today().isoformat()}"
+    target = (
+        RESULTS / f"perf_{options.size}_{slug(device_name(torch.device('cpu')))}_{datetime.date.today().isoformat()}"
+    )
     RESULTS.mkdir(parents=True, exist_ok=True)
     text = "\n".join([title, "", facts, busy, "", HEAD, *(row.line() for row in table), ""])
     target.with_suffix(".md").write_text(text)

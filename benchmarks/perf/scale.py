@@ -17,14 +17,13 @@ import datetime
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from label_stage import RESULTS, Meter, agreement, crowd, device_name, resident_bytes
+from label_stage import RESULTS, Meter, agreement, crowd, device_name, resident_bytes, slug
 
 from reidassoc.ops.dbscan import dbscan
 from reidassoc.ops.jaccard import jaccard_similarity
@@ -77,8 +76,7 @@ def main() -> None:
     }
     print(text := page(record))
     if not options.no_write:
-        slug = re.sub(r"[^a-z0-9]+", "-", str(record["device"]).lower()).strip("-")
-        target = RESULTS / f"scale_{slug}_{record['date']}"
+        target = RESULTS / f"scale_{slug(record['device'])}_{record['date']}"
         Path(f"{target}.json").write_text(json.dumps(record, indent=2) + "\n")
         Path(f"{target}.md").write_text(text)
         print(f"written: {target}.json, .md")
