@@ -9,7 +9,7 @@ import numpy as np
 
 from reidassoc.archives import read_npz
 from reidassoc.bench.advise import Labels, agreement, neither_empty_nor_merged, shape_of
-from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.folder import RunFolder, labels_name
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.types import Modality, Pair
 
@@ -94,7 +94,7 @@ def advise_epochs(run: str | Path) -> Settling:
     epochs: list[Epoch] = []
     before: tuple[int, Pair[Labels]] | None = None
     for number in range(stage.epochs):
-        path = folder.path / f"labels/epoch_{number:03d}.npz"
+        path = folder.path / labels_name(number)
         if not path.is_file():  # not trained yet, or left out for want of clusters
             continue
         labels = own_labels(path)

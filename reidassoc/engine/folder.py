@@ -109,7 +109,7 @@ class RunFolder:
         for (modality, space), labels in targets.table.items():
             kind = {str(modality): "own", str(modality.other): "cross"}.get(space, space)
             columns[f"{kind}_{modality}"] = labels.hard.cpu().numpy()
-        with self.replacing(f"labels/epoch_{epoch:03d}.npz") as temporary, open(temporary, "wb") as file:
+        with self.replacing(labels_name(epoch)) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **columns)  # type: ignore[arg-type]
 
     def write_scores(self, scores: Mapping[str, QueryScores]) -> None:
@@ -160,6 +160,11 @@ class RunFolder:
             except OSError:
                 pass
             yield
+
+
+def labels_name(epoch: int) -> str:
+    """The file in a run folder that keeps the hard labels of an epoch, if they were kept."""
+    return f"labels/epoch_{epoch:03d}.npz"
 
 
 class FolderTaken(DataError):

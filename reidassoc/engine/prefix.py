@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from reidassoc.engine import checkpoint
-from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.folder import RunFolder, labels_name
 from reidassoc.errors import CheckpointError
 from reidassoc.recipe import Recipe
 
@@ -51,7 +51,7 @@ def leave_snapshot(store: Path, folder: RunFolder, recipe: Recipe, epochs: int) 
         (temporary / METRICS).write_text(text, encoding="utf-8")
         (temporary / "labels").mkdir()
         for epoch in range(epochs):
-            labels = folder.path / f"labels/epoch_{epoch:03d}.npz"
+            labels = folder.path / labels_name(epoch)
             if labels.exists():
                 shutil.copy2(labels, temporary / "labels")
         publish(temporary, final)

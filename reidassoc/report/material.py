@@ -15,7 +15,7 @@ from reidassoc.archives import read_npz
 from reidassoc.bench.results import Outcome, Results, read_results
 from reidassoc.bench.table import Table, compare_results
 from reidassoc.engine.exhibits import Exhibits, exhibits_of
-from reidassoc.engine.folder import SCORES, RunFolder
+from reidassoc.engine.folder import SCORES, RunFolder, labels_name
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.queries import QueryScores, load_scores
 from reidassoc.report.epochs import read_epochs
@@ -48,7 +48,7 @@ class Shown:
 
     def labels(self, epoch: int) -> dict[str, npt.NDArray[np.int64]]:
         """Hard labels of an epoch, named as ``associate`` names them; empty if they were not kept."""
-        path = self.outcome.origin / "labels" / f"epoch_{epoch:03d}.npz"
+        path = self.outcome.origin / labels_name(epoch)
         if not path.is_file():
             return {}
         held = read_npz(path, "labels", "delete it to leave that epoch out")
