@@ -278,7 +278,7 @@ def test_the_command_line_writes_it(finished: Path, rival: Path, tmp_path: Path)
     out = tmp_path / "page.html"
     done = CliRunner().invoke(cli, ["report", str(finished), str(rival), "--out", str(out), "--no-published"])
     assert done.exit_code == 0, done.output
-    assert re.match(rf"report in {re.escape(str(out))} \(0\.\d MB\)\n$", done.output)
+    assert re.match(rf"report in {re.escape(str(out))} \(0\.\d MiB\)\n$", done.output)
     assert out.is_file()
 
 

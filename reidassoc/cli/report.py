@@ -53,6 +53,6 @@ def report(
     path = write_report(
         runs, out, figures=figures, protocol=protocol, allow=allow, published=not no_published, device=device
     )
-    click.echo(f"report in {path} ({path.stat().st_size / 2**20:.1f} MB)")
+    click.echo(f"report in {path} ({path.stat().st_size / 2**20:.1f} MiB)")
     if figures:
         click.echo(f"figures in {figures} ({len(list(Path(figures).rglob('*.pdf')))} PDF files)")
