@@ -47,6 +47,9 @@ class Spec:
     def with_options(self, **options: Any) -> Spec:
         return Spec(self.name, {**self.options, **options})
 
+    def without(self, *options: str) -> Spec:
+        return Spec(self.name, {key: value for key, value in self.options.items() if key not in options})
+
     def __str__(self) -> str:
         if not self.options:
             return self.name

@@ -77,6 +77,12 @@ def test_bare_words_are_text_and_truth_values() -> None:
     assert parse_value("/data/SYSU MM01") == "/data/SYSU MM01"
 
 
+def test_options_are_set_and_left_out() -> None:
+    spec = Spec.parse("regdb(root='/data', split=3)")
+    assert str(spec.without("root", "nosuch").with_options(split=4)) == "regdb(split=4)"
+    assert spec.options == {"root": "/data", "split": 3}
+
+
 def test_options_take_their_types() -> None:
     made = construct(Sample, {"eps": 1, "sizes": [3], "limit": 2}, "sample")
     assert made == Sample(eps=1.0, sizes=(3,), limit=2.0)

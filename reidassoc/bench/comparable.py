@@ -15,7 +15,6 @@ PLAIN = "plain"
 def setting(data: Mapping[str, Any], protocol: str) -> dict[str, str]:
     """What a result's figures depend on besides the method, by the words that a refusal uses."""
     network = Spec.parse(data["method"]["network"])
-    backbone = str(Spec(network.name, {k: v for k, v in network.options.items() if k != "weights"}))
     steps = data.get("setting", {}).get("test_time", [])
     found = {
         "protocol": "any" if protocol in data["protocols"] else "others: " + ", ".join(data["protocols"]),
@@ -23,7 +22,7 @@ def setting(data: Mapping[str, Any], protocol: str) -> dict[str, str]:
         "galleries": str(Spec.parse(data["dataset"]["spec"]).options.get("galleries", "community")),
         "batch-norm groups": str(data.get("setting", {}).get("batch_norm_groups", 1)),
         "test-time steps": ", ".join(steps) or PLAIN,
-        "backbone": backbone,
+        "backbone": str(network.without("weights")),
     }
     if "weights" in network.options:
         found["initial weights"] = str(network.options["weights"])

@@ -17,7 +17,6 @@ from reidassoc.options import options_of
 from reidassoc.overrides import choose
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Recipe
-from reidassoc.spec import Spec
 from reidassoc.yaml_text import read_yaml
 
 Changes = dict[str, Any]
@@ -211,7 +210,7 @@ def one_cell(path: Path, grid: Grid, method: str, dataset: str | None, change: s
         compose(recipe)
     except ReidassocError as error:
         raise type(error)(f"{path}: method '{name}': {error}") from None
-    return Cell(name, str(without_root(recipe.dataset)), recipe)
+    return Cell(name, str(recipe.dataset.without("root")), recipe)
 
 
 def named_roots(texts: Iterable[str]) -> dict[str, str]:
@@ -237,7 +236,3 @@ def rooted(recipe: Recipe, roots: Mapping[str, str]) -> Recipe:
         name = recipe.dataset.name
         raise RecipeError(f"dataset {name} is kept on disk: say where, as in --data {name}=ROOT")
     return recipe.model_copy(update={"dataset": recipe.dataset.with_options(root=root)})
-
-
-def without_root(spec: Spec) -> Spec:
-    return Spec(spec.name, {key: value for key, value in spec.options.items() if key != "root"})

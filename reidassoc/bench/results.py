@@ -98,7 +98,7 @@ class Results:
 
 def data_name(spec: Spec) -> str:
     """A dataset's spec without the folder it lies in and without RegDB's split."""
-    return str(Spec(spec.name, {key: value for key, value in spec.options.items() if key not in ("root", "split")}))
+    return str(spec.without("root", "split"))
 
 
 def read_results(paths: Iterable[str | Path]) -> Results:
@@ -225,11 +225,7 @@ def export(results: Results, out: Path) -> list[Path]:
         kept = {"row": outcome.row, "place": results.rows.index(outcome.row)}
         kept |= {key: data[key] for key in KEPT if key in data}
         kept |= {"seconds": seconds_of(data), "date": outcome.date}
-        spec = outcome.dataset
-        kept["dataset"] = {
-            **data["dataset"],
-            "spec": str(Spec(spec.name, {k: v for k, v in options.items() if k != "root"})),
-        }
+        kept["dataset"] = {**data["dataset"], "spec": str(outcome.dataset.without("root"))}
         if shown in outcome.queries:
             held = outcome.queries[shown]
             precision = [None if np.isnan(v) else round(float(v), DIGITS) for v in held.precision]
