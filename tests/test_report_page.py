@@ -79,6 +79,9 @@ async function read() {
   all(".differences g", found)[0].dispatchEvent(new MouseEvent("click")); seen.one = all(".query", found).length;
   all(".more", found)[0].click(); all(".more", found)[0].click(); seen.more = all(".query", found).length;
   choose(found, "B", "0"); seen.same = text();
+  DATA.chapters[0].retrieval["indoor-search multi-shot"].methods[0] = null;  // as where its queries are others
+  choose(found, "show", "a"); choose(found, "protocol", "indoor-search multi-shot"); seen.alone = text();
+  seen.left = texts(".name", found.querySelector(".query"));
 
   const wide = node => node.getBoundingClientRect().right > innerWidth + 1 && !node.closest(".scroll, .found, nav");
   seen.outside = all("main *").filter(wide).map(node => node.outerHTML.slice(0, 120));
@@ -166,3 +169,5 @@ def test_queries_are_filtered_and_compared(told: dict[str, Any]) -> None:
     assert all(seen["cameras"])
     assert (seen["second"], seen["one"], seen["more"]) == (5, 1, 15)
     assert "higher for 0, lower for 0" in seen["same"]
+    assert seen["left"] == ["pgm"]
+    assert re.match(r"AP of \d+ queries, mean", seen["alone"])

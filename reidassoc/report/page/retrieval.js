@@ -36,6 +36,10 @@ function browser(root, chapter) {
   }
 
   function draw() {
+    const able = there(chosen.protocol).map(([n]) => n);  // a method whose queries differ has no row under this protocol
+    if (!able.includes(chosen.a)) chosen.a = able[0];
+    if (chosen.b !== null && !able.includes(chosen.b)) chosen.b = able.find(n => n !== chosen.a) ?? null;
+    if (chosen.b === null && !["all", "both", "neither"].includes(chosen.which)) chosen.which = "all";
     const now = held(), two = chosen.b !== null;
     chosen.trial = Math.min(chosen.trial, now.trials - 1);
     const cameras = [...new Set(now.query.filter(place => place >= 0).map(place => tiles[`test-${now.side}`].camera[place]))].sort((a, b) => a - b);
