@@ -50,8 +50,8 @@ class Features:
             if column.shape != (n,) or column.dtype != torch.int64:
                 raise ValueError(f"{name} must be ({n},) int64, got {tuple(column.shape)} {column.dtype}")
         for name, tensor in self.extra.items():
-            if len(tensor) != n:
-                raise ValueError(f"extra[{name!r}] must have {n} rows, got {len(tensor)}")
+            if tensor.ndim == 0 or len(tensor) != n:
+                raise ValueError(f"extra[{name!r}] must have {n} rows, got the shape {tuple(tensor.shape)}")
 
     def __len__(self) -> int:
         return len(self.x)

@@ -21,6 +21,9 @@ class Clusters:
     Args:
         labels: (N,) int64 in [−1, K); −1 = outlier.
         centroids: (K, D) float32, mean of the members' unit features, *not* re-normalised.
+
+    Raises:
+        ValueError: a shape or the labels' dtype differs from the above.
     """
 
     labels: Tensor
@@ -82,6 +85,9 @@ class SoftLabels:
     Args:
         prob: (N, K) float32, rows sum to 1, or to 0 where there is no opinion.
         weight: (N,) float32 ≥ 0, how much a sample counts in a loss; all 1 if not given.
+
+    Raises:
+        ValueError: a shape differs from the above, or ``prob`` is not floating point.
     """
 
     prob: Tensor
@@ -99,7 +105,7 @@ class SoftLabels:
     def one_hot(labels: Tensor, count: int, weight: Tensor | None = None) -> SoftLabels:
         """Certain labels: ``labels`` (N,) int64 in [−1, count); a row of −1 has no opinion."""
         if len(labels) * count > DENSE_ENTRIES:
-            known = labels[:, None] != OUTLIER
+            known = labels[:, None] >= 0
             return TopLabels(labels[:, None].clamp(min=0), known.float(), count, weight)
         prob = torch.zeros(len(labels), count + 1, device=labels.device)
         prob[torch.arange(len(labels), device=labels.device), torch.where(labels < 0, count, labels)] = 1.0
@@ -157,6 +163,9 @@ class TopLabels(SoftLabels):
             sum is 1, or 0 where there is no opinion.
         count: K.
         weight: (N,) float32 ≥ 0; all 1 if not given.
+
+    Raises:
+        ValueError: a shape or the dtype of ``index`` differs from the above, or there is no cluster.
     """
 
     index: Tensor
@@ -206,8 +215,13 @@ class TopLabels(SoftLabels):
         return TopLabels(self.index, self.value, self.count, weight)
 
     def validate(self) -> None:
+        """As of dense labels; also that values descend and that no row names a cluster twice."""
         if bool((self.index < 0).any()) or bool((self.index >= self.count).any()):
             raise ValueError(f"index must lie in [0, {self.count})")
         if bool((self.value.diff(dim=1) > 0).any()):
             raise ValueError("value must descend along each row")
+        apart = -1 - torch.arange(self.index.shape[1], device=self.index.device)  # entries of 0 may name any cluster
+        named = torch.where(self.value > 0, self.index, apart).sort(dim=1).values
+        if bool((named.diff(dim=1) == 0).any()):
+            raise ValueError("index must name different clusters along each row")
         SoftLabels(self.value, self.weight).validate()

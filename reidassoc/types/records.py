@@ -38,6 +38,9 @@ class Records:
         names: N names, unique in the dataset (relative paths where there are files).
         source: the pixels, row by row.
         tracklet: (N,) int64, −1 where unknown; all unknown if not given. Numbers of the two modalities have nothing in common.
+
+    Raises:
+        ValueError: a shape or dtype differs from the above.
     """
 
     modality: Modality

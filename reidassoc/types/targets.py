@@ -35,6 +35,10 @@ class Targets:
     """The labels that an epoch trains with: one ``SoftLabels`` per modality and label space.
 
     Spaces are ``"visible"``, ``"infrared"`` (a modality's own clusters), ``"shared"``, or a plug-in's own.
+
+    Args:
+        table: the labels (N, K) of a modality's N samples in a space of K clusters, by (modality, space).
+        prototypes: (K, D) by space, where an associator said from what the banks of the space start.
     """
 
     table: Mapping[tuple[Modality, str], SoftLabels]
@@ -48,7 +52,9 @@ class Targets:
         for modality in Modality:
             clusters = clustering.own[modality]
             relabelled = association.own[modality] if association.own else None
-            table[modality, str(modality)] = relabelled or SoftLabels.one_hot(clusters.labels, clusters.count)
+            if relabelled is None:  # labels of no sample are false, too
+                relabelled = SoftLabels.one_hot(clusters.labels, clusters.count)
+            table[modality, str(modality)] = relabelled
             if association.cross is not None:
                 table[modality, str(modality.other)] = association.cross[modality]
             if association.shared is not None:
@@ -59,6 +65,7 @@ class Targets:
         return Targets(table, association.prototypes)
 
     def has(self, modality: Modality, space: str) -> bool:
+        """Whether a modality's samples have labels in a space."""
         return (modality, str(space)) in self.table
 
     def of(self, modality: Modality, space: str) -> SoftLabels:
