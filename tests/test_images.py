@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import struct
 import zlib
@@ -135,6 +136,11 @@ def test_arrays_on_the_disk(tmp_path: Path) -> None:
     np.save(tmp_path / "columns.npy", np.asfortranarray(np.stack([NOISE] * 2)))
     with pytest.raises(DataError, match=r"columns\.npy: can't be read as an array: .* in C order"):
         open_array(tmp_path / "columns.npy")
+    with open(tmp_path / "negative.npy", "wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (2, -4, 5, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(DataError, match=r"negative\.npy: can't be read as an array: .* got \(2, -4, 5, 3\) uint8"):
+        open_array(tmp_path / "negative.npy")
     np.savez(tmp_path / "several.npz", a=NOISE)
     with pytest.raises(DataError, match=r"several\.npz: can't be read as an array"):
         open_array(tmp_path / "several.npz")
@@ -160,6 +166,16 @@ def test_an_array_that_is_cut_off_while_it_is_open_is_an_error(
         array.rows(np.array([0, 2]))
     with pytest.raises(ValueError, match="shorter than its header says"):
         ArrayFile(path)
+
+
+def test_the_file_of_an_array_is_closed_with_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    array = ArrayFile(tmp_path / "x.npy")
+    file = array._file
+    assert not file.closed
+    del array
+    gc.collect()
+    assert file.closed
 
 
 def test_a_disk_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,9 +47,17 @@ def test_is_bit_exact_at_the_images_own_size(tmp_path: Path, limit: int) -> None
     assert got.dtype == torch.uint8
     assert torch.equal(got, torch.from_numpy(images[[3, 0, 3]].transpose(0, 3, 1, 2).copy()))
     assert store.on_disk == (limit == 0)
-    assert (len(store), store.bad, store.bad_names, store.good.tolist()) == (5, (), (), [0, 1, 2, 3, 4])
+    assert (len(store), store.bad, store.good.tolist()) == (5, (), [0, 1, 2, 3, 4])
     got.zero_()  # a copy: the store is as it was
     assert torch.equal(store.read(np.array([3])), torch.from_numpy(images[[3]].transpose(0, 3, 1, 2).copy()))
+
+
+@pytest.mark.parametrize("limit", [0, 2**20])
+@pytest.mark.parametrize("row", [-1, 5])
+def test_a_row_that_is_not_there_is_refused(tmp_path: Path, limit: int, row: int) -> None:
+    store = ImageStore(of_arrays(pictures()), size=SIZE, cache=tmp_path, memory_limit=limit)
+    with pytest.raises(IndexError, match=f"{row} .*of 5 images"):
+        store.read(torch.tensor([0, row]) if row > 0 else torch.tensor([row, 0]))
 
 
 def test_resizing_is_bilinear_with_antialias() -> None:
@@ -102,6 +110,9 @@ def test_a_changed_file_is_decoded_anew_and_a_damaged_cache_is_made_anew(tmp_pat
     left.mkdir()  # of a run that was killed
     (entry.parent / "problems.json").unlink()
     assert torch.equal(opened().read(torch.tensor([2])), first)
+    for rubbish in ("[]", '{"a": ""}', '{"7": ""}', "{"):
+        (entry.parent / "problems.json").write_text(rubbish)
+        assert torch.equal(opened().read(torch.tensor([2])), first), rubbish
     assert not left.exists()
     Image.fromarray(255 - pictures()[2]).save(tmp_path / "data" / "2.png")
     assert torch.equal(opened().read(torch.tensor([2])), 255 - first)
@@ -115,9 +126,8 @@ def test_training_leaves_corrupt_images_out_and_evaluation_refuses(tmp_path: Pat
     for _ in range(2):  # the second time from the cache
         store = ImageStore(records, size=SIZE, cache=tmp_path / "cache", memory_limit=limit)
         assert store.bad == (1, 4)
-        assert store.bad_names == ("1.png", "4.png")
         assert store.good.tolist() == [0, 2, 3]
-        assert "1.png" in store.problems[0]
+        assert ["1.png" in store.problems[0], "4.png" in store.problems[1]] == [True, True]
         assert torch.equal(store.read(store.good)[1], torch.from_numpy(pictures()[2].transpose(2, 0, 1).copy()))
     with pytest.raises(DataError, match=r"image 4 can't be read: .*4\.png.*; read only the rows in `good`"):
         store.read(torch.tensor([0, 4]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,14 @@ class ArrayFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  # closed with the object
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)  # also where the rest is refused
         self._alone = threading.Lock()
         version = np.lib.format.read_magic(self._file)
         if version not in HEADERS:
             raise ValueError(f"{path}: .npy format {version} is not read here")
         shape, fortran, dtype = HEADERS[version](self._file)
-        if not shape or fortran or dtype.hasobject:
+        if not shape or min(shape) < 0 or fortran or dtype.hasobject:
             raise ValueError(f"{path}: expected an array of numbers (N, …) in C order, got {shape} {dtype}")
         self.shape, self.dtype = tuple(map(int, shape)), dtype
         self._begin = self._file.tell()

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from reidassoc.data.images import decoder_threads
 from reidassoc.errors import DataError
 from reidassoc.interfaces import Dataset
 from reidassoc.types import UNKNOWN_CAMERA, Modality, Records, Trial
@@ -152,7 +153,7 @@ def unreadable(parts: list[Records], progress: Callable[[int, int], None]) -> It
             return str(error)
         return None
 
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(decoder_threads()) as pool:
         for start in range(0, len(places), BLOCK):
             yield from (message for message in pool.map(problem, places[start : start + BLOCK]) if message is not None)
             progress(min(start + BLOCK, len(places)), len(places))

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from reidassoc.data.images import decoder_threads
 from reidassoc.errors import DataError, nearest_name
 from reidassoc.interfaces import Dataset
 from reidassoc.types import Modality, Pair, Records
@@ -123,7 +124,7 @@ def write(tree: Tree, folder: Path) -> None:
 
     for parent in sorted({(folder / name).parent for name in (*tree.pictures, *tree.lists, *tree.permutations)}):
         parent.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(decoder_threads()) as pool:
         for _ in pool.map(save, tree.pictures.items()):
             pass
     for name, text in tree.lists.items():

@@ -1,8 +1,9 @@
-"""Where pixels come from: image files, recognised by their content, and arrays in memory or mapped from disk."""
+"""Where pixels come from: image files, recognised by their content, and arrays in memory or on the disk."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ FORMATS = ("PNG", "JPEG", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 MAX_PIXELS = 40_000_000  # a pedestrian crop has some 50 000; beyond this it is a mistake or an attack
 MARKED = 64  # images of an array that its mark reads
+DECODERS = 16  # threads at most
 MISSING_SIZE = -1  # stands for the size of a file that is not there
 
 Pixels = npt.NDArray[np.uint8]
@@ -100,7 +102,7 @@ class ArrayImages:
     """Images in one array or a list of them; of an array on the disk, see :func:`open_array`, each is read when needed.
 
     Args:
-        arrays: N images (H, W, 3) uint8 RGB: a list, or one (N, H, W, 3) array.
+        arrays: N images (H, W, 3) uint8 RGB: a list, or one (N, H, W, 3) array in memory or on the disk.
         key: what stands for the content in the fingerprint; a hash of all pixels if not given.
 
     Raises:
@@ -139,6 +141,12 @@ class ArrayImages:
             digest.update(f"{image.shape}".encode())
             digest.update(np.ascontiguousarray(image).data)
         return digest.hexdigest()
+
+
+def decoder_threads() -> int:
+    """How many images to decode at once: one per processor that this process may use, at most 16."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(DECODERS, usable)
 
 
 def open_array(path: Path) -> ArrayFile:

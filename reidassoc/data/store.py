@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from reidassoc.data.array_file import ArrayFile
+from reidassoc.data.images import decoder_threads
 from reidassoc.errors import DataError
 from reidassoc.types import Records
 
@@ -57,7 +58,6 @@ class ImageStore:
         strict: refuse corrupt images.
         cache: folder for decoded images; ``cache_folder()`` if not given.
         memory_limit: bytes; what needs more is kept on disk.
-        threads: for decoding; one per processor (at most 16) if not given.
 
     Attributes:
         bad: rows that can't be read, ascending.
@@ -84,7 +84,6 @@ class ImageStore:
         strict: bool = False,
         cache: Path | None = None,
         memory_limit: int = MEMORY_LIMIT,
-        threads: int | None = None,
     ) -> None:
         if min(size) < 1:
             raise DataError(
@@ -92,7 +91,6 @@ class ImageStore:
             )
         self.records = records
         self.size = (int(size[0]), int(size[1]))
-        self.threads = threads or min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
         problems: dict[int, str]
         self._pixels: Pixels | ArrayFile
         if self.nbytes <= memory_limit:
@@ -122,11 +120,6 @@ class ImageStore:
         return isinstance(self._pixels, ArrayFile)
 
     @property
-    def bad_names(self) -> tuple[str, ...]:
-        """Names of the images that can't be read."""
-        return tuple(self.records.names[row] for row in self.bad)
-
-    @property
     def good(self) -> Tensor:
         """(n,) int64: the rows that can be read."""
         good = np.ones(len(self), dtype=bool)
@@ -137,9 +130,12 @@ class ImageStore:
         """Return the images of ``rows`` as (B, 3, H, W) uint8, a copy.
 
         Raises:
+            IndexError: there is no such row.
             DataError: a row is one of the bad ones, or the cache was cut off since it was opened.
         """
         wanted = rows.cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
+        if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(self):
+            raise IndexError(f"rows {int(wanted.min())} to {int(wanted.max())} of {len(self)} images")
         if self.bad and np.isin(wanted, self.bad).any():
             row = int(wanted[np.isin(wanted, self.bad)][0])
             raise DataError(
@@ -169,7 +165,7 @@ class ImageStore:
                 problems[row] = str(error)
                 return np.zeros((3, *self.size), np.uint8)
 
-        with ThreadPoolExecutor(self.threads) as pool:
+        with ThreadPoolExecutor(decoder_threads()) as pool:
             for start in range(0, len(self), BLOCK):
                 yield np.stack(list(pool.map(decode, range(start, min(start + BLOCK, len(self))))))
 
@@ -199,12 +195,12 @@ class ImageStore:
         try:
             pixels = ArrayFile(folder / "images.npy")
             listed = json.loads((folder / "problems.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, EOFError):
+            problems = {int(row): str(message) for row, message in listed.items()}
+        except (OSError, ValueError, EOFError, AttributeError):
             return None
         if pixels.shape != (len(self), 3, *self.size) or pixels.dtype != np.uint8:
             return None
-        problems = {int(row): str(message) for row, message in listed.items()}
-        return None if any(self._loads(row) for row in problems) else (pixels, problems)
+        return None if any(not 0 <= row < len(self) or self._loads(row) for row in problems) else (pixels, problems)
 
     def _loads(self, row: int) -> bool:
         try:
