@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,7 +23,7 @@ from reidassoc.bench.ledger import Ledger, metered
 from reidassoc.cli.tables import fitting
 from reidassoc.data.arrays import FeatureFile, read_features, write_features
 from reidassoc.engine.memory import peak_bytes, start_peak
-from reidassoc.errors import PluginError, RecipeError, ReidassocError, SpecError
+from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError, SpecError
 from reidassoc.ops.affinity import affinity
 from reidassoc.pipeline import associate, cluster
 from reidassoc.testing import toy_features, toy_identity
@@ -230,6 +231,26 @@ def test_feature_files_come_back_as_they_went(ending: str, tmp_path: Path) -> No
         assert torch.equal(back.features[m].extra["parts"], file.features[m].extra["parts"])
         assert torch.equal(back.identity[m], TOY.identity[m])  # type: ignore[index]
     assert back.notes == ({"epoch": "7"} if ending == "safetensors" else {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"identity_visible": np.arange(3)}, "has 'identity_visible' but no 'identity_infrared'; give both or neither"),
+        (
+            {"identity_infrared": np.arange(3)},
+            "has 'identity_infrared' but no 'identity_visible'; give both or neither",
+        ),
+        ({"parts_visible": np.full((3, 2, 4), np.nan)}, "3 rows of 'parts_visible' hold NaN or infinite values"),
+        ({"infrared": np.array([[1.0, 0], [0, np.inf], [1, 0]])}, "1 rows of 'infrared' hold NaN .* is row 1"),
+    ],
+)
+def test_feature_files_that_would_be_read_wrongly_are_refused(
+    changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "f.npz", **{"visible": np.eye(3), "infrared": np.eye(3), **changes})  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=message):
+        read_features(tmp_path / "f.npz")
 
 
 def test_the_file_s_own_clusterer_is_the_default(tmp_path: Path) -> None:

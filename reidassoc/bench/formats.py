@@ -16,7 +16,7 @@ from rich.markup import escape as rich_escape
 from rich.table import Table as RichTable
 
 from reidassoc.bench.table import COLUMNS, Entry, Row, Table
-from reidassoc.data.text import write_text
+from reidassoc.data.whole_file import write_text
 from reidassoc.errors import DataError
 
 TEXT_COLUMNS = ("interval", "each")

@@ -81,7 +81,7 @@ def lab(
     from reidassoc.bench.lab import lab as score
     from reidassoc.bench.lab_table import render
     from reidassoc.cli.tables import lab_table
-    from reidassoc.data.text import write_text
+    from reidassoc.data.whole_file import write_text
     from reidassoc.errors import ReidassocError
     from reidassoc.ops.memory import memory_limit as limited
 

@@ -51,7 +51,7 @@ def table(
     from reidassoc.bench.formats import FORMATS, write_between
     from reidassoc.bench.results import read_results
     from reidassoc.bench.table import DEFAULT, compare_results, measured_on
-    from reidassoc.data.text import write_text
+    from reidassoc.data.whole_file import write_text
 
     if into and (out or kind not in ("rich", "markdown")):
         raise click.UsageError("--into writes Markdown into a page; leave out --out and --format")

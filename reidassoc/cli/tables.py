@@ -16,7 +16,7 @@ from reidassoc.bench.lab import Lab
 from reidassoc.bench.lab_table import caption, text_table
 from reidassoc.bench.reproduce import Reproduction
 from reidassoc.bench.settling import Settling
-from reidassoc.data.text import write_text
+from reidassoc.data.whole_file import write_text
 from reidassoc.engine.associate import Associated
 from reidassoc.engine.result import Result
 from reidassoc.types import Modality

@@ -45,12 +45,16 @@ def read_features(path: str | Path) -> FeatureFile:
     Rows need not be normalised; they are here. No pickled object is ever loaded.
 
     Raises:
-        DataError: the file is missing, no .safetensors or .npz, or lacks or spoils one of the arrays.
+        DataError: the file is missing, no .safetensors or .npz, or lacks or spoils one of the arrays; it has the identities of
+            one modality alone.
     """
     path = Path(path)
     arrays, notes = read_arrays(path, NAMES)
     features = Pair.build(lambda modality: features_from(arrays, modality, path))
     columns = [column(arrays, f"identity_{m}", len(features[m]), path) for m in Modality]
+    if (columns[0] is None) != (columns[1] is None):
+        here, lacking = Modality if columns[1] is None else reversed(Modality)
+        raise DataError(f"{path} has 'identity_{here}' but no 'identity_{lacking}'; give both or neither")
     known = None if columns[0] is None or columns[1] is None else Pair(columns[0], columns[1])
     return FeatureFile(features, known, notes)
 
@@ -98,6 +102,7 @@ def features_from(arrays: Arrays, modality: Modality, path: Path) -> Features:
             raise DataError(
                 f"{path}: 'parts_{name}' must be ({len(unit)}, P, D) float32, got {parts.shape} {parts.dtype}"
             )
+        check_finite(torch.from_numpy(parts.reshape(len(parts), -1)), f"{PARTS}_{name}", str(path))
         extra[PARTS] = torch.from_numpy(parts.astype(np.float32))
     return Features(unit.x, index, unit.camera, extra)  # type: ignore[arg-type]  # no index: rows in order
 
@@ -113,12 +118,17 @@ def unit_features(
         found = f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
         raise DataError(f"{where}: '{name}' must be (N, D) float32, got {found}")
     x = tensor.float()
+    check_finite(x, name, where)
+    return Features(torch.nn.functional.normalize(x, dim=1), camera=camera)  # type: ignore[arg-type]
+
+
+def check_finite(x: Tensor, name: str, where: str) -> None:
+    """Refuse (N, D) values of which some are NaN or infinite; DataError says how many rows, and the first."""
     bad = (~torch.isfinite(x)).any(1).nonzero().flatten()
     if len(bad):
         raise DataError(
             f"{where}: {len(bad)} rows of '{name}' hold NaN or infinite values; the first is row {int(bad[0])}"
         )
-    return Features(torch.nn.functional.normalize(x, dim=1), camera=camera)  # type: ignore[arg-type]
 
 
 def column(arrays: Arrays, name: str, rows: int, path: Path) -> Tensor | None:

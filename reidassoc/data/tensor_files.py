@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from reidassoc.archives import Arrays, read_npz
+from reidassoc.data.whole_file import whole_file
 from reidassoc.errors import DataError
 
 SAFETENSORS = ".safetensors"
@@ -51,23 +50,19 @@ def write_arrays(path: Path, arrays: Arrays, notes: Mapping[str, str] | None = N
     Raises:
         DataError: it can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        if path.suffix == SAFETENSORS:
-            from safetensors.numpy import save_file
+        with whole_file(path) as place:
+            if path.suffix == SAFETENSORS:
+                from safetensors.numpy import save_file
 
-            save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, dict(notes or {}))
-        else:
-            with open(temporary, "wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
+                save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, place, dict(notes or {}))
+            else:
+                with open(place, "wb") as file:
+                    np.savez(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         raise DataError(f"can't write {path}: {error.strerror or error}") from None
     except Exception as error:  # how safetensors says that the folder is missing or the disk is full
         raise DataError(f"can't write {path}: {first_line(error)}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def first_line(error: Exception) -> str:

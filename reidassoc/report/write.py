@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reidassoc import __version__
-from reidassoc.data.text import write_text
+from reidassoc.data.whole_file import write_text
 from reidassoc.report import sections
 from reidassoc.report.associations import explored
 from reidassoc.report.browser import browsed
