@@ -25,6 +25,7 @@ from reidassoc.data.transforms import (
     normalise,
     rectangles,
 )
+from reidassoc.interfaces import Sampling
 from reidassoc.recipe import Augmentation
 from reidassoc.types import Modality, Pair, SoftLabels, Targets
 
@@ -35,8 +36,8 @@ def targets(own: Pair[list[int]], cross: Pair[list[int]]) -> Targets:
     count = Pair.build(lambda m: max([*own[m], *cross[m.other], -1]) + 1)
     table = {}
     for m in Modality:
-        table[m, str(m)] = SoftLabels.one_hot(torch.tensor(own[m]), count[m])
-        table[m, str(m.other)] = SoftLabels.one_hot(torch.tensor(cross[m]), count[m.other])
+        table[m, str(m)] = SoftLabels.one_hot(torch.tensor(own[m], dtype=torch.int64), count[m])
+        table[m, str(m.other)] = SoftLabels.one_hot(torch.tensor(cross[m], dtype=torch.int64), count[m.other])
     return Targets(table)
 
 
@@ -88,6 +89,13 @@ def test_one_empty_space_leaves_the_whole_batch_to_the_other() -> None:
 def test_rows_by_label_leaves_outliers_out() -> None:
     groups = rows_by_label(np.array([1, -1, 0, 1]))
     assert {label: rows.tolist() for label, rows in groups.items()} == {0: [2], 1: [0, 3]}
+    assert rows_by_label(np.array([-1, -1])) == rows_by_label(np.zeros(0, dtype=np.int64)) == {}
+
+
+@pytest.mark.parametrize("sampling", ["own", "paired"])
+def test_a_modality_without_samples_gives_no_batch(sampling: Sampling) -> None:
+    empty = targets(Pair([0, 0], []), Pair([-1, -1], []))
+    assert not Sampler.build(empty, sampling, identities=2, images=3).usable
 
 
 def bank(name: str, *, fed_by: tuple[str, ...], shuffled: bool = False) -> Bank:

@@ -126,6 +126,16 @@ def test_the_direction_of_a_trial_is_its_query_modality() -> None:
     assert got.notes == ("visible: up to 1 of 3 queries have no relevant gallery image, left out",)
 
 
+def test_the_note_counts_the_queries_of_the_trial_that_lacks_most() -> None:
+    eye, ids = torch.eye(3), torch.arange(3)
+    trials = [
+        Trial(protocol="p", number=number, query_modality=Modality.VISIBLE, query=query, gallery=ids[:1], rule=Rule())
+        for number, query in enumerate((ids[:1], ids))
+    ]
+    got = retrieve(Pair(eye, eye), identity=Pair(ids, ids), camera=Pair(ids, ids), trials=trials)
+    assert got.notes == ("p: up to 2 of 3 queries have no relevant gallery image, left out",)
+
+
 def test_rows_of_any_length_are_ranked_by_cosine() -> None:
     dataset, features, identity, camera = toy_features()
     trials = dataset.trials()[:1]

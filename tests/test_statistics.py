@@ -13,7 +13,7 @@ from scipy import stats
 from reidassoc.errors import DataError
 from reidassoc.evaluation.queries import QueryScores, load_scores, query_scores, save_scores
 from reidassoc.evaluation.retrieval import retrieve
-from reidassoc.evaluation.statistics import compare, estimate, holm, interval, permutation_test, seed_mean
+from reidassoc.evaluation.statistics import compare, estimate, holm, interval, known_mean, permutation_test
 from reidassoc.types import Modality, Pair, Rule, Trial
 
 
@@ -99,7 +99,7 @@ def test_compare_averages_seeds_and_leaves_unanswered_queries_out() -> None:
     assert found[0].distinguishable()
     assert not found[1].distinguishable()
     assert found[0].adjusted == pytest.approx(2 * found[0].p_value)
-    assert np.isnan(seed_mean(scores["a"])[0])
+    assert np.isnan(known_mean(scores["a"])[0])
     with pytest.raises(ValueError, match=r"scores must be \(S, Q\) and person \(Q,\)"):
         compare({"a": scores["a"], "b": scores["b"]}, np.arange(79), [("a", "b")])
     with pytest.raises(ValueError, match="no query has a score"):

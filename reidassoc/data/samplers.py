@@ -35,6 +35,7 @@ class Sampler:
 
     @staticmethod
     def build(targets: Targets, sampling: Sampling, *, identities: int, images: int) -> Sampler:
+        """Group the samples of some targets for batches of ``identities`` (P) labels with ``images`` (K) samples each."""
         hard = {key: labels.hard.cpu().numpy() for key, labels in targets.table.items()}
         none = np.empty(0, dtype=np.int64)
         if sampling == "own":
@@ -74,7 +75,7 @@ class Sampler:
         return [self.identities - self.identities // 2, self.identities // 2]
 
     def batch(self, random: np.random.Generator) -> Pair[Rows]:
-        """Draw one batch: up to P·K rows of each modality."""
+        """Draw one batch: up to P·K rows of each modality. Only where it is :attr:`usable`."""
         chosen: Pair[list[Rows]] = Pair([], [])
         for pool, quota in zip(self.pools, self.quota(), strict=True):
             if not pool.members or not quota:
@@ -93,5 +94,6 @@ def rows_by_label(labels: Rows) -> dict[int, Rows]:
     """Group rows by label in one sort; −1 is left out."""
     order = np.argsort(labels, kind="stable")
     values, starts = np.unique(labels[order], return_index=True)
-    groups = np.split(order, starts[1:])
-    return {int(value): group for value, group in zip(values, groups, strict=True) if value >= 0}
+    edges = [*starts, len(order)]
+    groups = zip(values, edges[:-1], edges[1:], strict=True)
+    return {int(value): order[start:stop] for value, start, stop in groups if value >= 0}

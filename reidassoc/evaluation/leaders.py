@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from reidassoc.evaluation.ranking import ignored
 from reidassoc.types import Modality, Pair, Trial
 
 NEAREST = 10  # gallery images kept for a query
@@ -77,14 +78,9 @@ def in_trial(
     side, gallery = trial.query_modality, trial.gallery.cpu()
     query = torch.from_numpy(rows)
     distance = 1 - features[side].cpu()[query] @ features[side.other].cpu()[gallery].T
-    eyes = camera[side].cpu()[query][:, None], camera[side.other].cpu()[gallery]
-    ignored = torch.zeros_like(distance, dtype=torch.bool)
-    for query_side, gallery_side in trial.rule.ignored_cameras:
-        ignored |= (eyes[0] == query_side) & (eyes[1] == gallery_side)
-    if trial.rule.ignore_same_identity_camera:
-        same = identity[side].cpu()[query][:, None] == identity[side.other].cpu()[gallery]
-        ignored |= same & (eyes[0] == eyes[1])
-    ignored |= ~torch.isin(query, trial.query.cpu())[:, None]
-    order = distance.masked_fill(ignored, torch.inf).argsort(dim=1, stable=True)[:, :NEAREST]
-    kept = torch.where(ignored.gather(1, order), NOTHING, gallery[order]).numpy()
+    same = identity[side].cpu()[query][:, None] == identity[side.other].cpu()[gallery]
+    absent = ignored(trial.rule, same, camera[side].cpu()[query], camera[side.other].cpu()[gallery])
+    absent |= ~torch.isin(query, trial.query.cpu())[:, None]
+    order = distance.masked_fill(absent, torch.inf).argsort(dim=1, stable=True)[:, :NEAREST]
+    kept = torch.where(absent.gather(1, order), NOTHING, gallery[order]).numpy()
     return np.pad(kept, ((0, 0), (0, NEAREST - kept.shape[1])), constant_values=NOTHING).astype(np.int32)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from reidassoc.archives import read_npz
 from reidassoc.errors import DataError
+from reidassoc.evaluation.statistics import known_mean
 from reidassoc.types import Modality, Pair, Trial
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
+FIELDS = ("average_precision", "first", "query", "person")
 EXPECTED = "it holds no scores of queries: run or evaluate the run again"
 
 
@@ -44,11 +46,7 @@ class QueryScores:
     @property
     def mean(self) -> npt.NDArray[np.float64]:
         """(Q,) average precision of each query over the trials in which something answers it; NaN if there is none."""
-        known = ~np.isnan(self.average_precision)
-        total = np.where(known, self.average_precision, 0.0).sum(0, dtype=np.float64)
-        with np.errstate(invalid="ignore"):
-            mean: npt.NDArray[np.float64] = total / known.sum(0)
-        return mean
+        return known_mean(self.average_precision)
 
 
 def query_scores(retrieval: Retrieval, *, trials: Sequence[Trial], identity: Pair[Tensor]) -> dict[str, QueryScores]:
@@ -76,26 +74,30 @@ def query_scores(retrieval: Retrieval, *, trials: Sequence[Trial], identity: Pai
 
 
 def order_of_appearance(values: npt.NDArray[np.int64]) -> Ints:
+    """Number the different values from 0, in the order in which they first come."""
     _, start, code = np.unique(values, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(start))[code].astype(np.int32)
 
 
 def save_scores(path: Path, scores: Mapping[str, QueryScores]) -> None:
     """Write scores as a compressed ``.npz`` with keys ``PROTOCOL/FIELD``."""
-    fields = ("average_precision", "first", "query", "person")
-    columns = {f"{name}/{field}": getattr(score, field) for name, score in scores.items() for field in fields}
+    columns = {f"{name}/{field}": getattr(score, field) for name, score in scores.items() for field in FIELDS}
     with open(path, "wb") as file:
         np.savez_compressed(file, **columns)
 
 
 def load_scores(path: Path) -> dict[str, QueryScores]:
-    """Read what ``save_scores`` wrote; DataError if the file is of another kind, or its parts don't fit together."""
+    """Read what ``save_scores`` wrote.
+
+    Raises:
+        DataError: the file is missing or of another kind, or its parts don't fit together.
+    """
     held = read_npz(path, "scores of queries", EXPECTED)
     names = dict.fromkeys(key.rpartition("/")[0] for key in held)
     found = {}
     for name in names:
         try:
-            columns = [held[f"{name}/{key}"] for key in ("average_precision", "first", "query", "person")]
+            columns = [held[f"{name}/{key}"] for key in FIELDS]
         except KeyError as error:
             raise DataError(f"{path} lacks {error}; {EXPECTED}") from None
         kinds = [(column.dtype.kind, column.ndim) for column in columns]

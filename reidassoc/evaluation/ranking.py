@@ -118,7 +118,7 @@ def rank(
     for name, (column, length) in named.items():
         if column.shape != (length,):
             raise ValueError(f"{name} must be ({length},) to fit the distances, got {tuple(column.shape)}")
-    finite(distance)
+    refuse_nan(distance)
     device = distance.device
     query_identity, query_camera = query_identity.to(device), query_camera.to(device)
     gallery_identity, gallery_camera = gallery_identity.to(device), gallery_camera.to(device)
@@ -137,13 +137,12 @@ def rank(
     return Ranking.join(parts)
 
 
-def finite(distance: Tensor) -> Tensor:
-    """The distances, if none is NaN; else a DataError."""
+def refuse_nan(distance: Tensor) -> None:
+    """Raise DataError if a distance is NaN; infinite ones have their place."""
     if bool(torch.isnan(distance).any()):
         raise DataError(
             "the features to rank hold NaN: the run has diverged; take an earlier checkpoint or a lower learning rate"
         )
-    return distance
 
 
 def rank_chunk(
@@ -154,19 +153,14 @@ def rank_chunk(
     gallery_camera: Tensor,
     rule: Rule,
 ) -> Ranking:
+    """`rank` for a few queries, on one device, with all that is (Q, G) held at once."""
     queries, gallery = distance.shape
     if gallery == 0:
         nothing = torch.full((queries,), float("nan"), dtype=torch.float64)
         return Ranking(torch.zeros(queries, dtype=torch.int64), nothing, nothing)
     same_identity = query_identity[:, None] == gallery_identity
-    kept = torch.ones_like(same_identity)
-    for query_side, gallery_side in rule.ignored_cameras:
-        kept &= ~((query_camera == query_side)[:, None] & (gallery_camera == gallery_side))
-    if rule.ignore_same_identity_camera:
-        kept &= ~(same_identity & (query_camera[:, None] == gallery_camera))
-
     order = nearest_first(distance)
-    kept = kept.gather(1, order)
+    kept = ~ignored(rule, same_identity, query_camera, gallery_camera).gather(1, order)
     relevant = same_identity.gather(1, order) & kept
     position = kept.cumsum(1, dtype=torch.int32)  # rank of each kept image among the kept ones, from 1
     found = relevant.cumsum(1, dtype=torch.int32)
@@ -182,6 +176,23 @@ def rank_chunk(
         first = identity_rank(first, position, kept, gallery_identity, order)
     first = torch.where(answered, first, 0).long()
     return Ranking(first.cpu(), average_precision.cpu(), inverse_penalty.cpu())
+
+
+def ignored(rule: Rule, same_identity: Tensor, query_camera: Tensor, gallery_camera: Tensor) -> Tensor:
+    """(Q, G) bool: gallery images that a query ignores by the protocol's rule.
+
+    Args:
+        rule: the protocol's.
+        same_identity: (Q, G) bool.
+        query_camera: (Q,) int64.
+        gallery_camera: (G,) int64.
+    """
+    found = torch.zeros_like(same_identity)
+    for query_side, gallery_side in rule.ignored_cameras:
+        found |= (query_camera == query_side)[:, None] & (gallery_camera == gallery_side)
+    if rule.ignore_same_identity_camera:
+        found |= same_identity & (query_camera[:, None] == gallery_camera)
+    return found
 
 
 def nearest_first(distance: Tensor) -> Tensor:

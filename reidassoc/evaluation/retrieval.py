@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reidassoc.errors import DataError
-from reidassoc.evaluation.ranking import Ranking, finite, nearest_first, rank
+from reidassoc.evaluation.ranking import Ranking, nearest_first, rank, refuse_nan
 from reidassoc.evaluation.transductive import Rerank
 from reidassoc.evaluation.walk import rank_sorted
 from reidassoc.ops.accelerate import compiled_ranking
@@ -66,11 +66,10 @@ class Retrieval:
         found = []
         for protocol in self.protocols:
             results = self.of(protocol)
-            left_out = max(result.ranking.left_out for result in results)
-            if left_out:
-                total = len(results[0].ranking)
+            worst = max((result.ranking for result in results), key=lambda ranking: ranking.left_out)
+            if worst.left_out:
                 found.append(
-                    f"{protocol}: up to {left_out} of {total} queries have no relevant gallery image, left out"
+                    f"{protocol}: up to {worst.left_out} of {len(worst)} queries have no relevant gallery image, left out"
                 )
         return tuple(found)
 
@@ -137,7 +136,10 @@ def retrieve(
             similarity = unit[modality][start:stop] @ unit[modality.other].T
             distance = 1 - similarity
             several = len(wanted) > 1 and compiled_ranking(distance.device) is not None
-            order = nearest_first(finite(distance)).int() if several else None  # one sort serves all trials
+            order = None
+            if several:  # one sort serves all trials
+                refuse_nan(distance)
+                order = nearest_first(distance).int()
             for number in wanted:
                 parts[number].append(rank_trial(distance, trials[number], start, identity, camera, order))
     results = []

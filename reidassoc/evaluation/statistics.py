@@ -77,7 +77,7 @@ def interval(scores: Floats, person: Ints, *, level: float = 0.95, seed: int = 0
         Its lower and upper end. With a single seed it holds for this trained network alone.
 
     Raises:
-        ValueError: shapes differ, or ``level`` is not between 0 and 1.
+        ValueError: shapes differ, no query has a score, or ``level`` is not between 0 and 1.
     """
     check_level(level)
     totals, counts = blocks(scores, person)  # (S, G) each
@@ -101,7 +101,7 @@ def permutation_test(difference: Floats, person: Ints, *, seed: int = 0) -> floa
         seed: of the draws, used where there are too many people to try all sign patterns.
 
     Raises:
-        ValueError: lengths differ.
+        ValueError: lengths differ, or no query has a difference.
     """
     totals, _ = blocks(difference[None], person)
     sums = totals[0]
@@ -151,6 +151,7 @@ class Comparison:
     adjusted: float
 
     def distinguishable(self, level: float = 0.05) -> bool:
+        """Whether the corrected p-value is below the level."""
         return self.adjusted < level
 
 
@@ -168,9 +169,9 @@ def compare(
         seed: of the draws.
 
     Raises:
-        ValueError: numbers of queries differ.
+        ValueError: numbers of queries differ, or two methods have no query in common.
     """
-    means = {name: seed_mean(values) for name, values in scores.items()}
+    means = {name: known_mean(values) for name, values in scores.items()}
     differences = [means[first] - means[second] for first, second in pairs]
     p_values = [permutation_test(difference, person, seed=seed) for difference in differences]
     return [
@@ -181,11 +182,11 @@ def compare(
     ]
 
 
-def seed_mean(scores: Floats) -> Floats:
-    """(Q,) mean over seeds; NaN for a query that no seed answers."""
+def known_mean(scores: npt.NDArray[np.floating]) -> Floats:
+    """(Q,) mean of (R, Q) scores over those rows, seeds or trials, that have one; NaN for a query without any."""
     known = ~np.isnan(scores)
     with np.errstate(invalid="ignore"):
-        mean: Floats = np.where(known, scores, 0.0).sum(0) / known.sum(0)
+        mean: Floats = np.where(known, scores, 0.0).sum(0, dtype=np.float64) / known.sum(0)
     return mean
 
 

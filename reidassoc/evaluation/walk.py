@@ -29,7 +29,7 @@ def rank_sorted(
         order: (R, G) int32, `nearest_first(distance)`.
         distance: (R, G) float32 on the CPU.
         rows: (Q,) int64 rows of the queries.
-        gallery: columns of the trial's gallery.
+        gallery: (g,) int64 columns of the trial's gallery.
         query_identity: (Q,) int64, and so ``query_camera``.
         gallery_identity: (G,) int64 of all columns, and so ``gallery_camera``.
         rule: which gallery images a query ignores, and how CMC counts.
@@ -53,5 +53,5 @@ def rank_sorted(
         arrays = [tensor.contiguous().numpy() for tensor in tensors]
         out = [tensor.numpy() for tensor in (first, average_precision, inverse_penalty)]
         rules = (ignored, rule.ignore_same_identity_camera, rule.first_occurrence)
-        over_rows(lambda start, stop: kernels.rank_rows(start, stop, *arrays, *rules, *out), len(rows))
+        over_rows(lambda start, stop: kernels.score_rows(start, stop, *arrays, *rules, *out), len(rows))
     return Ranking(first, average_precision, inverse_penalty)

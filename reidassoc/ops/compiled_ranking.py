@@ -9,7 +9,7 @@ from reidassoc.ops.compiled import EXACT, Array
 
 
 @njit(**EXACT)  # type: ignore[untyped-decorator]
-def rank_rows(
+def score_rows(
     start: int,
     stop: int,
     rows: Array,
