@@ -11,6 +11,7 @@ import torch
 
 from reidassoc import registry
 from reidassoc.engine.train import run
+from reidassoc.ops.accelerate import compiled, without_numba
 from reidassoc.overrides import choose
 from reidassoc.recipe import Recipe
 
@@ -66,3 +67,15 @@ def _own_plugins() -> Iterator[None]:
 def small() -> Recipe:
     """MULT on the tiny synthetic pedestrians: five epochs of four steps."""
     return choose(associator="mult", dataset="synthetic(size='tiny')", changes=SMALL)
+
+
+@pytest.fixture(params=["numba", "torch"])
+def loops(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The test runs twice: by the compiled loops, where numba is installed, and by the plain ones."""
+    if request.param == "torch":
+        with without_numba():
+            yield "torch"
+        return
+    if compiled(torch.device("cpu")) is None:
+        pytest.skip("numba is not installed")
+    yield "numba"

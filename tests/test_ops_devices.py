@@ -19,7 +19,7 @@ from reidassoc.ops.accelerate import without_numba
 from reidassoc.ops.affinity import affinity
 from reidassoc.ops.assignment import cosine_table, mixed_prototypes, of_samples
 from reidassoc.ops.averaging import Averaging
-from reidassoc.ops.banks import Intake, advance, plan_rounds, update_banks
+from reidassoc.ops.banks import Intake, plan_rounds, update_banks
 from reidassoc.ops.confidence import confidence, prototype_loss
 from reidassoc.ops.dbscan import dbscan
 from reidassoc.ops.half import without_bfloat16
@@ -46,7 +46,7 @@ from reidassoc.ops.sparse import (
 )
 from reidassoc.ops.sparse_transport import destinations, sparse_transport
 from reidassoc.ops.top_labels import blend, change, top_softmax
-from reidassoc.ops.tracklets import join, pooled
+from reidassoc.ops.tracklets import pooled
 from reidassoc.ops.transport import transport
 from reidassoc.ops.triplet import hardest_triplet
 from reidassoc.ops.votes import vote, winner
@@ -164,7 +164,7 @@ def _(device: torch.device) -> Sequence[Tensor]:
     return [cosine_table(a, b), of_samples(whole(20, below=6, device=device), partner.visible), *mixed]
 
 
-@case("banks.update_banks", "banks.advance")
+@case("banks.update_banks")
 def _(device: torch.device) -> Sequence[Tensor]:
     labels = whole(30, below=6, device=device)
     intakes = [
@@ -174,8 +174,7 @@ def _(device: torch.device) -> Sequence[Tensor]:
         for seed, momentum in ((1, 0.1), (2, 0.8))
     ]
     gates = [torch.tensor(open_).to(device) for open_ in (True, False)]
-    changed = [x for pair in advance(intakes, None) for x in pair]
-    return [*update_banks(intakes), *(bank for gate in gates for bank in update_banks(intakes, gate)), *changed]
+    return [*update_banks(intakes), *(bank for gate in gates for bank in update_banks(intakes, gate))]
 
 
 @case("confidence.prototype_loss", "confidence.confidence")
@@ -224,14 +223,14 @@ def _(device: torch.device) -> Sequence[Tensor]:
     return [*spread, centroids(x, labels, 7), partition.by_first_member(labels, least=2)]
 
 
-@case("tracklets.pooled", "tracklets.join", "votes.vote", "votes.winner", "part_features.unit_parts")
+@case("tracklets.pooled", "votes.vote", "votes.winner", "part_features.unit_parts")
 def _(device: torch.device) -> Sequence[Tensor]:
     ballots = whole(30, 5, below=6, device=device)
     votes = vote(ballots, 6, people(30, device)[:, :5].abs())
     parts = people(60, device).reshape(20, 3, 24)
     features = Features(people(20, device), extra={"tracklet": whole(20, below=5, device=device), PARTS: parts})
-    rows = [x for found, member in (join(features), pooled(features)) for x in (found.x, found.index, member)]
-    return [*rows, votes, winner(votes), unit_parts(features, Modality.VISIBLE, "test")]
+    joined, member = pooled(features)
+    return [joined.x, joined.index, member, votes, winner(votes), unit_parts(features, Modality.VISIBLE, "test")]
 
 
 def public() -> Iterator[str]:

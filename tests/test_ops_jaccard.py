@@ -49,26 +49,15 @@ def people(n: int, identities: int, seed: int, noise: float = 0.6, width: int = 
     return F.normalize(x, dim=1)
 
 
-@pytest.fixture(params=["numba", "torch"])
-def engine(request: pytest.FixtureRequest) -> object:
-    if request.param == "numba":
-        if compiled(torch.device("cpu")) is None:
-            pytest.skip("numba is not installed")
-        yield "numba"
-    else:
-        with without_numba():
-            yield "torch"
-
-
 @pytest.mark.parametrize(("k1", "k2"), [(30, 6), (20, 6), (15, 1)])
-def test_equals_the_published_code(engine: str, k1: int, k2: int) -> None:
+def test_equals_the_published_code(loops: str, k1: int, k2: int) -> None:
     stored = golden("jaccard")
     got = 1 - jaccard_similarity(stored["features"], k1=k1, k2=k2).to_dense()
     torch.testing.assert_close(got, stored[f"k1_{k1}_k2_{k2}"], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("k1", "k2"), [(30, 12), (20, 6)])
-def test_balanced_expansion_equals_the_published_code(engine: str, k1: int, k2: int) -> None:
+def test_balanced_expansion_equals_the_published_code(loops: str, k1: int, k2: int) -> None:
     stored = golden("cmc_jaccard")
     group = stored["is_infrared"].long()
     got = 1 - jaccard_similarity(stored["features"], k1=k1, k2=k2, group=group).to_dense()
@@ -77,7 +66,7 @@ def test_balanced_expansion_equals_the_published_code(engine: str, k1: int, k2: 
 
 @pytest.mark.parametrize("k1", [1, 2, 3, 4, 5, 7, 13, 25, 26, 27])  # 25/2 rounds down, 27/2 up: half to even
 @pytest.mark.parametrize("k2", [1, 3])
-def test_equals_the_definition(engine: str, k1: int, k2: int) -> None:
+def test_equals_the_definition(loops: str, k1: int, k2: int) -> None:
     x = people(90, 6, seed=k1)
     got = jaccard_similarity(x, k1=k1, k2=min(k2, k1)).to_dense().double().numpy()
     np.testing.assert_allclose(got, plain(x.numpy(), k1, min(k2, k1)), atol=1e-5)
@@ -111,7 +100,7 @@ def test_compiled_and_torch_loops_agree(monkeypatch: pytest.MonkeyPatch) -> None
         torch.testing.assert_close(fast.values(), slow.values(), atol=1e-6, rtol=0)
 
 
-def test_is_a_similarity(engine: str) -> None:
+def test_is_a_similarity(loops: str) -> None:
     got = jaccard_similarity(people(300, 12, seed=2))
     dense = got.to_dense()
     torch.testing.assert_close(dense, dense.T, atol=1e-6, rtol=0)
@@ -123,7 +112,7 @@ def test_is_a_similarity(engine: str) -> None:
         assert bool((columns.diff() > 0).all())
 
 
-def test_permuting_samples_permutes_the_matrix(engine: str) -> None:
+def test_permuting_samples_permutes_the_matrix(loops: str) -> None:
     x = people(250, 10, seed=4)
     order = torch.randperm(250, generator=torch.Generator().manual_seed(0))
     straight = jaccard_similarity(x).to_dense()[order][:, order]
@@ -131,7 +120,7 @@ def test_permuting_samples_permutes_the_matrix(engine: str) -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 7])
-def test_fewer_samples_than_neighbours(engine: str, n: int) -> None:
+def test_fewer_samples_than_neighbours(loops: str, n: int) -> None:
     x = people(n, 2, seed=0)
     got = jaccard_similarity(x, k1=30, k2=6)
     assert got.shape == (n, n)
@@ -139,7 +128,7 @@ def test_fewer_samples_than_neighbours(engine: str, n: int) -> None:
         np.testing.assert_allclose(got.to_dense().numpy(), plain(x.numpy(), 30, 6), atol=1e-5)
 
 
-def test_copies_are_near_each_other_even_beyond_k1(engine: str) -> None:
+def test_copies_are_near_each_other_even_beyond_k1(loops: str) -> None:
     x = people(40, 40, seed=5).repeat_interleave(50, dim=0)  # 50 copies of each, more than k1
     got = jaccard_similarity(x, k1=30, k2=6)
     dense = got.to_dense()
@@ -149,7 +138,7 @@ def test_copies_are_near_each_other_even_beyond_k1(engine: str) -> None:
     assert float(dense[person[:, None] != person].max()) == 0
 
 
-def test_group_of_one_kind_changes_nothing(engine: str) -> None:
+def test_group_of_one_kind_changes_nothing(loops: str) -> None:
     x = people(100, 5, seed=6)
     plainly = jaccard_similarity(x, k1=10, k2=4).to_dense()
     grouped = jaccard_similarity(x, k1=10, k2=4, group=torch.ones(100, dtype=torch.int64)).to_dense()

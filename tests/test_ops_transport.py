@@ -20,17 +20,6 @@ def unit(n: int, d: int = 8, seed: int = 0) -> Tensor:
     return F.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
-@pytest.fixture(params=["numba", "torch"])
-def engine(request: pytest.FixtureRequest) -> object:
-    if request.param == "numba":
-        if compiled(torch.device("cpu")) is None:
-            pytest.skip("numba is not installed")
-        yield "numba"
-    else:
-        with without_numba():
-            yield "torch"
-
-
 @pytest.mark.parametrize(
     ("rows", "columns", "strength", "name"),
     [
@@ -38,7 +27,7 @@ def engine(request: pytest.FixtureRequest) -> object:
         ("features_r", "centroids_v", 5.0, "plan_r_to_cv_lambda5"),
     ],
 )
-def test_equals_the_published_code(engine: str, rows: str, columns: str, strength: float, name: str) -> None:
+def test_equals_the_published_code(loops: str, rows: str, columns: str, strength: float, name: str) -> None:
     stored = golden("sinkhorn")
     plan = transport(stored[rows], stored[columns], strength=strength)
     want = stored[name]
@@ -46,7 +35,7 @@ def test_equals_the_published_code(engine: str, rows: str, columns: str, strengt
     assert torch.equal(plan.row_argmax(), want.argmax(1))
 
 
-def test_a_converged_plan_equals_pots(engine: str) -> None:
+def test_a_converged_plan_equals_pots(loops: str) -> None:
     x, y = unit(60), unit(40, seed=1)
     cost = torch.cdist(x.double(), y.double()) ** 2
     want = ot.sinkhorn(ot.unif(60), ot.unif(40), cost.numpy(), reg=1 / 10.0, numItermax=100_000, stopThr=1e-14)
@@ -55,13 +44,13 @@ def test_a_converged_plan_equals_pots(engine: str) -> None:
     assert float(((plan.dense() - want).abs() / want.amax(1, keepdim=True)).max()) < 1e-4
 
 
-def test_mass_is_conserved(engine: str) -> None:
+def test_mass_is_conserved(loops: str) -> None:
     plan = transport(unit(70), unit(30, seed=1), strength=25.0).dense()
     torch.testing.assert_close(plan.sum(0), torch.full((30,), 1 / 30), rtol=1e-5, atol=0)
     assert float(plan.sum()) == pytest.approx(1, abs=1e-5)
 
 
-def test_stops_where_the_published_code_looks(engine: str) -> None:
+def test_stops_where_the_published_code_looks(loops: str) -> None:
     x, y = unit(50), unit(20, seed=1)
     assert transport(x, y, strength=1e-6).rounds == 1  # nothing changes after the first round: looked at once
     assert transport(x, y, strength=25.0, max_rounds=7, tolerance=0.0).rounds == 7
@@ -69,7 +58,7 @@ def test_stops_where_the_published_code_looks(engine: str) -> None:
 
 
 @pytest.mark.parametrize("strength", [25.0, 100.0, 400.0])
-def test_nothing_vanishes_when_everything_is_far(engine: str, strength: float) -> None:
+def test_nothing_vanishes_when_everything_is_far(loops: str, strength: float) -> None:
     x = torch.cat([unit(30), -torch.ones(2, 8) / 8**0.5])
     y = torch.ones(6, 8) / 8**0.5 + 0.05 * unit(6, seed=3)
     plan = transport(x, F.normalize(y, dim=1), strength=strength, max_rounds=50)
@@ -90,7 +79,7 @@ def test_sides_may_be_empty() -> None:
     assert empty.shape == (0, 5)
 
 
-def test_average_is_the_row_normalised_plan(engine: str) -> None:
+def test_average_is_the_row_normalised_plan(loops: str) -> None:
     plan = transport(unit(50), unit(20, seed=1), strength=25.0)
     y, z = torch.rand(20, 7), torch.rand(50, 3)
     dense = plan.dense()
@@ -100,7 +89,7 @@ def test_average_is_the_row_normalised_plan(engine: str) -> None:
 
 
 @pytest.mark.parametrize("lost", [0.0, 1e-4, 1e-2, 0.3])
-def test_truncation_keeps_its_promise(engine: str, lost: float) -> None:
+def test_truncation_keeps_its_promise(loops: str, lost: float) -> None:
     plan = transport(unit(50), unit(80, seed=1), strength=25.0)
     for side in (plan, plan.transposed):
         dense = side.dense()
@@ -224,7 +213,7 @@ def test_a_kernel_beyond_bfloat16s_range_stays_float32(shortcut: str) -> None:
     assert bool(torch.isfinite(plan.dense()).all())
 
 
-def test_permuting_rows_permutes_the_plan(engine: str) -> None:
+def test_permuting_rows_permutes_the_plan(loops: str) -> None:
     x, y = unit(70), unit(30, seed=1)
     order = torch.randperm(70, generator=torch.Generator().manual_seed(0))
     straight, moved = transport(x, y, strength=10.0), transport(x[order], y, strength=10.0)

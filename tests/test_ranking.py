@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden_vectors import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,28 +14,23 @@ from reidassoc.evaluation import ranking as module
 from reidassoc.evaluation.ranking import MAX_RANK, Ranking, nearest_first, rank
 from reidassoc.types import Rule
 
-GOLDEN = Path(__file__).parent / "golden" / "s0" / "evaluation.npz"
 SYSU = Rule(ignored_cameras=((3, 2),), first_occurrence=True)
 LLCM = Rule(ignore_same_identity_camera=True, first_occurrence=True)
 REGDB = Rule()
 
 
-def golden() -> dict[str, torch.Tensor]:
-    with np.load(GOLDEN) as file:
-        return {name: torch.from_numpy(np.asarray(file[name])) for name in file}
+def golden_columns() -> dict[str, torch.Tensor]:
+    """Identities and cameras of the stored queries and gallery, as `rank` names them."""
+    stored, names = golden("evaluation"), {"identity": "id", "camera": "cam"}
+    return {
+        f"{side}_{name}": stored[f"{side}_{short}"] for side in ("query", "gallery") for name, short in names.items()
+    }
 
 
 @pytest.mark.parametrize(("name", "rule"), [("sysu", SYSU), ("regdb", REGDB)])
 def test_reproduces_the_published_evaluation(name: str, rule: Rule) -> None:
-    stored = golden()
-    got = rank(
-        stored["distance"],
-        query_identity=stored["query_id"],
-        gallery_identity=stored["gallery_id"],
-        query_camera=stored["query_cam"],
-        gallery_camera=stored["gallery_cam"],
-        rule=rule,
-    )
+    stored = golden("evaluation")
+    got = rank(stored["distance"], rule=rule, **golden_columns())
     torch.testing.assert_close(got.cmc, stored[f"{name}_cmc"].double(), atol=1e-6, rtol=0)
     assert got.mean_average_precision == pytest.approx(float(stored[f"{name}_map"]), abs=1e-9)
     assert got.mean_inverse_penalty == pytest.approx(float(stored[f"{name}_minp"]), abs=1e-9)
@@ -164,32 +158,18 @@ def test_nothing_to_count_is_zero_not_nan(gallery: int) -> None:
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    stored = golden()
-    arguments = {
-        "query_identity": stored["query_id"],
-        "gallery_identity": stored["gallery_id"],
-        "query_camera": stored["query_cam"],
-        "gallery_camera": stored["gallery_cam"],
-        "rule": SYSU,
-    }
-    whole = rank(stored["distance"], **arguments)  # type: ignore[arg-type]
+    distance, columns = golden("evaluation")["distance"], golden_columns()
+    whole = rank(distance, rule=SYSU, **columns)
     monkeypatch.setattr(module, "CHUNK", 7 * 90)
-    pieces = rank(stored["distance"], **arguments)  # type: ignore[arg-type]
+    pieces = rank(distance, rule=SYSU, **columns)
     assert whole.first.equal(pieces.first)
     assert whole.average_precision.equal(pieces.average_precision)
 
 
 def test_monotone_changes_of_the_distance_change_nothing() -> None:
-    stored = golden()
-    arguments = {
-        "query_identity": stored["query_id"],
-        "gallery_identity": stored["gallery_id"],
-        "query_camera": stored["query_cam"],
-        "gallery_camera": stored["gallery_cam"],
-        "rule": SYSU,
-    }
-    plain = rank(stored["distance"], **arguments)  # type: ignore[arg-type]
-    scaled = rank(stored["distance"] * 4 - 1000, **arguments)  # type: ignore[arg-type]
+    distance, columns = golden("evaluation")["distance"], golden_columns()
+    plain = rank(distance, rule=SYSU, **columns)
+    scaled = rank(distance * 4 - 1000, rule=SYSU, **columns)
     assert plain.first.equal(scaled.first)
 
 

@@ -83,17 +83,16 @@ def update_banks(intakes: Sequence[Intake], gate: Tensor | None = None) -> list[
     fed = [number for number, intake in enumerate(intakes) if intake.rounds.numel()]
     for width in sorted({intakes[number].vectors.shape[1] for number in fed}):
         group = [number for number in fed if intakes[number].vectors.shape[1] == width]
-        for number, (slots, rows) in zip(group, advance([intakes[number] for number in group], gate), strict=True):
+        for number, (slots, rows) in zip(group, _advanced([intakes[number] for number in group], gate), strict=True):
             updated[number] = updated[number].index_copy(0, slots, rows)
     return updated
 
 
-def advance(intakes: Sequence[Intake], gate: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+def _advanced(intakes: Sequence[Intake], gate: Tensor | None) -> list[tuple[Tensor, Tensor]]:
     """Run the rounds of banks of one width side by side; return the rows that changed: where (L,), and to what (L, D)."""
     plans = [intake.rounds[-(lasting_rounds(intake.momentum) or len(intake.rounds)) :] for intake in intakes]
-    slots = [
-        intake.labels[plan[-1]] for intake, plan in zip(intakes, plans, strict=True)
-    ]  # the last round has every label
+    # The last round has every label.
+    slots = [intake.labels[plan[-1]] for intake, plan in zip(intakes, plans, strict=True)]
     depth = max(len(plan) for plan in plans)
     offsets = np.cumsum([0, *(len(intake.features) for intake in intakes)])
     plan = torch.cat(

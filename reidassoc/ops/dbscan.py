@@ -12,8 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from reidassoc.ops.sparse import rows_of
-
-OUTLIER = -1
+from reidassoc.types import OUTLIER
 
 
 def dbscan(similarity: Tensor, *, eps: float, min_samples: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses over rows with weights: every one is Σ w·ℓ / Σ w over the rows that have an opinion, if nothing else is asked for."""
+"""Cross-entropies against soft labels and between predictions, and their weighted mean Σ w·ℓ / Σ w over rows with an opinion."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from reidassoc.ops.exact import full_float32
 def sub_memories(x: Tensor, labels: Tensor, num_clusters: int, *, count: int, seed: int) -> Tensor:
     """Split every cluster by K-means into `count` centres, which are not re-normalised.
 
-    A cluster with fewer samples keeps its samples, padded by their mean. scikit-learn's `KMeans(n_init=1)`, on the host.
+    A cluster with no more samples keeps its samples, padded by their mean. scikit-learn's `KMeans(n_init=1)`, on the host.
 
     Args:
         x: (N, D) floating.
@@ -55,9 +55,8 @@ def sub_memories(x: Tensor, labels: Tensor, num_clusters: int, *, count: int, se
 
 def _k_means(members: npt.NDArray[np.float32], count: int, seed: int) -> npt.NDArray[np.float32]:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ConvergenceWarning
-        )  # fewer distinct samples than centres: some centres coincide
+        # Fewer distinct samples than centres: some centres coincide.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         centres: npt.NDArray[np.float32] = KMeans(count, random_state=seed, n_init=1).fit(members).cluster_centers_
     return centres
 

@@ -33,6 +33,9 @@ def scales(
         step: one round on the kernel.
         n: rows of the kernel.
         b: (K,) float64, the columns' scales to begin with.
+        tolerance: stop once the change Σ_k |b_k / b'_k − 1| is no larger; it is looked at after rounds 1, 11, 21, …
+        max_rounds: stop at the latest after so many rounds; fast ones may be followed by ``SETTLE_ROUNDS`` more.
+        fast: make longer steps after ``WARM_ROUNDS``; where they run away, the plain rounds go on.
     """
     k = len(b)
     a = b.new_ones(n)

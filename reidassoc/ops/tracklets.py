@@ -17,11 +17,10 @@ def pooled(features: Features) -> tuple[Features, Tensor]:
         T rows in the order of their first images, each the unit mean of its members' unit features; and (N,) int64, the row
         to which each image went. Of a row, ``index`` and ``camera`` are those of its first image.
     """
-    return features.memo("tracklets", lambda: join(features))
+    return features.memo("tracklets", lambda: _pooled(features))
 
 
-def join(features: Features) -> tuple[Features, Tensor]:
-    """:func:`pooled`, not remembered."""
+def _pooled(features: Features) -> tuple[Features, Tensor]:
     tracklet, n = features.tracklet, len(features)
     rows = torch.arange(n, device=tracklet.device)
     by_itself = rows + (int(tracklet.max()) + 1 if n else 0)
