@@ -179,6 +179,10 @@ def test_sklearn_parity(text: str) -> None:
         ("KMeans(n_cluster=3)", "KMeans has no option 'n_cluster'; did you mean 'n_clusters'"),
         ("KMeans(n_clusters=-3)", "KMeans: The 'n_clusters' parameter"),
         ("DBSCAN(metric='precomputed')", "'precomputed' needs distances"),
+        (
+            "SpectralClustering(affinity='precomputed_nearest_neighbors')",
+            "'precomputed_nearest_neighbors' needs distances",
+        ),
     ],
 )
 def test_a_wrong_estimator_stops_before_any_work(text: str, message: str) -> None:

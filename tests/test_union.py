@@ -86,6 +86,9 @@ def test_what_is_unknown_stays_unknown() -> None:
     blind = union(second="toy(seed=1, blind=true)")
     assert blind.identity(blind.train().visible) is None
     assert blind.identity(blind.test().visible) is not None
+    some = union(second="odd(person_unknown=true)")  # not one of the first dataset's twelve people
+    own = some.identity(some.train().visible)[-len(Odd().train().visible) :]
+    assert own.unique().tolist() == [-1, 14, 15]
     with pytest.raises(DataError, match="is no visible image of this union"):
         joined.identity(Toy().train().visible)
 

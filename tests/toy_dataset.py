@@ -53,6 +53,7 @@ class Odd(Listed):
 
     cameras: int = 2
     camera_unknown: bool = False
+    person_unknown: bool = False  # the first one's number is −1
 
     def read_train(self) -> Pair[Part]:
         return Pair.build(lambda m: self._part("train", m))
@@ -66,7 +67,7 @@ class Odd(Listed):
     def _part(self, split: str, modality: Modality) -> Part:
         items = [
             Item(f"{split}/{modality}/{camera}/{person}.png", person, -1 if self.camera_unknown else 10 + camera)
-            for person in range(3)
+            for person in (-1 if self.person_unknown else 0, 1, 2)
             for camera in range(self.cameras)
         ]
         return Part(tuple(items), ArrayImages([np.full((4, 2, 3), row, np.uint8) for row in range(len(items))]))

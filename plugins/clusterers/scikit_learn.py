@@ -78,8 +78,8 @@ class Sklearn(Clusterer):
 
     ``estimator`` is one of ``sklearn.cluster`` with its options, as text: ``'AgglomerativeClustering(n_clusters=20)'``. Only
     literals are read, nothing is evaluated, and name and options are checked before any work. Called on the unit features
-    of each modality by itself (Euclidean distance, in the order of the cosine) as :class:`FitPredict` says; a metric
-    ``precomputed`` is refused, since there are features only.
+    of each modality by itself (Euclidean distance, in the order of the cosine) as :class:`FitPredict` says; what is
+    ``precomputed…`` is refused, since there are features only.
 
     >>> from reidassoc.testing import toy_features
     >>> clusterer = Sklearn(estimator="AgglomerativeClustering(n_clusters=5)")
@@ -121,8 +121,8 @@ def made(text: str) -> Any:
         if option not in options:
             hint = nearest_name(option, options)
             raise SpecError(f"sklearn: {spec.name} has no option '{option}'{hint}; options: {', '.join(options)}")
-        if value == "precomputed":
-            raise SpecError(f"sklearn: {option} 'precomputed' needs distances, and a clusterer gets features")
+        if str(value).startswith("precomputed"):
+            raise SpecError(f"sklearn: {option} '{value}' needs distances, and a clusterer gets features")
     try:
         estimator: Any = cls(**spec.options)
         estimator._validate_params()  # scikit-learn would do so when it fits, in the midst of a run

@@ -11,11 +11,17 @@ from reidassoc.data.images import SUFFIXES
 from reidassoc.errors import DataError
 
 LISTED_AT_MOST = 8  # names that an error message shows of a folder
+DIGITS = 9  # of an identity, camera or tracklet, at most: sums of two still fit int64 by far
 
 
 def plain(name: str) -> str:
     """A name without case and separators: ``Test-Vis`` and ``test_vis`` are the same."""
     return re.sub(r"[\s_\-]", "", name).lower()
+
+
+def is_number(word: str) -> bool:
+    """Whether a word is a whole number from 0, of no more than nine digits."""
+    return word.isdecimal() and len(word) <= DIGITS
 
 
 def find(folder: Path, name: str) -> Path | None:
@@ -74,7 +80,7 @@ def persons(root: Path, folder: Path) -> dict[int, list[str]]:
     """Images by identity in ``folder/{identity}/``, as sorted paths relative to the root; other folders are passed over."""
     found: dict[int, list[str]] = {}
     for name in folders_in(folder):
-        if name.isdecimal() and (files := images_in(folder / name)):
+        if is_number(name) and (files := images_in(folder / name)):
             found[int(name)] = [(folder / name / file).relative_to(root).as_posix() for file in files]
     return found
 
@@ -107,9 +113,11 @@ def identities_of(path: Path) -> list[int]:
         DataError: an entry is no number, or there is none.
     """
     words = re.split(r"[,\s]+", ",".join(lines_of(path)).strip(", \t"))
-    wrong = [word for word in words if not word.isdecimal()]
+    wrong = [word for word in words if not is_number(word)]
     if wrong:
-        raise DataError(f"{path}: expected comma-separated identity numbers, found '{wrong[0]}'")
+        raise DataError(
+            f"{path}: expected comma-separated identity numbers of at most {DIGITS} digits, found '{wrong[0][:40]}'"
+        )
     return sorted({int(word) for word in words})
 
 
@@ -122,8 +130,11 @@ def labelled_paths(path: Path) -> list[tuple[str, int]]:
     found: dict[str, int] = {}
     for number, line in enumerate(lines_of(path), start=1):
         name, _, label = line.rpartition(" ")
-        if not name or not label.lstrip("-").isdecimal():
-            raise DataError(f"{path}, line {number}: expected 'relative/path label', found '{line}'")
+        if not name or not is_number(label.removeprefix("-")):
+            raise DataError(
+                f"{path}, line {number}: expected 'relative/path label', the label a whole number of at most {DIGITS} digits, "
+                f"found '{line[:200]}'"
+            )
         name = inside(name.strip(), f"{path}, line {number}")
         if name in found:
             raise DataError(f"{path}, line {number}: {name} is listed twice")

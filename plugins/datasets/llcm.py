@@ -20,7 +20,7 @@ from reidassoc_plugins.datasets.listing import Count, Item, Listed, Part, files
 
 SHORT = Pair("vis", "nir")
 CAMERAS = Pair((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 4, 5, 6, 7, 8, 9))
-CAMERA_IN_NAME = re.compile(r"cam(\d+)/|(?:^|[_/])c(?:am)?0*(\d+)[_s.]", re.IGNORECASE)
+CAMERA_IN_NAME = re.compile(r"cam0*(\d{1,9})/|(?:^|[_/])c(?:am)?0*(\d{1,9})[_s.]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,6 @@ from reidassoc_plugins.datasets.listing import Item, Listed, Part, files
 FILE = "manifest.csv"
 COLUMNS = ("path", "modality", "identity", "camera", "split")
 NUMBERS = ("identity", "camera", "tracklet")  # tracklet is a column that may be left out
-DIGITS = 9  # of one of them
 SPLITS = ("train", "query", "gallery")
 
 
@@ -125,6 +124,9 @@ class Manifest(Listed):
                 raise DataError(
                     f"{self._file}: no column {', '.join(missing)}; expected the header {','.join(COLUMNS)}"
                 )
+            twice = sorted({name for name in (*COLUMNS, *NUMBERS) if header.count(name) > 1})
+            if twice:
+                raise DataError(f"{self._file}: several columns {', '.join(twice)}; keep one of each name")
             try:
                 lines = [
                     ({k.strip(): (v or "").strip() for k, v in line.items() if k}, table.line_num) for line in table
@@ -142,9 +144,10 @@ class Manifest(Listed):
                 close = nearest_name(values[column], known)
                 raise DataError(f"{where}: {column} must be {' or '.join(known)}, got '{values[column]}'{close}")
         for column in NUMBERS:
-            if values.get(column) and not (values[column].isdecimal() and len(values[column]) <= DIGITS):
+            if values.get(column) and not folders.is_number(values[column]):
                 raise DataError(
-                    f"{where}: {column} must be a whole number from 0, or empty, got '{values[column][:40]}'"
+                    f"{where}: {column} must be a whole number from 0, of at most {folders.DIGITS} digits, or empty, got "
+                    f"'{values[column][:40]}'"
                 )
         if not values["identity"] and values["split"] != "train":
             raise DataError(f"{where}: a {values['split']} image needs its identity; only train images may go without")

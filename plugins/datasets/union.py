@@ -111,7 +111,7 @@ class Union(Dataset):
         for place, member in enumerate(self.pair):
             here = [(records, member.identity(records)) for records in readable(member)]
             for records, identity in here:
-                values = [None] * len(records) if identity is None else (identity + shift).tolist()
+                values = [None] * len(records) if identity is None else shifted(identity, shift).tolist()
                 found[records.modality].update(zip(named(place, records), values, strict=True))
             shift = above(identity for _, identity in here if identity is not None)
         return found
