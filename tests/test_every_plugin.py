@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import reidassoc as ra
-from reidassoc import Features, Pair, registry
+from reidassoc import Association, Features, Pair, SoftLabels, Targets, registry
 from reidassoc.errors import DataError
 from reidassoc.interfaces import KINDS
 from reidassoc.pipeline import associate, cluster
@@ -110,7 +110,7 @@ TRUST = {
         "test_matching.py::test_symmetries",
     ),
     ("associators", "cma"): (
-        "test_matching.py::test_greedy_pairs_go_by_count_then_preference_then_number",
+        "test_matching.py::test_cma_against_a_plain_reading",
         "test_matching.py::test_symmetries",
     ),
     ("associators", "cclnet"): (
@@ -163,7 +163,7 @@ TRUST = {
     ),
     ("objectives", "joint"): (
         "test_mixed.py::test_joint_is_three_cross_entropies",
-        "test_mixed.py::test_gradients_of_joint_are_those_of_the_loss",
+        "test_mixed.py::test_permuting_the_batch_changes_no_loss_of_joint",
     ),
     ("objectives", "fgsal"): (
         "test_fgsal.py::test_its_losses_are_the_published_ones",
@@ -174,7 +174,7 @@ TRUST = {
         "test_classifier.py::test_permuting_the_batch_changes_no_loss",
     ),
     ("objectives", "sca"): (
-        "test_sca.py::test_mmd_is_the_published_one",
+        "test_sca.py::test_it_is_what_its_description_says",
         "test_sca.py::test_permuting_a_modalitys_rows_changes_no_loss",
     ),
 }
@@ -229,6 +229,29 @@ def test_broken_features_are_refused(kind: str, name: str) -> None:
 
     with pytest.raises(DataError, match="1 infrared features hold NaN or infinite values; the first is row 5"):
         use()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [p for p in built_in("clusterers", "associators", "refiners") if p not in NEEDS_A_FILE], ids=str
+)
+def test_labels_are_as_precise_whatever_the_training_loop_allowed_itself(kind: str, name: str) -> None:
+    """Under autocast a neighbour list at eight bits would be another one."""
+    part: Any = registry.build(kind, REQUIRED.get((kind, name), name))
+
+    def answer() -> list[torch.Tensor]:
+        scene = toy_scene()
+        if kind == "clusterers":
+            return [clusters.labels for clusters in cluster(part, toy_features(), identity=toy_identity()).own]
+        if kind == "associators":
+            found = associate(part, scene, toy_identity())
+            return [of.prob for pair in (found.cross, found.own) if pair is not None for of in pair]
+        soft = scene.features.map(lambda f: SoftLabels(torch.softmax(5 * f.x[:, :8], dim=1)))
+        targets = Targets.compose(scene.clustering, Association(cross=soft, own=soft))
+        return [x for of in part.refine(scene, targets).table.values() for x in (of.prob, of.weight)]
+
+    plain = answer()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert all(map(torch.equal, plain, answer()))
 
 
 @pytest.mark.parametrize("name", [name for kind, name in built_in("associators") if (kind, name) not in NEEDS_A_FILE])

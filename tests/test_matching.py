@@ -22,7 +22,7 @@ from reidassoc.ops.assignment import (
     tiled,
 )
 from reidassoc.ops.prototypes import centroids
-from reidassoc.testing import CASES, check_associator, check_permutation, check_swap, toy_scene
+from reidassoc.testing import CASES, Toy, check_associator, check_permutation, check_swap, toy_scene
 from reidassoc_plugins.associators.bccm import Bccm
 from reidassoc_plugins.associators.cclnet import Cclnet
 from reidassoc_plugins.associators.cma import Cma
@@ -254,19 +254,40 @@ def test_mixing_uses_the_centroids_from_before() -> None:
 # ---- cma
 
 
+def similar_pairs(scene: Scene) -> Tensor:
+    """(K_v, K_r) int64: pairs of images with a cosine of at least 0.5, by the pair of their clusters, one by one."""
+    own, x = scene.clustering.own, scene.features.map(lambda f: f.x)
+    count = torch.zeros(own.visible.count, own.infrared.count, dtype=torch.int64)
+    alike = x.visible @ x.infrared.T >= 0.5
+    for i, a in enumerate(own.visible.labels.tolist()):
+        for j, b in enumerate(own.infrared.labels.tolist()):
+            if a >= 0 and b >= 0:
+                count[a, b] += int(alike[i, j])
+    return count
+
+
 @pytest.mark.parametrize("case", ["ordinary", "more_infrared", "far_more_visible", "duplicates", "all_outliers"])
 @pytest.mark.parametrize("block", [1, 1 << 24])
 def test_cma_counts_similar_pairs(case: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reidassoc_plugins.associators.cma.BLOCK_ELEMENTS", block)
     scene = CASES[case].scene()
-    own, x = scene.clustering.own, scene.features.map(lambda f: f.x)
-    want = torch.zeros(own.visible.count, own.infrared.count, dtype=torch.int64)
-    alike = x.visible @ x.infrared.T >= 0.5
-    for i, a in enumerate(own.visible.labels.tolist()):
-        for j, b in enumerate(own.infrared.labels.tolist()):
-            if a >= 0 and b >= 0:
-                want[a, b] += int(alike[i, j])
-    assert torch.equal(Cma().count(scene), want)
+    assert torch.equal(Cma().count(scene), similar_pairs(scene))
+
+
+@pytest.mark.parametrize("case", ["ordinary", "more_infrared", "far_more_visible"])
+def test_cma_against_a_plain_reading(case: str) -> None:
+    scene = Toy(clusters=CASES[case].clusters, noise=1.2, gap=0.8, seed=3).scene()
+    own, count = scene.clustering.own, similar_pairs(scene)
+    cosine = cosine_table(own.visible.centroids, own.infrared.centroids)
+    pairs = [(i, j) for i in range(own.visible.count) for j in range(own.infrared.count) if count[i, j] > 0]
+    partner: Pair[dict[int, int]] = Pair({}, {})
+    for i, j in sorted(pairs, key=lambda pair: (-int(count[pair]), -float(cosine[pair]), pair)):
+        if i not in partner.visible and j not in partner.infrared:
+            partner.visible[i], partner.infrared[j] = j, i
+    found = hard(Cma()(scene))
+    for modality in Modality:
+        assert found[modality] == [partner[modality].get(label, -1) for label in own[modality].labels.tolist()]
+        assert len(set(found[modality])) > 2
 
 
 def test_greedy_pairs_go_by_count_then_preference_then_number() -> None:

@@ -164,6 +164,18 @@ def test_gradients_of_joint_are_those_of_the_loss() -> None:
     assert torch.autograd.gradcheck(losses, [view.z for view in batch])  # each term by itself
 
 
+def test_permuting_the_batch_changes_no_loss_of_joint() -> None:
+    scene, batch = shared_step()
+    order = torch.tensor([4, 0, 5, 2, 1, 3])
+    table = {key: labels.take(order) for key, labels in batch.targets.table.items()}
+    permuted = a_batch({view.stream: view.z[order] for view in batch}, table, scene)
+    banks = double(Banks.rebuild(Joint().banks(scene, batch.targets)))
+    one, two = Joint()(batch, banks), Joint()(permuted, banks)
+    assert len(one) == 3
+    for name, term in one.items():
+        torch.testing.assert_close(term, two[name])
+
+
 def test_joint_survives_an_epoch_without_shared_clusters_and_without_their_labels() -> None:
     scene, batch = shared_step(shared=1)
     empty = Pair.build(lambda m: Clusters(torch.full((6,), OUTLIER), torch.zeros(0, 8)))

@@ -12,8 +12,9 @@ from torch import Tensor
 from reidassoc import Association, Associator, Modality, Pair, Scene, SoftLabels
 from reidassoc.ops.assignment import cosine_table, greedy_pairs, mixed_prototypes, of_samples
 from reidassoc.ops.exact import full_float32
+from reidassoc.ops.memory import block_rows
 
-BLOCK_ELEMENTS = 1 << 24  # similarities held at once: 64 MiB of float32
+BLOCK_ELEMENTS = 1 << 24  # similarities held at once, at most: 64 MiB of float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Cma(Associator):
             return count
         theirs, ends = scene.features.infrared.x[columns], sizes.cumsum(0)
         with full_float32(theirs.device):
-            for some in torch.split(rows, max(1, BLOCK_ELEMENTS // len(columns))):
+            for some in torch.split(rows, block_rows(BLOCK_ELEMENTS, len(columns))):
                 alike = scene.features.visible.x[some] @ theirs.T >= self.floor
                 running = torch.nn.functional.pad(alike.cumsum(dim=1, dtype=torch.int32), (1, 0)).long()
                 count.index_add_(0, own.visible.labels[some], running[:, ends] - running[:, ends - sizes])

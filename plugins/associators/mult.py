@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reidassoc import Association, Associator, Modality, Pair, Scene, SoftLabels
 from reidassoc.ops.averaging import Averaging
+from reidassoc.ops.exact import full_float32
 from reidassoc.ops.memory import dense_fits
 from reidassoc.ops.sparse import row_normalised
 from reidassoc.ops.sparse_transport import NEIGHBOURS, destinations, sparse_transport
@@ -84,7 +85,8 @@ class Mult(Associator):
     def start(self, own: Modality, scene: Scene) -> tuple[Tensor, Tensor]:
         """First labels in the space of `own`: a softmax over its centroids; transport from the other modality."""
         centroids = scene.clustering.own[own].centroids
-        y_own = torch.softmax(scene.features[own].x @ centroids.T / self.temperature, dim=1)
+        with full_float32(centroids.device):
+            y_own = torch.softmax(scene.features[own].x @ centroids.T / self.temperature, dim=1)
         moved = transport(scene.features[own.other].x, centroids, strength=self.strength).row_argmax()
         return y_own, SoftLabels.one_hot(moved, len(centroids)).prob
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from reidassoc import OUTLIER, Modality, Refiner, Scene, SoftLabels, Targets
+from reidassoc.ops.exact import full_float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,8 @@ class Proximity(Refiner):
             return labels
         named = labels.hard
         prototypes = F.normalize(scene.prototypes(targets, modality.other), dim=1)
-        cosine = scene.features[modality].x @ prototypes.T
+        with full_float32(prototypes.device):
+            cosine = scene.features[modality].x @ prototypes.T
         gap = cosine.gather(1, named.clamp(min=0)[:, None])[:, 0] - cosine.amax(dim=1)
         share = torch.where(named == OUTLIER, 1.0, torch.exp(gap / self.temperature))
         return labels.weighted(labels.weight * share)
