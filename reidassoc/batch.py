@@ -10,13 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reidassoc.scene import Scene
-from reidassoc.types import Modality, SoftLabels, Targets
-
-STREAMS: dict[str, Modality] = {
-    "visible": Modality.VISIBLE,
-    "augmented": Modality.VISIBLE,  # the visible images again, with one colour channel copied to all
-    "infrared": Modality.INFRARED,
-}
+from reidassoc.types import STREAMS, Modality, SoftLabels, Targets
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from training_step import R, V, a_batch, random_step
 import reidassoc as ra
 from reidassoc import Modality, Pair, SoftLabels, Targets, registry
 from reidassoc.banks import Banks
-from reidassoc.batch import STREAMS, Batch
+from reidassoc.batch import Batch
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.heads import Heads
 from reidassoc.engine.labelling import Labelled
@@ -29,6 +29,7 @@ from reidassoc.overrides import override
 from reidassoc.pipeline import Method, Weighted
 from reidassoc.recipe import Optimiser, Recipe
 from reidassoc.testing import toy_scene
+from reidassoc.types import STREAMS
 from reidassoc_plugins.objectives.classifier import Classifier
 from reidassoc_plugins.objectives.joint import Joint
 

@@ -13,8 +13,9 @@ from training_step import R, V
 
 from reidassoc import Features, Modality, SoftLabels, Targets, registry
 from reidassoc.banks import Banks
-from reidassoc.batch import STREAMS, View
+from reidassoc.batch import View
 from reidassoc.errors import RecipeError
+from reidassoc.types import STREAMS
 from reidassoc_plugins.networks.two_stream import TwoStream
 from reidassoc_plugins.objectives.fgsal import Fgsal
 

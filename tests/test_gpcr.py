@@ -12,10 +12,11 @@ from torch import Tensor
 
 from reidassoc import Features, Modality, Pair, registry
 from reidassoc.banks import Banks
-from reidassoc.batch import STREAMS, Batch, View
+from reidassoc.batch import Batch, View
 from reidassoc.errors import RecipeError
 from reidassoc.ops.positives import near_rows, positive_loss
 from reidassoc.testing import check_refiner
+from reidassoc.types import STREAMS
 from reidassoc_plugins.objectives.dual import Dual
 from reidassoc_plugins.refiners.gpcr import Gpcr
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from reidassoc import Features, Modality, Pair, Scene, registry
 from reidassoc.banks import Banks
-from reidassoc.batch import STREAMS, Batch, View
+from reidassoc.batch import Batch, View
 from reidassoc.cli.grids import print_matrix
 from reidassoc.data.samplers import Sampler
 from reidassoc.errors import RecipeError
@@ -25,7 +25,7 @@ from reidassoc.pipeline import Method, Weighted, associate, cluster, compose, ta
 from reidassoc.recipe import parse_recipe
 from reidassoc.testing import toy_identity
 from reidassoc.testing.scenes import Toy
-from reidassoc.types import SHARED, Association, Clustering
+from reidassoc.types import SHARED, STREAMS, Association, Clustering
 
 SMALL = {"k1": 6, "k2": 3, "mixed_k1": 10, "mixed_k2": 3}  # neighbourhoods that fit the toy
 PARTS, WIDTH, ROWS = 3, 32, 8

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 import reidassoc as ra
-from reidassoc.batch import STREAMS
 from reidassoc.engine import step
 from reidassoc.engine.replicas import chunks, refuse_uneven, replicated
 from reidassoc.engine.result import flags
@@ -21,6 +20,7 @@ from reidassoc.interfaces import NetworkOutput
 from reidassoc.overrides import choose, override
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Recipe, load_recipe
+from reidassoc.types import STREAMS
 from reidassoc_plugins.networks.tiny import Tiny
 from reidassoc_plugins.networks.two_stream import TwoStream
 

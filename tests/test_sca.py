@@ -13,9 +13,10 @@ from training_step import R, V, a_batch, random_step
 
 from reidassoc import SHARED, Clustering, Clusters, Features, Modality, Pair, Scene, SoftLabels, Targets, registry
 from reidassoc.banks import Banks
-from reidassoc.batch import STREAMS, Batch
+from reidassoc.batch import Batch
 from reidassoc.ops.confidence import confidence, prototype_loss
 from reidassoc.ops.mmd import kernel_width, mmd, mmd_by_label, same_label, squared_distances
+from reidassoc.types import STREAMS
 from reidassoc_plugins.objectives.sca import Sca
 
 NOTHING = Banks()

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from reidassoc.banks import Bank, Banks, Feed
-from reidassoc.batch import STREAMS, Batch, View
+from reidassoc.batch import Batch, View
 from reidassoc.ops.banks import plan_rounds
 from reidassoc.scene import Scene
-from reidassoc.types import Clustering, Clusters, Features, Modality, Pair, SoftLabels, Targets
+from reidassoc.types import STREAMS, Clustering, Clusters, Features, Modality, Pair, SoftLabels, Targets
 
 Table = Mapping[tuple[Modality, str], SoftLabels]
 V, R = Modality.VISIBLE, Modality.INFRARED

@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidassoc.banks import Banks
-from reidassoc.batch import STREAMS
 from reidassoc.data.loader import HostBatch, batches
 from reidassoc.data.samplers import Sampler
 from reidassoc.data.store import ImageStore
@@ -38,7 +37,7 @@ from reidassoc.engine.step import Step
 from reidassoc.overrides import override
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Recipe, load_recipe
-from reidassoc.types import Features, Modality, Pair
+from reidassoc.types import STREAMS, Features, Modality, Pair
 
 PEOPLE, IMAGES = 32, 8  # of the synthetic training set: 256 + 256 images
 SMALL = [("clusterer.k1", 8), ("clusterer.k2", 4), ("intra.optimiser.warmup_steps", 0)]

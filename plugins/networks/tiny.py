@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reidassoc import Modality, Network, NetworkOutput
+from reidassoc.types import STREAMS
 from reidassoc_plugins.networks.necks import neck
 from reidassoc_plugins.networks.parts import PartHeads, as_rows, of_streams
 
-MODALITY_OF = {"visible": Modality.VISIBLE, "augmented": Modality.VISIBLE, "infrared": Modality.INFRARED}
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 DEVIATION = (0.229, 0.224, 0.225)  # ImageNet's, by which images were divided
 ORIENTATIONS = 8
@@ -114,7 +114,7 @@ class TinyNet(nn.Module):
         """Normalise the streams of each modality together, so that visible and augmented share their statistics."""
         out: dict[str, Tensor] = {}
         for modality in Modality:
-            own = {stream: x for stream, x in streams.items() if MODALITY_OF[stream] is modality}
+            own = {stream: x for stream, x in streams.items() if STREAMS[stream] is modality}
             if own:
                 joined = norms[modality.value](torch.cat(list(own.values())))
                 out.update(zip(own, joined.split([len(x) for x in own.values()]), strict=True))

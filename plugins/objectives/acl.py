@@ -13,8 +13,7 @@ from torch import Tensor
 from reidassoc import Bank, Banks, Batch, Modality, Objective, Scene, Targets
 from reidassoc.interfaces import Sampling
 from reidassoc.ops.losses import soft_cross_entropy
-
-FED_BY = {Modality.VISIBLE: ("augmented", "visible"), Modality.INFRARED: ("infrared",)}
+from reidassoc.types import FEEDERS, FEEDING_ORDER
 
 
 def visited_in(epoch: int) -> Modality:
@@ -42,13 +41,13 @@ class Acl(Objective):
 
     def banks(self, scene: Scene, targets: Targets) -> Sequence[Bank]:
         def bank(own: Modality) -> Bank:
-            visitors = FED_BY[own.other] if self.feed_cross and own is visited_in(scene.epoch) else ()
+            visitors = FEEDERS[own.other] if self.feed_cross and own is visited_in(scene.epoch) else ()
             return Bank(
                 name=f"acl.{own}",
                 space=own,
                 role="specific",
                 start=scene.prototypes(targets, own),
-                fed_by=tuple(sorted({*visitors, *FED_BY[own]}, key=("infrared", "augmented", "visible").index)),
+                fed_by=tuple(sorted({*visitors, *FEEDERS[own]}, key=FEEDING_ORDER.index)),
                 temperature=self.temperature,
                 momentum=self.momentum,
             )

@@ -14,9 +14,7 @@ from torch import Tensor
 from reidassoc import Bank, Banks, Batch, Modality, Objective, Scene, Targets
 from reidassoc.interfaces import Sampling
 from reidassoc.ops.losses import soft_cross_entropy
-
-ORDER = ("infrared", "augmented", "visible")  # in which streams feed a bank, as published
-STREAMS = {Modality.VISIBLE: ORDER[1:], Modality.INFRARED: ORDER[:1]}
+from reidassoc.types import FEEDERS, FEEDING_ORDER
 
 
 def space_of(epoch: int) -> Modality:
@@ -61,9 +59,9 @@ class Amirl(Objective):
             )
 
         return [
-            *(bank("specific", own, STREAMS[own]) for own in Modality),
-            bank("cross", space, STREAMS[space.other]),
-            bank("agnostic", space, ORDER),
+            *(bank("specific", own, FEEDERS[own]) for own in Modality),
+            bank("cross", space, FEEDERS[space.other]),
+            bank("agnostic", space, FEEDING_ORDER),
         ]
 
     def __call__(self, batch: Batch, banks: Banks) -> Mapping[str, Tensor]:

@@ -13,8 +13,7 @@ from torch import Tensor
 from reidassoc import Bank, Banks, Batch, Modality, Objective, Scene, Targets
 from reidassoc.interfaces import Sampling
 from reidassoc.ops.losses import soft_cross_entropy
-
-FED_BY = {"visible": ("augmented", "visible"), "infrared": ("infrared",)}
+from reidassoc.types import FEEDERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ class Dcl(Objective):
                 space=own,
                 role="specific",
                 start=scene.prototypes(targets, own),
-                fed_by=FED_BY[own],
+                fed_by=FEEDERS[own],
                 temperature=self.temperature,
                 momentum=self.momentum,
             )

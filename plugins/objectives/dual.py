@@ -13,8 +13,7 @@ from torch import Tensor
 from reidassoc import Bank, Banks, Batch, Modality, Objective, Scene, SoftLabels, Targets
 from reidassoc.interfaces import Sampling
 from reidassoc.ops.losses import soft_cross_entropy
-
-STREAMS = ("visible", "augmented", "infrared")
+from reidassoc.types import STREAMS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ class Dual(Objective):
                 space=space,
                 role="agnostic",
                 start=scene.prototypes(targets, space),
-                fed_by=STREAMS,
+                fed_by=tuple(STREAMS),
                 shuffled=True,
                 temperature=self.temperature,
                 momentum=self.momentum,

@@ -17,8 +17,7 @@ from reidassoc.interfaces import Sampling
 from reidassoc.ops.losses import soft_cross_entropy
 from reidassoc.ops.part_features import unit_parts
 from reidassoc.ops.prototypes import centroids
-
-STREAMS = {Modality.VISIBLE: ("augmented", "visible"), Modality.INFRARED: ("infrared",)}
+from reidassoc.types import FEEDERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class Fgsal(Objective):
                         space=space,
                         role="specific" if side is space else "cross",
                         start=start,
-                        fed_by=STREAMS[side],
+                        fed_by=FEEDERS[side],
                         part=part,
                         momentum=self.momentum,
                         temperature=self.temperature,

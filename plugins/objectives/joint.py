@@ -14,9 +14,9 @@ from torch import Tensor
 from reidassoc import SHARED, Bank, Banks, Batch, Modality, Objective, Scene, SoftLabels, Targets, View
 from reidassoc.interfaces import Sampling
 from reidassoc.ops.losses import soft_cross_entropy
+from reidassoc.types import FEEDERS, FEEDING_ORDER
 
-ORDER = ("infrared", "augmented", "visible")  # in which streams feed a bank
-FED_BY = {"visible": ORDER[1:], "infrared": ORDER[:1], SHARED: ORDER}
+FED_BY = {**{str(modality): FEEDERS[modality] for modality in Modality}, SHARED: FEEDING_ORDER}  # by space
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from reidassoc.banks import Bank
-from reidassoc.batch import STREAMS
 from reidassoc.data.samplers import Rows, Sampler
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import Draw, draw
 from reidassoc.ops.banks import plan_rounds
 from reidassoc.ops.seeds import generator_for, seed_for
 from reidassoc.recipe import Augmentation
-from reidassoc.types import Modality, Pair, Targets
+from reidassoc.types import STREAMS, Modality, Pair, Targets
 
 T = TypeVar("T")
 AHEAD = 2  # batches prepared before they are asked for

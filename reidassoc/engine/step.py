@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from reidassoc.banks import Banks, Feed
-from reidassoc.batch import STREAMS, Batch, View
+from reidassoc.batch import Batch, View
 from reidassoc.data.loader import HostBatch
 from reidassoc.data.transforms import augment
 from reidassoc.engine import ranks
@@ -27,7 +27,7 @@ from reidassoc.interfaces import NetworkOutput
 from reidassoc.ops.exact import at_least_single
 from reidassoc.pipeline import Method
 from reidassoc.scene import Scene
-from reidassoc.types import Targets
+from reidassoc.types import STREAMS, Targets
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from reidassoc.banks import Banks
-from reidassoc.batch import STREAMS, Batch, View
+from reidassoc.batch import Batch, View
 from reidassoc.interfaces import Dataset, Network, NetworkOutput, Objective
 from reidassoc.scene import Scene
 from reidassoc.testing.contracts import guard, require, same, toy_targets, unchanged
 from reidassoc.testing.scenes import CASES, Toy
-from reidassoc.types import SHARED, Clustering, Features, Modality, Pair, Records, SoftLabels, Targets
+from reidassoc.types import SHARED, STREAMS, Clustering, Features, Modality, Pair, Records, SoftLabels, Targets
 
 SAMPLINGS = ("own", "paired", "shared")
 TRAINABLE = {name: toy for name, toy in CASES.items() if min(toy.clusters) > 0}

@@ -2,13 +2,16 @@
 
 from reidassoc.types.features import TRACKLET, UNKNOWN_CAMERA, UNKNOWN_TRACKLET, Features
 from reidassoc.types.labels import OUTLIER, Clustering, Clusters, SoftLabels, TopLabels
-from reidassoc.types.modality import Modality, Pair
+from reidassoc.types.modality import FEEDERS, FEEDING_ORDER, STREAMS, Modality, Pair
 from reidassoc.types.records import ImageSource, Records, Rule, Trial
 from reidassoc.types.targets import SHARED, Association, Targets
 
 __all__ = [
+    "FEEDERS",
+    "FEEDING_ORDER",
     "OUTLIER",
     "SHARED",
+    "STREAMS",
     "TRACKLET",
     "UNKNOWN_CAMERA",
     "UNKNOWN_TRACKLET",

@@ -1,4 +1,4 @@
-"""The two modalities, and a value that exists once for each of them."""
+"""The two modalities, a value that exists once for each of them, and the streams in which training sees their images."""
 
 from __future__ import annotations
 
@@ -55,3 +55,14 @@ class Pair(Generic[T]):
     def build(fn: Callable[[Modality], U]) -> Pair[U]:
         """Make a pair by calling ``fn`` with each modality, visible first."""
         return Pair(fn(Modality.VISIBLE), fn(Modality.INFRARED))
+
+
+STREAMS: dict[str, Modality] = {
+    "visible": Modality.VISIBLE,
+    "augmented": Modality.VISIBLE,  # the visible images again, with one colour channel copied to all
+    "infrared": Modality.INFRARED,
+}
+FEEDING_ORDER = ("infrared", "augmented", "visible")  # in which streams feed a bank, as in MULT's published code
+FEEDERS: Pair[tuple[str, ...]] = Pair.build(  # the streams of each modality, in that order
+    lambda modality: tuple(stream for stream in FEEDING_ORDER if STREAMS[stream] is modality)
+)
