@@ -9,12 +9,11 @@ from typing import Annotated, ClassVar
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene, SoftLabels
 from reidassoc.archives import Arrays, read_npz
 from reidassoc.errors import DataError
-from reidassoc.ops.prototypes import centroids
+from reidassoc.ops.prototypes import updated_centroids
 
 FORM = (
     "expected int64 'cross_visible', 'cross_infrared' and, if the clusters are its own, 'own_visible', 'own_infrared'"
@@ -46,7 +45,9 @@ class FromFile(Associator):
         if not any(f"own_{modality}" in arrays for modality in Modality):
             return Association(cross=cross)
         own = Pair.build(lambda m: self.labels(arrays, f"own_{m}", scene, m, m, path))
-        return Association(cross=cross, own=own, prototypes={str(m): start(scene, m, own[m].hard) for m in Modality})
+        x, before = scene.features.map(lambda f: f.x), scene.clustering.own.map(lambda clusters: clusters.centroids)
+        start = {str(m): updated_centroids(x[m], own[m].hard, before[m]) for m in Modality}
+        return Association(cross=cross, own=own, prototypes=start)
 
     def read(self, path: Path) -> Arrays:
         """Every array of the file; no pickled object is ever loaded."""
@@ -75,11 +76,3 @@ class FromFile(Associator):
         place = torch.argsort(torch.argsort(features.index, stable=True), stable=True)  # row i is the i-th image
         labels = torch.from_numpy(values.astype(np.int64)).to(features.x.device)[place]
         return SoftLabels.one_hot(labels, count)
-
-
-def start(scene: Scene, modality: Modality, labels: Tensor) -> Tensor:
-    """The mean of every cluster of the file; where it names none of that number, the clusterer's centroid."""
-    clusters = scene.clustering.own[modality]
-    mean = centroids(scene.features[modality].x, labels, clusters.count)
-    used = torch.bincount(labels[labels != OUTLIER], minlength=clusters.count) > 0
-    return torch.where(used[:, None], mean, clusters.centroids)

@@ -12,9 +12,7 @@ from torch import Tensor
 from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene, SoftLabels
 from reidassoc.ops.assignment import in_rounds, of_samples
 from reidassoc.ops.memories import memory_cost, sub_memories
-from reidassoc.ops.seeds import seed_for
-
-KMEANS_SEEDS = 2**32  # scikit-learn takes no larger one
+from reidassoc.ops.seeds import NUMPY_SEEDS, seed_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +58,7 @@ class Mmm(Associator):
     def split(self, scene: Scene, modality: Modality) -> Tensor:
         """(K, n, D) sub-memories of a modality's clusters."""
         own = scene.clustering.own[modality]
-        seed = seed_for(scene.seed, scene.epoch, "mmm") % KMEANS_SEEDS
+        seed = seed_for(scene.seed, scene.epoch, "mmm") % NUMPY_SEEDS
         return sub_memories(scene.features[modality].x, own.labels, own.count, count=self.memories, seed=seed)
 
     def match(self, memories: Pair[Tensor]) -> Pair[Tensor]:

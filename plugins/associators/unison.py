@@ -13,7 +13,7 @@ from torch import Tensor
 from reidassoc import OUTLIER, Association, Associator, Clusters, Features, Modality, Pair, Scene, SoftLabels
 from reidassoc.ops.assignment import of_samples
 from reidassoc.ops.exact import full_float32
-from reidassoc.ops.prototypes import centroids
+from reidassoc.ops.prototypes import centroids, updated_centroids
 
 MAX_ROUNDS = 1000  # of the scaling
 TOLERANCE = 1e-6  # of its scales
@@ -84,7 +84,7 @@ class Unison(Associator):
         return Association(
             cross=cross,
             own=Pair.build(lambda m: SoftLabels.one_hot(labels[m], own[m].count)),
-            prototypes={str(m): prototypes(scene.features[m], labels[m], own[m]) for m in Modality},
+            prototypes={str(m): updated_centroids(scene.features[m].x, labels[m], own[m].centroids) for m in Modality},
         )
 
     def centred(self, features: Features) -> Tensor:
@@ -99,7 +99,8 @@ class Unison(Associator):
     def whitened(self, x: Pair[Tensor], own: Pair[Clusters]) -> Pair[Tensor]:
         """The features, unit rows, in the metric that clusters and anchors teach."""
         with full_float32(x.visible.device):
-            within = sum((scatter(x[m], own[m]) for m in Modality), torch.zeros_like(x.visible[:1].T @ x.visible[:1]))
+            width = x.visible.shape[1]
+            within = sum((scatter(x[m], own[m]) for m in Modality), x.visible.new_zeros(width, width))
             identity = torch.eye(len(within), dtype=within.dtype, device=within.device)
             start = Pair.build(lambda m: F.normalize(means(x[m], own[m]), dim=1))
             total = scaled(within)
@@ -188,9 +189,3 @@ def scaled(matrix: Tensor) -> Tensor:
     """A scatter matrix with mean eigenvalue 1; zeros stay zeros."""
     trace = matrix.diagonal().mean()
     return torch.where(trace > FLAT, matrix / trace.clamp(min=FLAT), torch.zeros_like(matrix))
-
-
-def prototypes(features: Features, labels: Tensor, clusters: Clusters) -> Tensor:
-    """(K, D) float32 mean of the samples of each label; a label that nobody has keeps its cluster's centroid."""
-    used = torch.bincount(labels[labels != OUTLIER], minlength=clusters.count) > 0
-    return torch.where(used[:, None], centroids(features.x, labels, clusters.count), clusters.centroids)

@@ -11,7 +11,7 @@ from reidassoc import Clusterer, Clustering, Clusters, Features, Pair
 from reidassoc.errors import DataError
 from reidassoc.ops.affinity import affinity
 from reidassoc.ops.dbscan import dbscan
-from reidassoc.ops.prototypes import centroids
+from reidassoc.ops.prototypes import clusters_of
 from reidassoc.ops.tracklets import pooled
 
 EPS_STEP, EPS_LIMIT = 0.1, 0.7  # of the fall-back for an epoch without clusters
@@ -57,8 +57,7 @@ class Dbscan(Clusterer):
         similarity = affinity(samples, k1=self.k1, k2=self.k2)
         labels = dbscan(similarity, eps=self.eps, min_samples=self.min_samples)
         labels = labels if member is None else labels[member]
-        count = int(labels.max()) + 1 if len(labels) else 0
-        return Clusters(labels, centroids(features.x, labels, count))
+        return clusters_of(features.x, labels)
 
     def relaxed(self) -> Clusterer | None:
         """The same with eps 0.1 larger, at most 0.7."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from reidassoc import OUTLIER, Clusterer, Clustering, Clusters, Features, Pair
 from reidassoc.ops.exact import check_features
 from reidassoc.ops.partition import by_first_member
-from reidassoc.ops.prototypes import centroids
+from reidassoc.ops.prototypes import clusters_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,4 +62,4 @@ class Hdbscan(Clusterer):
             )
             found = method.fit_predict(features.x.detach().cpu().double().numpy())
             labels = by_first_member(found).to(features.x.device)
-        return Clusters(labels, centroids(features.x, labels, int(labels.max()) + 1 if len(labels) else 0))
+        return clusters_of(features.x, labels)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reidassoc import Clusterer, Clustering, Clusters, Features, Modality, Pair
 from reidassoc.ops.partition import by_first_member
-from reidassoc.ops.prototypes import centroids
+from reidassoc.ops.prototypes import clusters_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,4 +46,4 @@ class Identity(Clusterer):
     def cluster(self, features: Features, identity: Tensor) -> Clusters:
         """Cluster one modality."""
         labels = by_first_member(identity).to(features.x.device)
-        return Clusters(labels, centroids(features.x, labels, int(labels.max()) + 1 if len(labels) else 0))
+        return clusters_of(features.x, labels)

@@ -19,7 +19,7 @@ from reidassoc.ops.affinity import affinity
 from reidassoc.ops.exact import check_features
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.partition import by_first_member
-from reidassoc.ops.prototypes import centroids
+from reidassoc.ops.prototypes import clusters_of
 from reidassoc.ops.seeds import seed_for
 
 INFOMAP_SEEDS = 2**31 - 1  # it takes 1 to this
@@ -69,7 +69,7 @@ class Infomap(Clusterer):
             node, module = torch.from_numpy(modules(method)).T
             labels[node] = module
         labels = by_first_member(labels, least=self.min_cluster_size).to(features.x.device)
-        return Clusters(labels, centroids(features.x, labels, int(labels.max()) + 1 if len(labels) else 0))
+        return clusters_of(features.x, labels)
 
     def links(self, features: Features) -> np.ndarray[Any, np.dtype[np.float64]]:
         """(L, 3) float64: source, target, weight; sorted by source and target."""

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from reidassoc import Clusterer, Clustering, Clusters, Features, Pair
 from reidassoc.ops.exact import check_features, full_float32
+from reidassoc.ops.memory import block_rows
 from reidassoc.ops.partition import by_first_member
-from reidassoc.ops.prototypes import centroids
+from reidassoc.ops.prototypes import clusters_of
 from reidassoc.ops.seeds import generator_for, seed_for
 
 FAISS_SEEDS = 2**31  # it takes no larger one
 ALL = 2**31 - 1  # images per centre from which faiss would start to leave some out
 TINY = 1e-12  # so that there is always something to draw
-BLOCK_ELEMENTS = 1 << 24  # similarities held at once: 64 MiB of float32
+BLOCK_ELEMENTS = 1 << 24  # similarities held at once, at most: 64 MiB of float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ class Kmeans(Clusterer):
             tries = [assign(x, self.centres(x, count, seed, number), self.spherical) for number in range(self.starts)]
             labels, _ = min(tries, key=lambda found: found[1])
         labels = by_first_member(labels)
-        return Clusters(labels, centroids(x, labels, int(labels.max()) + 1 if len(labels) else 0))
+        return clusters_of(x, labels)
 
     def centres(self, x: Tensor, count: int, seed: int, number: int) -> Tensor:
         """(K, D) float32: where Lloyd's algorithm ends, from the start of a number."""
@@ -109,7 +110,7 @@ def assign(x: Tensor, centres: Tensor, spherical: bool) -> tuple[Tensor, float]:
     """(N,) int64: the nearest centre, or the one of the largest inner product; and what all that costs, the less the better."""
     offset = torch.zeros_like(centres[:, 0]) if spherical else (centres * centres).sum(dim=1)
     with full_float32(x.device):
-        rows = torch.split(x, max(1, BLOCK_ELEMENTS // len(centres)))
+        rows = torch.split(x, block_rows(BLOCK_ELEMENTS, len(centres)))
         best = [(offset - 2 * some @ centres.T).min(dim=1) for some in rows]
     cost = sum(float(values.sum(dtype=torch.float64)) for values, _ in best)
     return torch.cat([index for _, index in best]), cost

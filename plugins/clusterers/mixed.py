@@ -9,11 +9,10 @@ import torch
 from pydantic import Field
 
 from reidassoc import OUTLIER, Clusterer, Clustering, Clusters, Features, Pair
-from reidassoc.ops.affinity import affinity
 from reidassoc.ops.dbscan import dbscan
 from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.ops.prototypes import centroids
-from reidassoc_plugins.clusterers.dbscan import EPS_LIMIT, EPS_STEP
+from reidassoc_plugins.clusterers.dbscan import EPS_LIMIT, EPS_STEP, Dbscan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +47,7 @@ class Mixed(Clusterer):
 
     def cluster(self, features: Features) -> Clusters:
         """Cluster one modality."""
-        similarity = affinity(features, k1=self.k1, k2=self.k2)
-        labels = dbscan(similarity, eps=self.eps, min_samples=self.min_samples)
-        count = int(labels.max()) + 1 if len(labels) else 0
-        return Clusters(labels, centroids(features.x, labels, count))
+        return Dbscan(eps=self.eps, min_samples=self.min_samples, k1=self.k1, k2=self.k2).cluster(features)
 
     def cluster_both(self, features: Pair[Features]) -> Pair[Clusters]:
         """Cluster the union; keep the clusters that hold both modalities, renumbered without gaps."""

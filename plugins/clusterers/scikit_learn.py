@@ -15,11 +15,9 @@ from reidassoc import OUTLIER, Clusterer, Clustering, Clusters, Features, Pair
 from reidassoc.errors import SpecError, nearest_name
 from reidassoc.ops.exact import check_features
 from reidassoc.ops.partition import by_first_member
-from reidassoc.ops.prototypes import centroids
-from reidassoc.ops.seeds import seed_for
+from reidassoc.ops.prototypes import clusters_of
+from reidassoc.ops.seeds import NUMPY_SEEDS, seed_for
 from reidassoc.spec import Spec
-
-NUMPY_SEEDS = 2**32  # it takes no larger one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,7 @@ class FitPredict(Clusterer):
                     f"fit_predict must return ({len(features)},) integers, got {found.shape} {found.dtype}"
                 )
             labels = by_first_member(found).to(features.x.device)
-        return Clusters(labels, centroids(features.x, labels, int(labels.max()) + 1 if len(labels) else 0))
+        return clusters_of(features.x, labels)
 
     def ready(self, count: int, seed: int) -> Any:
         """A copy of the estimator for N samples."""

@@ -15,10 +15,9 @@ from reidassoc import OUTLIER, SHARED, Bank, Banks, Batch, Modality, Objective, 
 from reidassoc.interfaces import Sampling
 from reidassoc.ops.confidence import confidence
 from reidassoc.ops.losses import soft_cross_entropy
-from reidassoc.ops.seeds import seed_for
+from reidassoc.ops.seeds import NUMPY_SEEDS, seed_for
 from reidassoc.ops.triplet import hardest_triplet
 
-MIXTURE_SEEDS = 2**32  # scikit-learn takes no larger one
 SPREAD = 0.001  # standard deviation of the classifier's first weights
 
 
@@ -89,7 +88,7 @@ class Classifier(Objective):
         losses = scene.losses[modality]
 
         def make() -> tuple[SoftLabels, Tensor]:
-            seed = seed_for(scene.seed, scene.epoch, "classifier", modality) % MIXTURE_SEEDS
+            seed = seed_for(scene.seed, scene.epoch, "classifier", modality) % NUMPY_SEEDS
             return labels, confidence(losses, labels.opinion, seed=seed)  # the labels are kept: their id is the key
 
         return scene.features[modality].memo(("classifier", self, id(labels), scene.epoch), make)[1]

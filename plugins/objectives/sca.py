@@ -14,9 +14,7 @@ from reidassoc import SHARED, Bank, Banks, Batch, Modality, Objective, Scene, So
 from reidassoc.interfaces import Sampling
 from reidassoc.ops.confidence import confidence, prototype_loss
 from reidassoc.ops.mmd import mmd_by_label, same_label
-from reidassoc.ops.seeds import seed_for
-
-MIXTURE_SEEDS = 2**32  # scikit-learn takes no larger one
+from reidassoc.ops.seeds import NUMPY_SEEDS, seed_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +91,7 @@ class Sca(Objective):
             else:
                 prototypes = scene.prototypes(targets, self.space)
                 losses = prototype_loss(scene.features[modality].x, prototypes, labels, temperature=self.temperature)
-            seed = seed_for(scene.seed, scene.epoch, "sca", modality) % MIXTURE_SEEDS
+            seed = seed_for(scene.seed, scene.epoch, "sca", modality) % NUMPY_SEEDS
             return labels, confidence(losses, labels.opinion, seed=seed)  # the labels are kept: their id is the key
 
         return scene.features[modality].memo(("sca", self, id(labels), scene.epoch), make)[1]

@@ -1,9 +1,11 @@
-"""Cluster prototypes."""
+"""Cluster prototypes: the centroids that labels make."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from reidassoc.types import OUTLIER, Clusters
 
 
 def centroids(x: Tensor, labels: Tensor, num_clusters: int) -> Tensor:
@@ -33,3 +35,20 @@ def centroids(x: Tensor, labels: Tensor, num_clusters: int) -> Tensor:
     order = members[torch.sort(labels[members], stable=True).indices]
     total = torch.stack([x[rows].sum(dim=0, dtype=torch.float64) for rows in torch.split(order, count.tolist())])
     return (total / count.clamp(min=1)[:, None]).to(x.dtype)
+
+
+def clusters_of(x: Tensor, labels: Tensor) -> Clusters:
+    """The clusters that the labels of a clusterer make: as many as the largest label says, with their centroids.
+
+    Args:
+        x: (N, D) unit features.
+        labels: (N,) int64, -1 = outlier, the others from 0 without gaps, as :func:`reidassoc.ops.partition.by_first_member`
+            numbers them.
+    """
+    return Clusters(labels, centroids(x, labels, int(labels.max()) + 1 if len(labels) else 0))
+
+
+def updated_centroids(x: Tensor, labels: Tensor, before: Tensor) -> Tensor:
+    """(K, D): the centroids of new labels (N,) in [-1, K); a label that nobody has keeps its centroid from before (K, D)."""
+    used = torch.bincount(labels[labels != OUTLIER], minlength=len(before)) > 0
+    return torch.where(used[:, None], centroids(x, labels, len(before)), before)

@@ -6,6 +6,8 @@ from hashlib import sha256
 
 import torch
 
+NUMPY_SEEDS = 2**32  # NumPy, and so scikit-learn, takes no larger one: take a seed modulo this
+
 
 def seed_for(*parts: int | str) -> int:
     """Return a 63-bit seed that depends on all parts, such as (seed, epoch, step, "augmentation")."""

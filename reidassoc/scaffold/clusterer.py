@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from reidassoc import OUTLIER, Clusterer, Clustering, Clusters, Features, Pair
 from reidassoc.ops.neighbours import nearest
-from reidassoc.ops.prototypes import centroids
+from reidassoc.ops.prototypes import clusters_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,4 +37,4 @@ class MyIdea(Clusterer):
         large = np.bincount(group, minlength=1) >= self.min_samples
         number = np.where(large, np.cumsum(large) - 1, OUTLIER)
         labels = torch.from_numpy(number[group].astype(np.int64)).to(features.x.device)
-        return Clusters(labels, centroids(features.x, labels, int(large.sum()) if n else 0))
+        return clusters_of(features.x, labels)
