@@ -86,11 +86,6 @@ def random_part_step(
     return Batch(views, 0, scene, Targets(table))
 
 
-def double(banks: Banks) -> Banks:
-    """The same banks in float64, for exact comparisons."""
-    return Banks({live.bank.name: LiveBank(live.bank, live.vectors.double()) for live in banks})
-
-
 def leaves(batch: Batch) -> list[Tensor]:
     """Every tensor of a batch through which gradients flow."""
     return [x for view in batch for x in (view.z, *view.parts.values())]

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from salcr_step import double, leaves, live_banks, published_step, random_part_step, reordered, with_leaves
+from salcr_step import leaves, live_banks, published_step, random_part_step, reordered, with_leaves
 from torch import Tensor
-from training_step import R, V
+from training_step import R, V, double
 
 from reidassoc import Features, Modality, SoftLabels, Targets, registry
 from reidassoc.banks import Banks

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from salcr_step import MAPS, double, leaves, published_step, random_part_step, reordered, with_leaves
+from salcr_step import MAPS, leaves, published_step, random_part_step, reordered, with_leaves
 from torch import Tensor
+from training_step import double
 
 from reidassoc import Features, Modality, Pair, registry
 from reidassoc.banks import Banks

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden_vectors import golden
-from training_step import R, V, a_batch, random_step, update
+from training_step import R, V, a_batch, double, random_step, update
 
 from reidassoc import (
     OUTLIER,
@@ -21,7 +21,7 @@ from reidassoc import (
     Targets,
     registry,
 )
-from reidassoc.banks import Banks, LiveBank
+from reidassoc.banks import Banks
 from reidassoc.batch import Batch
 from reidassoc.errors import RecipeError
 from reidassoc.ops.jaccard import jaccard_similarity
@@ -128,10 +128,6 @@ def shared_step(*, shared: int = 3) -> tuple[Scene, Batch]:
     for modality in Modality:
         table[modality, SHARED] = SoftLabels.one_hot(both[modality].labels, shared)
     return scene, Batch(batch.views, 0, scene, Targets(table))
-
-
-def double(banks: Banks) -> Banks:
-    return Banks({live.bank.name: LiveBank(live.bank, live.vectors.double()) for live in banks})
 
 
 def test_joint_is_three_cross_entropies() -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from golden_vectors import golden
 from torch import Tensor
-from training_step import R, V, a_batch, a_scene, feed_for, random_step, update
+from training_step import R, V, a_batch, a_scene, double, feed_for, random_step, update
 
 from reidassoc import registry
 from reidassoc.banks import Bank, Banks, LiveBank
@@ -327,8 +327,3 @@ def test_banks_start_from_what_the_associator_says_else_from_the_centroids() -> 
 @pytest.mark.parametrize(("kind", "name"), [("objectives", "dcl"), ("objectives", "amirl"), ("refiners", "oclr")])
 def test_they_are_found_by_name(kind: str, name: str) -> None:
     assert type(registry.build(kind, name)).__name__.lower() == name
-
-
-def double(banks: Banks) -> Banks:
-    """The same banks in float64, for exact comparisons."""
-    return Banks({live.bank.name: LiveBank(live.bank, live.vectors.double()) for live in banks})

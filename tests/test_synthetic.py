@@ -88,7 +88,7 @@ def test_the_fingerprint_follows_the_options() -> None:
         ("jiter=0.1", "no option 'jiter'; did you mean 'jitter'?"),
         ("visible_cameras=(3,)", "visible_cameras must be some of (1, 2, 4, 5), got (3,)"),
         ("infrared_cameras=(1,)", "cameras"),
-        ("identities=6000", "train_identities must be below 5001"),
+        ("identities=6000", "synthetic: identities must be int | none ≥ 1 and < 5001, got 6000"),
     ],
 )
 def test_wrong_options_stop_before_any_work(options: str, message: str) -> None:

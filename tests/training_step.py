@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from reidassoc.banks import Bank, Banks, Feed
+from reidassoc.banks import Bank, Banks, Feed, LiveBank
 from reidassoc.batch import Batch, View
 from reidassoc.ops.banks import plan_rounds
 from reidassoc.scene import Scene
@@ -57,3 +57,8 @@ def random_step(
     table = {(m, str(s)): SoftLabels(some(rows, count[s]).softmax(1)) for m in Modality for s in Modality}
     z = {stream: some(rows, width).requires_grad_() for stream in STREAMS}
     return scene, a_batch(z, table, scene)
+
+
+def double(banks: Banks) -> Banks:
+    """The same banks in float64, for exact comparisons."""
+    return Banks({live.bank.name: LiveBank(live.bank, live.vectors.double()) for live in banks})

@@ -82,11 +82,13 @@ class Infomap(Clusterer):
         return torch.stack([row.double(), column.double(), weight.double()], dim=1)[order].numpy()
 
     def cosine(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(L,) source, target and cosine of every image and its nearest ones, itself among them."""
         similarity, index = nearest(x, x, self.neighbours + 1)  # itself included
         row = torch.arange(len(x), device=x.device)[:, None].expand_as(index)
         return row.flatten(), index.flatten(), similarity.flatten()
 
     def jaccard(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:
+        """(L,) source, target and k-reciprocal similarity of every stored pair, both ways round."""
         similarity = affinity(features, k1=self.k1, k2=self.k2)
         rows = torch.arange(len(features), device=similarity.device)
         row = rows.repeat_interleave(similarity.crow_indices().diff())

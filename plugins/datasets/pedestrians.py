@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from reidassoc_plugins.datasets.figures import Figure
+from reidassoc_plugins.datasets.galleries import INFRARED_CAMERAS, VISIBLE_CAMERAS
 from reidassoc_plugins.datasets.people import Person, Pose
 from reidassoc_plugins.datasets.raster import Canvas
-from reidassoc_plugins.datasets.scenery import INFRARED_CAMERAS, VISIBLE_CAMERAS, Camera, Picture, ground, occlude
+from reidassoc_plugins.datasets.scenery import Camera, Picture, ground, occlude
 
 Split = Literal["train", "test"]
 Column = npt.NDArray[np.int64]
@@ -34,17 +35,6 @@ class Shots:
     identity: Column  # (N,) int64, at least 1
     camera: Column  # (N,) int64
     frame: Column  # (N,) int64, from 1
-
-    def __len__(self) -> int:
-        return len(self.identity)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gathered:
-    """Shots and their pictures."""
-
-    shots: Shots
-    images: npt.NDArray[np.uint8]  # (N, height, width, 3) RGB; infrared is grey, copied to three channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,16 +130,6 @@ class World:
         occlude(canvas, random, chance=jitter // 8)
         palette = view.palette(person, gap=round(self.gap * 1000))
         return view.expose(canvas.render(), palette, random, samples=SAMPLES, noise=round(self.noise * 1000))
-
-    def draw(self, split: Split, *, infrared: bool) -> Gathered:
-        """Every picture of a modality of a split."""
-        shots = self.shots(split, infrared=infrared)
-        images = np.empty((len(shots), self.height, self.width, 3), dtype=np.uint8)
-        for row, key in enumerate(
-            zip(shots.identity.tolist(), shots.camera.tolist(), shots.frame.tolist(), strict=True)
-        ):
-            images[row] = self.picture(*key)
-        return Gathered(shots=shots, images=images)
 
     def _rank(self, purpose: str) -> list[int]:
         """The training identities in an order of chance."""

@@ -13,6 +13,7 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 
+from reidassoc_plugins.datasets.galleries import INFRARED_CAMERAS
 from reidassoc_plugins.datasets.people import (
     CAST,
     EYES,
@@ -32,8 +33,6 @@ from reidassoc_plugins.datasets.raster import TALL, WIDE, Canvas, Index, box, el
 Picture = npt.NDArray[np.uint8]  # (height, width, 3) RGB
 Light = npt.NDArray[np.int64]
 
-INFRARED_CAMERAS = (3, 6)
-VISIBLE_CAMERAS = (1, 2, 4, 5)
 TONE_GAIN = (800, 1000, 1130)  # thousandths: shade, plain, light
 YAWS = {1: -22, 2: -6, 3: 14, 4: 4, 5: -14, 6: 22}  # degrees; spread out so that no view is shared
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from reidassoc.types import Modality, Pair, Trial
 from reidassoc_plugins.datasets.galleries import VISIBLE_CAMERAS, search_trials
 from reidassoc_plugins.datasets.listing import Item, Listed, Part
-from reidassoc_plugins.datasets.pedestrians import SIZES, Split, World
+from reidassoc_plugins.datasets.pedestrians import FIRST_TEST_IDENTITY, SIZES, Split, World
 
 SAMPLED = 8  # pictures that stand for all in a fingerprint: they change when the drawing does
 
@@ -65,7 +65,7 @@ class Synthetic(Listed):
 
     size: Annotated[Literal["tiny", "default", "sysu"], Field(description="how many people and images")] = "default"
     seed: Annotated[int, Field(ge=0, description="everything follows from it")] = 0
-    identities: Annotated[int | None, Field(ge=1, description="people to train on")] = None
+    identities: Annotated[int | None, Field(ge=1, lt=FIRST_TEST_IDENTITY, description="people to train on")] = None
     test_identities: Annotated[int | None, Field(ge=1, description="people to test on, all of them unseen")] = None
     images: Annotated[int | None, Field(ge=1, description="images of each person in each modality")] = None
     height: Annotated[int | None, Field(ge=8, description="of an image, in pixels")] = None
