@@ -75,10 +75,23 @@ def test_a_missed_figure_names_what_deviates(tree: Path, tmp_path: Path, capsys:
         reproduce(other, out=tmp_path / "out", device="cpu")
 
 
-def test_a_run_killed_before_its_first_checkpoint_is_begun_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_protocol_without_a_published_figure_ends_before_anything_runs(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = choose(recipe="mult/sysu_mm01", root="/nowhere")
+    recipe = choose(recipe="mult/sysu_mm01", root=str(tree), changes=SMALL)
+    known = {f"{name} (official galleries)": row for name, row in targets(recipe).items()}
+    monkeypatch.setattr(module, "targets", lambda recipe: known)
+    with pytest.raises(
+        RecipeError, match=r"has the protocols all-search single-shot, .* of all-search single-shot .off"
+    ):
+        reproduce(recipe, out=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_begun_again(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = choose(recipe="mult/sysu_mm01", root=str(tree))
     asked: list[bool] = []
 
     def run(what: Recipe, *, resume: bool, **more: Any) -> None:

@@ -91,6 +91,18 @@ def plain(method: str) -> str:
     return method.replace("-", "").lower()
 
 
+def judged(known: Mapping[str, Published], recipe: Recipe) -> dict[str, Published]:
+    """The published rows under the protocols that the dataset has, with its options; RecipeError if it has none of them."""
+    trials = registry.build("datasets", recipe.dataset).trials()
+    held = dict.fromkeys(trial.protocol for trial in trials)
+    found = {protocol: row for protocol, row in known.items() if protocol in held}
+    if not found:
+        raise RecipeError(
+            f"{recipe.dataset} has the protocols {', '.join(held)}; published figures are of {', '.join(known)}"
+        )
+    return found
+
+
 def reproduce(
     recipe: Recipe,
     *,
@@ -109,9 +121,10 @@ def reproduce(
         log: makes the log of each run.
 
     Raises:
-        ReidassocError: nothing is published of the method, a folder holds another recipe's run, or a run fails.
+        ReidassocError: nothing is published of the method under the dataset's protocols, a folder holds another recipe's
+            run, or a run fails.
     """
-    known = targets(recipe)
+    known = judged(targets(recipe), recipe)
     outcomes = []
     for seed in dict.fromkeys(seeds):
         wanted, folder = recipe.model_copy(update={"seed": seed}), RunFolder(Path(out) / f"seed-{seed}")
