@@ -29,8 +29,12 @@ class Spec:
         """Read the text form; a bare word as a value is a string.
 
         Raises:
-            SpecError: the text is no name or call, or a value is no literal.
+            SpecError: the text is no name or call, or a value is no literal; or it is no text.
         """
+        if not isinstance(text, str):  # from Python, where an object was given
+            raise SpecError(
+                f"expected a spec as text, such as 'mult(alpha=0.3)', got an object of {type(text).__name__}"
+            )
         try:
             node = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):

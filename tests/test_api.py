@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import SMALL
+from sklearn.cluster import AgglomerativeClustering
 
 import reidassoc as ra
 from reidassoc import Association, Associator, Pair, Recipe, Scene, SoftLabels, registry
 from reidassoc.engine import launch
-from reidassoc.errors import PluginError, RecipeError
+from reidassoc.errors import PluginError, RecipeError, SpecError
 from reidassoc.overrides import choose
+from reidassoc.spec import Spec
 from reidassoc_plugins.associators.mult import Mult
 from reidassoc_plugins.associators.nearest import Nearest
 from reidassoc_plugins.clusterers.dbscan import Dbscan
@@ -100,6 +102,16 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(PluginError, match="can't be written as text"):
         registry.spec_of(Odd(thing=object()))
+
+
+def test_an_object_that_is_no_plug_in_is_told_what_would_be_one() -> None:
+    x = torch.eye(4).repeat_interleave(8, 0)
+    with pytest.raises(PluginError, match=r"AgglomerativeClustering: .* wrap it in FitPredict\(estimator=…\)"):
+        ra.associate("nearest", x, x, clusterer=AgglomerativeClustering(n_clusters=4))  # type: ignore[arg-type]
+    with pytest.raises(PluginError, match="associator Nearest: expected a spec"):
+        ra.associate(Nearest, x, x)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match=r"expected a spec as text, .* got an object of Nearest"):
+        Spec.parse(Nearest())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["tensor", "float64 array", "float32 array"])

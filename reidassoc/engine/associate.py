@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from torch import Tensor
 from reidassoc import registry
 from reidassoc.data.arrays import unit_features
 from reidassoc.engine.device import open_device
-from reidassoc.errors import DataError
+from reidassoc.errors import DataError, PluginError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.interfaces import Associator, Clusterer
 from reidassoc.pipeline import associate as run_associator
@@ -77,8 +78,8 @@ def associate(
         Pair(visible=4, infrared=4)
     """
     fabric = open_device(device)
-    method = registry.build("associators", associator) if isinstance(associator, str) else associator
-    grouping = registry.build("clusterers", clusterer) if isinstance(clusterer, str) else clusterer
+    method: Associator = made("associators", associator)
+    grouping: Clusterer = made("clusterers", clusterer)
     features = Pair(on_device(visible, "visible", fabric.device), on_device(infrared, "infrared", fabric.device))
     known = identity.map(lambda true: true.to(fabric.device)) if identity is not None else None
     if known is not None and any(len(known[m]) != len(features[m]) for m in Modality):
@@ -102,6 +103,19 @@ def associate(
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         quality=label_quality(targets, identity) if identity is not None else {},
     )
+
+
+def made(kind: str, given: object) -> Any:
+    """The plug-in that a spec describes, or the object that was given in its place."""
+    if isinstance(given, str):
+        return registry.build(kind, given)
+    if callable(given) and not isinstance(given, type):
+        return given
+    what = f"{kind.removesuffix('s')} {given.__name__ if isinstance(given, type) else type(given).__name__}"
+    if kind == "clusterers" and hasattr(given, "fit_predict"):
+        wrap = "FitPredict(estimator=…) of reidassoc_plugins.clusterers.scikit_learn"
+        raise PluginError(f"{what}: an object with fit_predict is no clusterer yet; wrap it in {wrap}")
+    raise PluginError(f"{what}: expected a spec such as 'name(option=value)', or an object of a plug-in's class")
 
 
 def on_device(features: Features | Tensor | npt.NDArray[np.generic], name: str, device: torch.device) -> Features:

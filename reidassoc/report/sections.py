@@ -69,7 +69,9 @@ def headline(chapter: Chapter) -> str:
     said = f"{best[0].name} has the highest mAP, {figure(best[0].entries[place])}, under {chapter.protocol} ({subtitle(chapter)})."
     alike = [c.second for c in table.comparisons if not c.distinguishable(LEVEL)]
     if alike:
-        said += f" The paired test can't tell it from {', '.join(alike)}."
+        said += (
+            f" The paired test can't tell it from {', '.join(f'“{name}”' if ',' in name else name for name in alike)}."
+        )
     elif table.comparisons:
         said += " The paired test tells it from every other method here."
     return said
