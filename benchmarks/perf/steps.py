@@ -25,6 +25,7 @@ from reidassoc.data.loader import HostBatch, batches
 from reidassoc.data.samplers import Sampler
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
+from reidassoc.engine.averaging import Average
 from reidassoc.engine.checkpoint import State
 from reidassoc.engine.device import open_device
 from reidassoc.engine.epochs import Run
@@ -90,8 +91,9 @@ class Training:
         banks: Banks = run.prepare(stage, method, labelled)
         scene, targets = labelled.scene, labelled.targets
         step = Step(
-            fabric, network, state.optimiser, method, scene, targets, banks, state.heads, stage.augmentation.pad
-        )
+            fabric, network, state.optimiser, method, scene, targets, banks, state.heads, stage.augmentation.pad,
+            average=Average(network, recipe.ema) if recipe.ema else None,
+        )  # fmt: skip
         sampling = method.objectives[0].part.sampling
         sampler = Sampler.build(targets, sampling, identities=stage.identities, images=stage.images)
         index = features.map(lambda f: f.index.numpy())

@@ -131,6 +131,7 @@ class Run:
         step = Step(
             self.fabric, self.state.network, self.state.optimiser, method, scene, targets, banks, self.state.heads,
             stage.augmentation.pad, max(1, norm_groups(self.recipe, self.fabric.world_size) // self.fabric.world_size),
+            self.state.average,
         )  # fmt: skip
         settings = self.optimiser_settings(stage)
         tally = Tally()
@@ -166,8 +167,6 @@ class Run:
                 raise too_large(stage.name, stage.identities, stage.images, attempt)
             tally.add(*outcome)
             self.state.optimiser_step += 1
-            if self.state.average is not None:
-                self.state.average.follow(self.state.network)
             if number % LOG_EVERY == 0 or number == stage.iterations:
                 reading = tally.read()
                 if reading.lost and self.recipe.on_nan == "stop":

@@ -1,4 +1,4 @@
-"""One training step: augment, forward, losses, backward, optimiser, banks. It never waits for the device.
+"""One training step: augment, forward, losses, backward, optimiser, banks, average. It never waits for the device.
 
 On several ranks each embeds its share of the images, and all go on with the whole batch: the same losses, the same banks.
 """
@@ -18,6 +18,7 @@ from reidassoc.batch import Batch, View
 from reidassoc.data.loader import HostBatch
 from reidassoc.data.transforms import augment
 from reidassoc.engine import ranks
+from reidassoc.engine.averaging import Average
 from reidassoc.engine.gate import Before, finite_step, update
 from reidassoc.engine.heads import Heads
 from reidassoc.engine.replicas import replicated
@@ -37,6 +38,7 @@ class Step:
     Args:
         pad: pixels that the augmentation pads by.
         groups: of batch-norm statistics on this rank, see ``engine.replicas``.
+        average: of the network's weights, which follows each step, if the recipe wants one.
     """
 
     fabric: Fabric
@@ -49,6 +51,7 @@ class Step:
     heads: Heads
     pad: int
     groups: int = 1
+    average: Average | None = None
 
     def __call__(self, host: HostBatch) -> tuple[dict[str, Tensor], Tensor]:
         """Train on one batch, unless the loss or a gradient is not finite: then network, optimiser and banks stay as they were.
@@ -81,6 +84,8 @@ class Step:
         update(optimisers, finite)
         statistics.restore_unless(finite)
         self.banks.update(self.feeds(batch, host.rounds), gate=finite)
+        if self.average is not None:
+            self.average.follow(self.network)
         return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}, finite
 
     def view(self, stream: str, output: NetworkOutput, host: HostBatch) -> View:
