@@ -17,6 +17,7 @@ import reidassoc as ra
 from reidassoc.cli.run import run as command
 from reidassoc.engine import checkpoint, train
 from reidassoc.engine.folder import FolderTaken, RunFolder
+from reidassoc.engine.log import Terminal
 from reidassoc.errors import DataError
 from reidassoc.overrides import override
 from reidassoc.recipe import Recipe
@@ -50,6 +51,11 @@ def test_the_newest_are_kept_and_at_least_one(folder: RunFolder) -> None:
     folder.prune(0)
     assert names(folder) == ["epoch_005.pt"]
     assert checkpoint.newest(folder, CPU)["epoch"] == 5
+    (folder.path / "checkpoints" / "epoch_best.pt").write_text("somebody's own")
+    for epoch in (999, 1000):
+        checkpoint.save(folder, state(epoch), "x", kept=2)
+    assert [path.name for path in folder.checkpoints()] == ["epoch_1000.pt", "epoch_999.pt"]
+    assert checkpoint.newest(folder, CPU)["epoch"] == 1000
     for wrong in ("0", "all"):
         assert CliRunner().invoke(command, ["--keep", wrong]).exit_code == 2
 
@@ -146,6 +152,32 @@ def test_two_runs_that_begin_at_once_do_not_share_a_folder(
     RunFolder(chosen.path).create(small)  # meanwhile, by another one
     with ExitStack() as held:
         assert train.begin(chosen, None, small, held, there=False).path == Path("runs/mult-synthetic-2")
+
+
+def test_a_folder_behind_a_link_that_leads_nowhere_is_said(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another number for the run would not help."""
+    monkeypatch.chdir(tmp_path)
+    Path("runs").symlink_to(tmp_path / "unmounted")
+    with ExitStack() as held, pytest.raises(DataError, match=r"can't make the run folder .*: runs leads nowhere"):
+        train.begin(train.chosen_folder(None, small, resume=False), None, small, held, there=False)
+
+
+def test_a_row_that_was_cut_off_within_a_character_is_left_out(folder: RunFolder) -> None:
+    folder.append_metrics({"epoch": 0, "stage": "two\u2028lines"})
+    folder.append_metrics({"epoch": 1, "stage": "für"})
+    file = folder.path / "metrics.jsonl"
+    file.write_bytes(file.read_bytes().partition("ü".encode())[0] + "ü".encode()[:1])
+    assert folder.metrics == [{"epoch": 0, "stage": "two\u2028lines"}]
+
+
+def test_a_log_that_can_not_be_written_is_one_line(folder: RunFolder) -> None:
+    log = Terminal()
+    log.line("before")
+    (folder.path / "log.txt").mkdir()
+    with pytest.raises(DataError, match=r"can't write .*log\.txt: Is a directory"):
+        log.start(folder.path)
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(small: Recipe, tmp_path: Path) -> None:

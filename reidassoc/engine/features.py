@@ -15,7 +15,7 @@ from reidassoc.engine import checkpoint
 from reidassoc.engine.device import open_device
 from reidassoc.engine.evaluate import untrained
 from reidassoc.engine.extract import extract
-from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.folder import RunFolder, epoch_of
 from reidassoc.engine.start import build_network, calibrate, training_images
 from reidassoc.errors import CheckpointError
 from reidassoc.recipe import Recipe
@@ -93,6 +93,6 @@ def kept(folder: RunFolder, epoch: int | None, fabric: Fabric) -> dict[str, Any]
         return checkpoint.newest(folder, fabric.device)
     path = folder.path / "checkpoints" / f"epoch_{epoch:03d}.pt"
     if not path.is_file():
-        there = ", ".join(str(int(p.stem.removeprefix("epoch_"))) for p in reversed(folder.checkpoints()))
+        there = ", ".join(str(epoch_of(path)) for path in reversed(folder.checkpoints()))
         raise CheckpointError(f"{folder.path} keeps no checkpoint of epoch {epoch}; it keeps: {there or 'none'}")
     return checkpoint.read(path, fabric.device)

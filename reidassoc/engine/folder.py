@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,8 +20,11 @@ from reidassoc.evaluation.queries import QueryScores, save_scores
 from reidassoc.recipe import Recipe, load_recipe
 from reidassoc.types import Targets
 
+METRICS = "metrics.jsonl"
+ENVIRONMENT = "environment.json"
 SCORES = "queries.npz"
 KEPT = 2  # checkpoints: the newest may be the one that a crash spoils
+CHECKPOINT = re.compile(r"epoch_\d+\.pt")
 UNFINISHED = ".part"  # ending of a file that is being written
 
 
@@ -43,6 +47,8 @@ class RunFolder:
             (self.path / "checkpoints").mkdir(parents=True)
             (self.path / "labels").mkdir()
         except FileExistsError as error:
+            if not self.path.exists():  # a link in its place, or above it, leads nowhere
+                raise DataError(f"can't make the run folder {self.path}: {error.filename} leads nowhere") from None
             raise FolderTaken(f"{self.path} was taken by another run just now; choose another --out") from error
         except OSError as error:
             raise DataError(f"can't make the run folder {self.path}: {error.strerror}; choose another --out") from None
@@ -83,15 +89,16 @@ class RunFolder:
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one epoch's row to metrics.jsonl."""
-        with said(self.path / "metrics.jsonl"), open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        with said(self.path / METRICS), open(self.path / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The rows written so far; a last line that a crash cut off is left out."""
-        path = self.path / "metrics.jsonl"
+        path = self.path / METRICS
         rows: list[dict[str, Any]] = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        # A line may be cut off within a character, and other ends of lines than \n may stand in a text.
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []:
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:
@@ -101,7 +108,7 @@ class RunFolder:
     def forget_from(self, epoch: int) -> None:
         """Drop the rows of an epoch that is to be repeated, and of all later ones."""
         rows = [row for row in self.metrics if row["epoch"] < epoch]
-        self.write_text("metrics.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        self.write_text(METRICS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def write_labels(self, epoch: int, targets: Targets) -> None:
         """Keep the hard labels of an epoch, named as ``associate`` names them."""
@@ -119,7 +126,11 @@ class RunFolder:
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints, newest first."""
-        return sorted((self.path / "checkpoints").glob("epoch_*.pt"), reverse=True)
+        return sorted(
+            (path for path in (self.path / "checkpoints").glob("epoch_*.pt") if CHECKPOINT.fullmatch(path.name)),
+            key=epoch_of,
+            reverse=True,
+        )
 
     def prune(self, kept: int = KEPT) -> None:
         """Delete all checkpoints but the newest ``kept``."""
@@ -169,6 +180,11 @@ def labels_name(epoch: int) -> str:
 
 class FolderTaken(DataError):
     """A run folder that was free a moment ago is not any more."""
+
+
+def epoch_of(path: Path) -> int:
+    """The epoch that a checkpoint starts, by its name."""
+    return int(path.stem.removeprefix("epoch_"))
 
 
 def flushed(path: Path) -> None:

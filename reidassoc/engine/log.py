@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from reidassoc.engine.folder import said
 from reidassoc.engine.result import Result
 
 
@@ -142,7 +143,8 @@ class Terminal(Observer):
         if self.folder is None:
             self.waiting += lines
             return
-        with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
+        path = self.folder / "log.txt"
+        with said(path), open(path, "a", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in lines)
 
     def finish(self, result: Result) -> None:

@@ -15,13 +15,11 @@ from pathlib import Path
 import torch
 
 from reidassoc.engine import checkpoint
-from reidassoc.engine.folder import RunFolder, labels_name
+from reidassoc.engine.folder import ENVIRONMENT, METRICS, RunFolder, labels_name
 from reidassoc.errors import CheckpointError
 from reidassoc.recipe import Recipe
 
 CHECKPOINT = "checkpoint.pt"
-METRICS = "metrics.jsonl"
-KEPT_FILES = (CHECKPOINT, METRICS, "environment.json")
 
 
 def snapshot_path(store: Path, recipe: Recipe, epochs: int) -> Path:
@@ -45,7 +43,7 @@ def leave_snapshot(store: Path, folder: RunFolder, recipe: Recipe, epochs: int) 
     temporary = Path(tempfile.mkdtemp(dir=store, prefix=".new-"))
     try:
         shutil.copy2(source, temporary / CHECKPOINT)
-        shutil.copy2(folder.path / "environment.json", temporary)
+        shutil.copy2(folder.path / ENVIRONMENT, temporary)
         rows = [row for row in folder.metrics if row["epoch"] < epochs]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (temporary / METRICS).write_text(text, encoding="utf-8")
@@ -75,7 +73,7 @@ def start_from(snapshot: Path, out: Path, recipe: Recipe) -> RunFolder:
     try:
         folder = RunFolder(temporary)
         folder.create(recipe)
-        for name in KEPT_FILES[1:]:
+        for name in (METRICS, ENVIRONMENT):
             shutil.copy2(snapshot / name, temporary)
         shutil.copytree(snapshot / "labels", temporary / "labels", dirs_exist_ok=True)
         with folder.replacing(f"checkpoints/epoch_{data['epoch']:03d}.pt") as path:

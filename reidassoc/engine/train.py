@@ -17,7 +17,7 @@ from reidassoc.engine.averaging import Average
 from reidassoc.engine.device import environment, open_devices
 from reidassoc.engine.epochs import Run
 from reidassoc.engine.evaluate import prepare_evaluation
-from reidassoc.engine.folder import KEPT, FolderTaken, RunFolder
+from reidassoc.engine.folder import ENVIRONMENT, KEPT, FolderTaken, RunFolder
 from reidassoc.engine.joint_norm import normalise_jointly
 from reidassoc.engine.log import Observer
 from reidassoc.engine.memory import peak_bytes, start_peak
@@ -85,7 +85,7 @@ def run(
         if ranks.first(fabric):
             if not begun:
                 under_way.folder = begin(folder, out, recipe, held, there=resume)
-                under_way.folder.write_json("environment.json", environment(fabric))
+                under_way.folder.write_json(ENVIRONMENT, environment(fabric))
                 checkpoint.save(under_way.folder, under_way.state, recipe.digest, keep)
             note(under_way.folder.path)
         return finish(under_way, log)
@@ -194,7 +194,7 @@ def refuse_other_images(state: checkpoint.State, stores: Pair[ImageStore]) -> No
 
 def refuse_other_devices(folder: RunFolder, recipe: Recipe, count: int) -> None:
     """Raise RecipeError if a run whose batch norm is left to each device would go on with other ones."""
-    path = folder.path / "environment.json"
+    path = folder.path / ENVIRONMENT
     if recipe.batch_norm == "rank" and path.is_file():
         began = json.loads(path.read_text(encoding="utf-8")).get("devices", 1)
         if began != count:
