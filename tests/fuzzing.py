@@ -233,7 +233,8 @@ def state(data: bytes, folder: Path) -> None:
     (folder / "epoch_001.pt").write_bytes(data)
     network = torch.nn.Linear(3, 2)
     found = checkpoint.read(folder / "epoch_001.pt", torch.device("cpu"))
-    checkpoint.restore(checkpoint.State(network, build_optimiser(network.parameters(), Optimiser())), found, "digest")
+    checkpoint.refuse_other_recipe(found, "digest")
+    checkpoint.restore(checkpoint.State(network, build_optimiser(network.parameters(), Optimiser())), found)
 
 
 def nested_state(value: dict[str, Any], folder: Path) -> None:

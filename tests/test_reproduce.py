@@ -157,6 +157,10 @@ def test_a_released_checkpoint_becomes_a_run_folder(form: str, tree: Path, tmp_p
     assert torch.equal(stored["network"]["stems.infrared.conv1.weight"], state["thermal_module.thermal.conv1.weight"])
     assert json.loads((folder.path / "imported.json").read_text())["format"] == form
     assert folder.recipe.name == f"imported/{form}"
+    with pytest.raises(
+        RecipeError, match="holds a released checkpoint, which can't be trained on; next: reidassoc evaluate"
+    ):
+        ra.run(folder.recipe, out=folder.path, device="cpu", resume=True)
     if form == "mult":  # small images: what is tested is the path, not the figures
         (folder.path / "recipe.yaml").write_text(folder.recipe.model_copy(update={"size": (32, 16)}).to_yaml())
         found = ra.evaluate(folder.path, device="cpu")

@@ -213,6 +213,10 @@ def test_resume_refuses_another_recipe(finished: Path, small: Recipe, tmp_path: 
     (folder / "recipe.yaml").write_text(other.to_yaml())
     with pytest.raises(CheckpointError, match="written under another recipe"):
         ra.run(other, out=folder, resume=True)
+    shorter = override(small, [("cross.epochs", 1)])  # than what was trained already
+    (folder / "recipe.yaml").write_text(shorter.to_yaml())
+    with pytest.raises(CheckpointError, match="written under another recipe"):
+        ra.run(shorter, out=folder, resume=True)
     with pytest.raises(RecipeError, match="resume needs the run folder"):
         ra.run(small, resume=True)
 

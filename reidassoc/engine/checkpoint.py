@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,7 @@ def save(folder: RunFolder, state: State, digest: str, kept: int = KEPT) -> Path
         try:
             torch.save(packed(state, digest), temporary)
         except RuntimeError as error:  # how torch's writer says that the disk is full
-            raise OSError(28, str(error)) from error
+            raise OSError(errno.ENOSPC, str(error)) from error
     folder.prune(kept)
     return folder.path / name
 
@@ -137,16 +139,20 @@ def newest(folder: RunFolder, device: torch.device) -> dict[str, Any]:
     raise CheckpointError(problems[0] if problems else f"{folder.path} holds no checkpoint; start the run anew")
 
 
-def restore(state: State, data: dict[str, Any], digest: str) -> None:
-    """Load a checkpoint into a run's network and optimiser.
-
-    Raises:
-        CheckpointError: it was written under another recipe, or its tensors don't fit.
-    """
+def refuse_other_recipe(data: Mapping[str, Any], digest: str) -> None:
+    """Raise CheckpointError if a checkpoint was written under another recipe."""
     if not isinstance(data.get("recipe"), str) or data["recipe"] != digest:
         raise CheckpointError(
             "the checkpoint was written under another recipe; resume with the run folder's own recipe.yaml"
         )
+
+
+def restore(state: State, data: dict[str, Any]) -> None:
+    """Load a checkpoint into a run's network and optimiser.
+
+    Raises:
+        CheckpointError: its tensors don't fit, or its state is spoilt.
+    """
     try:
         state.network.load_state_dict(data["network"])
         if state.average is not None:

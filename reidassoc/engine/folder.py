@@ -22,6 +22,7 @@ from reidassoc.types import Targets
 
 METRICS = "metrics.jsonl"
 ENVIRONMENT = "environment.json"
+IMPORTED = "imported.json"  # of a run folder made from a released checkpoint: which one
 SCORES = "queries.npz"
 KEPT = 2  # checkpoints: the newest may be the one that a crash spoils
 CHECKPOINT = re.compile(r"epoch_\d+\.pt")

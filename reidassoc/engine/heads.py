@@ -77,7 +77,7 @@ class Heads:
             try:
                 module.load_state_dict(stored["module"])
                 load_optimiser(head.optimiser, stored["optimiser"])
-            except (RuntimeError, ValueError, KeyError) as error:
+            except Exception as error:  # a spoilt state fails in any way
                 raise CheckpointError(f"the checkpoint's module of {name} does not fit: {error}") from None
         return head
 

@@ -11,7 +11,7 @@ import torch
 
 from reidassoc import registry
 from reidassoc.engine import checkpoint
-from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.folder import IMPORTED, RunFolder
 from reidassoc.errors import CheckpointError, nearest_name
 from reidassoc.overrides import choose
 from reidassoc.recipe import Recipe
@@ -59,7 +59,7 @@ def import_checkpoint(
     stored = checkpoint.State(network, torch.optim.SGD(network.parameters(), 0.0), epoch=epochs_of(file), counts={})
     checkpoint.save(folder, stored, recipe.digest)
     digest = sha256(file.read_bytes()).hexdigest()
-    folder.write_json("imported.json", {"file": file.name, "sha256": digest, "format": form})
+    folder.write_json(IMPORTED, {"file": file.name, "sha256": digest, "format": form})
     return folder
 
 

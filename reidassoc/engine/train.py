@@ -17,7 +17,7 @@ from reidassoc.engine.averaging import Average
 from reidassoc.engine.device import environment, open_devices
 from reidassoc.engine.epochs import Run
 from reidassoc.engine.evaluate import prepare_evaluation
-from reidassoc.engine.folder import ENVIRONMENT, KEPT, FolderTaken, RunFolder
+from reidassoc.engine.folder import ENVIRONMENT, IMPORTED, KEPT, FolderTaken, RunFolder
 from reidassoc.engine.joint_norm import normalise_jointly
 from reidassoc.engine.log import Observer
 from reidassoc.engine.memory import peak_bytes, start_peak
@@ -139,6 +139,10 @@ def chosen_folder(out: str | Path | None, recipe: Recipe, resume: bool) -> RunFo
         if out is None:
             raise RecipeError("resume needs the run folder, as in --resume runs/mult-synthetic-1")
         folder = RunFolder.open(Path(out))
+        if (folder.path / IMPORTED).is_file():
+            raise RecipeError(
+                f"{out} holds a released checkpoint, which can't be trained on; next: reidassoc evaluate {out}"
+            )
         if folder.recipe.digest != recipe.digest:
             raise RecipeError(
                 f"{out} was started with another recipe; resume takes the recipe.yaml of the folder, unchanged"
@@ -166,10 +170,11 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer
     state = checkpoint.State(network, optimiser, counts={}, average=average)
     if resume:
         data = ranks.told(fabric, checkpoint.newest(folder, fabric.device) if ranks.first(fabric) else None)
+        checkpoint.refuse_other_recipe(data, recipe.digest)
         stage, _ = recipe.stage_at(max(data["epoch"] - 1, 0))
         run_so_far = Run(composed, fabric, folder, stores, identity, evaluation, state, Counter(), log)
         state.optimiser = build_optimiser(network.parameters(), run_so_far.optimiser_settings(stage))
-        checkpoint.restore(state, data, recipe.digest)
+        checkpoint.restore(state, data)
         refuse_other_images(state, stores)
         if ranks.first(fabric):
             folder.forget_from(state.epoch)
