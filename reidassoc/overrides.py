@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from reidassoc import registry
 from reidassoc.errors import RecipeError, nearest_name
 from reidassoc.recipe import Part, Recipe, load_recipe, parse_recipe, shipped_recipes
@@ -38,8 +40,22 @@ def choose(
     replace those of the stages that associate across modalities: so ``recipe="mult/synthetic", associator="pgm"`` runs PGM's
     association in MULT's training, and methods compared that way differ in their association alone.
 
+    Args:
+        recipe: the name of a shipped one, such as ``"mult/synthetic"``, or a YAML file.
+        dataset: a spec, as those of the other parts; where the recipe has the same dataset, its options stay.
+        refiners: in the place of the recipe's; objectives likewise.
+        changes: paths and values as in ``--set``, see :func:`override`; made last, in order.
+
+        The rest is as for :func:`reidassoc.run`.
+
     Raises:
         ReidassocError: a name is unknown or a change doesn't fit.
+
+    Examples:
+        >>> import reidassoc as ra
+        >>> recipe = ra.choose(recipe="mult/synthetic", associator="pgm", changes={"cross.epochs": 5})
+        >>> str(recipe.stages[1].associator), recipe.stages[1].epochs
+        ('pgm', 5)
     """
     named = list(changes.items()) if isinstance(changes, Mapping) else changes
     wanted = Spec.parse(dataset) if dataset else None
@@ -153,13 +169,20 @@ def change_parts(stages: Mapping[str, Any], kind: str, name: str, option: str, v
         for number, part in enumerate(parts):
             if part.use.name == name and option:
                 hit = True
-                part = Part(use=part.use, weight=value) if option == "weight" else part
-                use = part.use if option == "weight" else part.use.with_options(**{option: value})
-                stage[kind][number] = str(Part(use=use, weight=part.weight))
+                stage[kind][number] = str(changed_part(part, option, value, path))
     if not hit:
         raise RecipeError(
             f"--set {path}: expected {kind.removesuffix('s')}.NAME.OPTION with NAME one of: {', '.join(sorted(seen))}"
         )
+
+
+def changed_part(part: Part, option: str, value: Any, path: str) -> Part:
+    if option != "weight":
+        return Part(use=part.use.with_options(**{option: value}), weight=part.weight)
+    try:
+        return Part(use=part.use, weight=value)
+    except ValidationError:
+        raise RecipeError(f"--set {path}: expected a finite number from 0, got {value!r}") from None
 
 
 def change_key(data: dict[str, Any], path: str, value: Any, whole: str) -> None:

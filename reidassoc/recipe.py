@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from hashlib import sha256
 from importlib.resources import files
@@ -15,7 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 
 from reidassoc.entrypoints import installed
 from reidassoc.errors import RecipeError, SpecError, nearest_name
@@ -37,7 +47,7 @@ SpecText = Annotated[Any, BeforeValidator(to_spec), PlainSerializer(str)]
 
 
 class Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
 
 class Part(Model):
@@ -54,7 +64,10 @@ class Part(Model):
         return {"use": weighted[2], "weight": float(weighted[1])} if weighted else {"use": value}
 
     def __str__(self) -> str:
-        return str(self.use) if self.weight == 1.0 else f"{self.weight:g} * {self.use}"
+        if self.weight == 1.0:
+            return str(self.use)
+        short = f"{self.weight:g}"
+        return f"{short if float(short) == self.weight else repr(self.weight)} * {self.use}"
 
 
 PartText = Annotated[Part, BeforeValidator(Part.parse), PlainSerializer(str)]
@@ -107,7 +120,7 @@ class Recipe(Model):
     dataset: SpecText
     network: SpecText
     clusterer: SpecText
-    size: tuple[int, int] = Field(description="image height and width in pixels")
+    size: tuple[PositiveInt, PositiveInt] = Field(description="image height and width in pixels")
     stages: tuple[Stage, ...] = Field(min_length=1)
     seed: int = Field(0, ge=0)
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
@@ -132,6 +145,15 @@ class Recipe(Model):
     memory_limit: float | None = Field(
         None, gt=0, description="GiB that one dense array of the label stage may take; none = 2"
     )
+
+    @field_validator("stages")
+    @classmethod
+    def told_apart(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """Stages are changed by their names: no two may have the same."""
+        names = [stage.name for stage in stages]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two stages are called '{twice[0]}'; give one of them another name")
+        return stages
 
     @property
     def epochs(self) -> int:
@@ -205,7 +227,7 @@ def parse_recipe(data: Any, where: str) -> Recipe:
         if first["type"] == "extra_forbidden":
             known = {name for model in (Recipe, Stage, Optimiser, Augmentation) for name in model.model_fields}
             raise RecipeError(f"{where}: no key '{place}'{nearest_name(str(first['loc'][-1]), known)}") from None
-        raise RecipeError(f"{where}: {place}: {first['msg']}") from None
+        raise RecipeError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
     except SpecError as error:
         raise RecipeError(f"{where}: {error}") from None
 
@@ -258,11 +280,21 @@ def read(name: str) -> Any:
 
 
 def shipped_recipes() -> dict[str, Traversable]:
-    """All recipes that installed packages ship, as ``method/dataset``; a family's file stands for several."""
+    """All recipes that installed packages ship, as ``method/dataset``; a family's file stands for several.
+
+    A package whose recipes can't be listed is left out, with a warning.
+    """
     families: dict[str, Traversable] = {}
     found: dict[str, Traversable] = {}
     for point in sorted(installed(RECIPE_GROUP), key=lambda point: point.name, reverse=True):
-        for folder in files(point.value).iterdir():
+        try:
+            folders = list(files(point.value).iterdir())
+        except Exception as error:  # a stranger's package may fail in any way; it breaks only itself
+            warnings.warn(
+                f"the recipes of {point.value} can't be listed: {type(error).__name__}: {error}", stacklevel=2
+            )
+            continue
+        for folder in folders:
             if folder.name.endswith(".yaml"):
                 families |= dict.fromkeys(members(folder.name.removesuffix(".yaml"), parents_in(folder)), folder)
             elif folder.is_dir():
@@ -275,8 +307,8 @@ def shipped_recipes() -> dict[str, Traversable]:
 def parents_in(file: Traversable) -> list[str]:
     """The recipes that a family extends; none if the file is no family: a stranger's package breaks only itself."""
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError):
+        data = read_yaml(file.read_text(encoding="utf-8"), file.name)
+    except (RecipeError, ValueError):
         return []
     parents = data.get("extends") if isinstance(data, Mapping) else None
     return [str(parent) for parent in parents] if isinstance(parents, list) else []

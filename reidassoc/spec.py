@@ -29,7 +29,7 @@ class Spec:
         """Read the text form; a bare word as a value is a string.
 
         Raises:
-            SpecError: the text is no name or call, or a value is no literal; or it is no text.
+            SpecError: it is no text; or no name or call, a value is no literal, or an option is given twice.
         """
         if not isinstance(text, str):  # from Python, where an object was given
             raise SpecError(
@@ -46,6 +46,9 @@ class Spec:
             raise SpecError(f"can't read '{text}': {FORM}")
         if node.args or any(keyword.arg is None for keyword in node.keywords):
             raise SpecError(f"can't read '{text}': options need names, as in {node.func.id}(option=value)")
+        names = [keyword.arg for keyword in node.keywords]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise SpecError(f"can't read '{text}': option '{twice[0]}' is given twice; leave one of them out")
         return Spec(node.func.id, {str(k.arg): literal(k.value, text) for k in node.keywords})
 
     def with_options(self, **options: Any) -> Spec:

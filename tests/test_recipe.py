@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 import yaml
 
+from reidassoc import recipe as recipe_module
 from reidassoc.errors import PluginError, RecipeError, SpecError
 from reidassoc.overrides import choose
 from reidassoc.pipeline import compose
-from reidassoc.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
+from reidassoc.recipe import RECIPE_GROUP, Recipe, load_recipe, parse_recipe, shipped_recipes
+from reidassoc.yaml_text import read_yaml
 
 
 @pytest.fixture
@@ -209,6 +212,7 @@ def test_changes_by_path() -> None:
         ("refiner.gpcrr.k", "expected refiner.NAME.OPTION with NAME one of: mix, oclr"),
         ("cross.name.deep", "'name' holds nothing to set 'deep' in"),
         ("seed", "seed: Input should be a valid integer"),
+        ("refiner.oclr.weight", "--set refiner.oclr.weight: expected a finite number from 0, got 'x'"),
     ],
 )
 def test_a_wrong_change_is_named(path: str, message: str) -> None:
@@ -230,12 +234,48 @@ def test_a_wrong_option_stops_before_any_work() -> None:
         ({"stages": []}, "stages: Tuple should have at least 1 item"),
         ({"clusterer": "dbscan(0.6)"}, "options need names"),
         ({"size": [64]}, "size"),
+        ({"size": [64, 0]}, r"size\.1: Input should be greater than 0"),
+        ({"memory_limit": float("inf")}, "memory_limit: Input should be a finite number"),
     ],
 )
 def test_a_wrong_recipe_is_named(recipe: Recipe, change: dict[str, object], message: str) -> None:
     data = {**yaml.safe_load(recipe.to_yaml()), **change}
     with pytest.raises((RecipeError, SpecError), match=message):
         parse_recipe(data, "mine.yaml")
+
+
+def test_stages_are_told_apart_by_their_names(recipe: Recipe) -> None:
+    data = yaml.safe_load(recipe.to_yaml())
+    data["stages"].append(data["stages"][1])
+    with pytest.raises(RecipeError, match=r"^mine: stages: two stages are called 'cross'; give one of them another"):
+        parse_recipe(data, "mine")
+
+
+@pytest.mark.parametrize("weight", [0.1234567, 1 / 3, 0.5, 1e-7, 12345678.0])
+def test_a_weight_is_written_whole(recipe: Recipe, weight: float) -> None:
+    chosen = choose(changes=[("refiner.oclr.weight", weight)])
+    assert parse_recipe(yaml.safe_load(chosen.to_yaml()), "again") == chosen
+    assert chosen.stages[1].refiners[-1].weight == weight
+
+
+def test_a_key_that_stands_twice_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("name: x\nextends: mult/synthetic\nstages:\n  cross: {epochs: 1, epochs: 2}\n")
+    with pytest.raises(RecipeError, match=r"twice\.yaml is no YAML: line 4: the key 'epochs' stands there already"):
+        load_recipe(str(path))
+    path.write_text("name: x\nseed: [1\n")
+    with pytest.raises(RecipeError, match=r"twice\.yaml is no YAML: line 3: expected ',' or ']'"):
+        load_recipe(str(path))
+    merged = "b: &b {x: 1}\np: {a: &a {<<: *b, x: 2}}\nc: {<<: *a, x: 3}"
+    assert read_yaml(merged, "x") == yaml.safe_load(merged)
+
+
+@pytest.mark.parametrize("module", ["no_such_module_anywhere", "json.decoder"])
+def test_a_broken_package_of_recipes_breaks_only_itself(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, real = EntryPoint("broken", module, RECIPE_GROUP), recipe_module.installed
+    monkeypatch.setattr(recipe_module, "installed", lambda group: (broken, *real(group)))
+    with pytest.warns(UserWarning, match=f"the recipes of {module} can't be listed: "):
+        assert load_recipe("mult/synthetic").name == "mult/synthetic"
 
 
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
