@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
@@ -30,7 +30,12 @@ class Option:
 def options_of(cls: type) -> list[Option]:
     """Describe a plug-in's options, in the order of its fields."""
     hints = hints_of(cls)
-    return [describe(f.name, hints[f.name], f.default) for f in fields(cls) if f.init]
+    return [describe(f.name, hints[f.name], default_of(f)) for f in fields(cls) if f.init]
+
+
+def default_of(field: Field[Any]) -> Any:
+    """What an option is if it isn't given; MISSING if it must be."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
@@ -48,11 +53,7 @@ def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
             listed = f"options: {', '.join(known)}" if known else "it has no options"
             raise SpecError(f"{name}: no option '{key}'{nearest_name(key, known)}; {listed}")
         values[key] = checked(value, hints[key], f"{name}: {key}")
-    missing = [
-        f.name
-        for f in fields(cls)
-        if f.init and f.default is MISSING and f.default_factory is MISSING and f.name not in values
-    ]
+    missing = [f.name for f in fields(cls) if f.init and default_of(f) is MISSING and f.name not in values]
     if missing:
         raise SpecError(f"{name}: option '{missing[0]}' is required, as in {name}({missing[0]}=…)")
     try:

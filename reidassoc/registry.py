@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import keyword
 import re
 import sys
 from collections.abc import Iterator
@@ -69,9 +70,17 @@ def add(name: str, cls: type) -> None:
     kind = getattr(cls, "kind", None)
     if kind not in KINDS:
         raise PluginError(f"{cls.__name__} is no plug-in: subclass one of Clusterer, Associator, Refiner, …")
-    if not name.isidentifier():
-        raise PluginError(f"a plug-in's name must be a Python identifier, got '{name}'")
+    refuse_name(name, cls)
     _added[kind, name] = Entry(kind, name, "added", cls)
+
+
+def refuse_name(name: str, cls: type) -> None:
+    """Raise PluginError if no spec could name a plug-in so: ``my-idea``, or a word of Python's, such as ``global``."""
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise PluginError(
+            f"the name of {cls.__name__} must be a Python identifier and no keyword, got '{name}'; "
+            "give the class another attribute name"
+        )
 
 
 def load_file(text: str) -> list[Entry]:
@@ -98,6 +107,7 @@ def load_file(text: str) -> list[Entry]:
         if inspect.isclass(cls) and cls.__module__ == module_name and getattr(cls, "kind", None) in KINDS:
             if wanted and cls.__name__ != wanted:
                 continue
+            refuse_name(name_of(cls), cls)
             found.append(Entry(str(cls.kind), name_of(cls), str(path), cls))  # type: ignore[attr-defined]
     if not found:
         what = f"no plug-in class {wanted}" if wanted else "no plug-in class"

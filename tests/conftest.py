@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
@@ -14,6 +15,11 @@ from reidassoc.engine.train import run
 from reidassoc.ops.accelerate import compiled, without_numba
 from reidassoc.overrides import choose
 from reidassoc.recipe import Recipe
+
+hypothesis.settings.register_profile(  # a machine that is busy is no fault
+    "ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("ours")
 
 SMALL: list[tuple[str, Any]] = [
     ("intra.epochs", 2),

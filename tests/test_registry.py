@@ -64,6 +64,8 @@ def test_a_file_is_a_plugin(tmp_path: Path) -> None:
         ("raise ValueError('no')", "could not be loaded: ValueError: no"),
         ("x = 1", "holds no plug-in class"),
         ("def f(:", "could not be loaded"),
+        (FILE.replace("MyIdea", "Global"), "name of Global must be a Python identifier and no keyword, got 'global'"),
+        (FILE + "    name = 'my-idea'", "must be a Python identifier and no keyword, got 'my-idea'"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:

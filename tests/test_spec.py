@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import pytest
@@ -63,6 +63,7 @@ def test_any_text_is_a_spec_or_a_clear_error(text: str) -> None:
         "a.b(c=1)",
         "__import__('os').system('true')",
         "f(x=open('a'))",
+        "f(x=1, x=2)",
         "f(x=[y for y in z])",
     ],
 )
@@ -123,6 +124,15 @@ def test_a_required_option_is_asked_for() -> None:
 
     with pytest.raises(SpecError, match=r"needy: option 'root' is required, as in needy\(root=…\)"):
         construct(Needy, {}, "needy")
+
+
+def test_a_default_that_is_made_is_shown() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Made:
+        sizes: tuple[int, ...] = field(default_factory=lambda: (1, 2))
+
+    assert [option.default for option in options_of(Made)] == ["(1, 2)"]
+    assert construct(Made, {}, "made").sizes == (1, 2)
 
 
 def test_a_plugin_must_be_a_dataclass() -> None:
