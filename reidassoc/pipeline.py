@@ -15,6 +15,7 @@ from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.fitting import misfits, needs
 from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Refiner
 from reidassoc.recipe import Recipe, Stage
+from reidassoc.registry import name_of
 from reidassoc.scene import Scene
 from reidassoc.types import Association, Clustering, Features, Pair, Targets
 
@@ -83,10 +84,6 @@ def refuse_misfits(recipe: Recipe, stage: Stage, method: Method, network: Networ
         raise RecipeError(f"stage '{stage.name}': {misfit}")
 
 
-def name_of(part: object) -> str:
-    return type(part).__name__.lower()
-
-
 def check_features(features: Pair[Features]) -> None:
     """Refuse what no method can work on.
 
@@ -132,19 +129,15 @@ def informed(part: object, call: Callable[..., T], identity: Pair[Tensor] | None
     if "identity" not in needs(part):
         return call
     if identity is None:
-        raise RecipeError(f"{name_of(part)} needs true identities, and there are none")
+        raise RecipeError(f"{name_of(type(part))} needs true identities, and there are none")
     return partial(call, identity=identity)
 
 
-def target(
-    method: Method, scene: Scene, *, identity: Pair[Tensor] | None = None, association: Association | None = None
-) -> Targets:
-    """Associate (unless an association is given) and refine: the targets of an epoch."""
-    if association is None and method.associator is not None:
-        association = associate(method.associator, scene, identity)
-    return refine(
-        [weighted.part for weighted in method.refiners], scene, Targets.compose(scene.clustering, association)
-    )
+def target(method: Method, scene: Scene, *, identity: Pair[Tensor] | None = None) -> Targets:
+    """Associate, if the stage does, and refine: the targets of an epoch."""
+    association = associate(method.associator, scene, identity) if method.associator is not None else None
+    refiners = [weighted.part for weighted in method.refiners]
+    return refine(refiners, scene, Targets.compose(scene.clustering, association))
 
 
 def refine(refiners: Sequence[Refiner], scene: Scene, targets: Targets) -> Targets:
@@ -161,4 +154,4 @@ def guarded(kind: str, part: object, call: Callable[[], T]) -> T:
     except (ReidassocError, MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:
-        raise PluginError(f"{kind} {name_of(part)} failed: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{kind} {name_of(type(part))} failed: {type(error).__name__}: {error}") from error

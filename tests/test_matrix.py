@@ -21,11 +21,11 @@ from reidassoc.data.samplers import Sampler
 from reidassoc.errors import RecipeError
 from reidassoc.fitting import candidates, gives, misfits, needs
 from reidassoc.matrix import PAIRS, Cell, Grid, matrix
-from reidassoc.pipeline import Method, Weighted, associate, cluster, compose, target
+from reidassoc.pipeline import Method, Weighted, associate, cluster, compose, refine
 from reidassoc.recipe import parse_recipe
 from reidassoc.testing import toy_identity
 from reidassoc.testing.scenes import Toy
-from reidassoc.types import SHARED, STREAMS, Association, Clustering
+from reidassoc.types import SHARED, STREAMS, Association, Clustering, Targets
 
 SMALL = {"k1": 6, "k2": 3, "mixed_k1": 10, "mixed_k2": 3}  # neighbourhoods that fit the toy
 PARTS, WIDTH, ROWS = 3, 32, 8
@@ -91,7 +91,8 @@ class Runner:
             self.part("clusterers", grouping), self.part("associators", matching), chosen.get("refiners", ()),
             chosen["objectives"],
         )  # fmt: skip
-        targets = target(method, scene, association=self.associations[grouping, matching])
+        composed = Targets.compose(scene.clustering, self.associations[grouping, matching])
+        targets = refine([weighted.part for weighted in method.refiners], scene, composed)
         losers = [weighted.part for weighted in (*method.refiners, *method.objectives)]
         banks = Banks.rebuild(bank for part in losers for bank in part.banks(scene, targets))
         objective = method.objectives[0].part
@@ -192,7 +193,7 @@ def test_the_pieces_of_a_stage_may_complete_each_other() -> None:
 
 
 @pytest.mark.parametrize("kind", ["objectives", "refiners"])
-def test_banks_are_given_as_declared(kind: str, known: PARTS_OF, label_file: Path) -> None:
+def test_banks_are_given_as_declared(kind: str, known: PARTS_OF) -> None:
     """Roles of global banks, over two epochs, on clusters of both kinds: exactly those that `gives` names."""
     clustering = cluster(small(registry.build("clusterers", "mixed")), toy())
     for (of, spec), part in known.items():
@@ -201,8 +202,7 @@ def test_banks_are_given_as_declared(kind: str, known: PARTS_OF, label_file: Pat
         roles = set()
         for epoch in (0, 1):
             scene = Scene(epoch, 0, toy(), clustering)
-            association = associate(registry.build("associators", "nearest"), scene)
-            targets = target(Method(None, None, (), ()), scene, association=association)  # type: ignore[arg-type]
+            targets = Targets.compose(clustering, associate(registry.build("associators", "nearest"), scene))
             roles |= {f"{bank.role} bank" for bank in part.banks(scene, targets) if bank.part is None}
         assert roles == {word for word in gives(part) if word.endswith(" bank")}, spec
 

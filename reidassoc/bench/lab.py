@@ -22,7 +22,7 @@ from reidassoc.evaluation.labels import label_quality
 from reidassoc.fitting import needs
 from reidassoc.interfaces import Clusterer
 from reidassoc.ops.part_features import PARTS
-from reidassoc.pipeline import associate, cluster, name_of, refine
+from reidassoc.pipeline import associate, cluster, refine
 from reidassoc.scene import Scene
 from reidassoc.types import Clustering, Features, Modality, Pair, Targets
 
@@ -230,7 +230,9 @@ class Bench:
         if not clustering.usable:
             counts = clustering.own.map(lambda c: c.count)
             return Clustered(
-                None, seconds, f"{name_of(clusterer)} found {counts.visible} and {counts.infrared} clusters"
+                None,
+                seconds,
+                f"{registry.name_of(type(clusterer))} found {counts.visible} and {counts.infrared} clusters",
             )
         return Clustered(clustering, seconds)
 
