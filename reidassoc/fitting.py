@@ -52,7 +52,7 @@ def misfits(
 
     Args:
         parts: (name, plug-in) of the clusterer, the associator if there is one, refiners, objectives and the network.
-        oracle: whether true identities may be given to the associator.
+        oracle: whether true identities may be given to clusterer and associator.
         known: (spec, plug-in) of those that may be proposed; all registered ones if not given.
     """
     missing = unmet(parts, oracle=oracle)

@@ -80,11 +80,9 @@ def read_state(path: str | Path) -> State:
         raise CheckpointError(
             f"{path} can't be read as weights: the file is corrupt or of another kind ({reason})"
         ) from error
-    while isinstance(held, Mapping):
-        inner = next((held[name] for name in WRAPPERS if isinstance(held.get(name), Mapping)), None)
-        if inner is None:
-            break
-        held = inner
+    for _ in WRAPPERS:  # not without end: a dictionary may hold itself
+        if isinstance(held, Mapping):
+            held = next((held[name] for name in WRAPPERS if isinstance(held.get(name), Mapping)), held)
     if not isinstance(held, Mapping) or not held or not all(isinstance(t, Tensor) for t in held.values()):
         what = f"a {type(held).__name__}" if not isinstance(held, Mapping) else "a dictionary without weights"
         raise CheckpointError(f"{path} holds {what}; expected named tensors, bare or under {' or '.join(WRAPPERS)}")

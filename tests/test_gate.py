@@ -155,6 +155,6 @@ def test_a_skipped_epoch_leaves_the_network_as_it_was(small: Recipe, tmp_path: P
     assert json.loads((tmp_path / "run" / "result.json").read_text())["counts"] == {LOST: 4}
 
 
-def test_the_command_line_reaches_it() -> None:
+def test_a_recipe_stops_unless_it_says_otherwise() -> None:
     assert ra.choose().on_nan == "stop"
     assert ra.choose(on_nan="skip").on_nan == "skip"

@@ -165,6 +165,14 @@ def test_something_else_than_named_tensors_is_refused(tmp_path: Path, held: Any)
         read_state(tmp_path / "other.pth")
 
 
+def test_a_dictionary_that_holds_itself_comes_to_an_end(tmp_path: Path) -> None:
+    held: dict[str, Any] = {"weight": torch.zeros(1)}
+    held["model"] = held
+    torch.save(held, tmp_path / "round.pth")
+    with pytest.raises(CheckpointError, match="expected named tensors"):
+        read_state(tmp_path / "round.pth")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no weights file .*absent\.pth"):
         read_state(tmp_path / "absent.pth")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from torch import Tensor
 from reidassoc import registry
 from reidassoc.data.arrays import unit_features
 from reidassoc.engine.device import open_device
+from reidassoc.engine.memory import resident
 from reidassoc.errors import DataError, PluginError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.interfaces import Associator, Clusterer
@@ -100,7 +100,7 @@ def associate(
         cross=Pair.build(lambda m: hard(m, m.other)),
         clusters=clustering.own.map(lambda clusters: clusters.count),
         seconds={"cluster": clustered - started, "associate": ended - clustered},
-        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_bytes=resident("VmHWM"),
         quality=label_quality(targets, identity) if identity is not None else {},
     )
 

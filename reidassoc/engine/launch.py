@@ -52,7 +52,7 @@ def run(
         root: the folder of a dataset that is kept on disk.
         weights: of the network at the start: ``imagenet``, ``none`` or a file.
         seed: everything random follows from it.
-        oracle: let the associator see true identities; flagged in the result.
+        oracle: let clusterer and associator see true identities, if they need them; flagged in the result.
         on_nan: what to do about a step whose loss is not finite: ``stop`` or ``skip``; the recipe's if not given.
         as_gpus: GPUs whose ``DataParallel`` batch norm is imitated; the recipe's if not given.
         out: the run folder; ``runs/<recipe>-<number>`` if not given.

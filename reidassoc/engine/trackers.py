@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ class MLflow(Observer):
             self.client = None
 
 
-def remembered(folder: Path, name: str, make: Any) -> str:
+def remembered(folder: Path, name: str, make: Callable[[], object]) -> str:
     """The identifier under which a tracker knows the run; a resumed run goes on under the same."""
     path = folder / f"{name}_id"
     if not path.exists():
