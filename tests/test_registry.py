@@ -13,6 +13,7 @@ from reidassoc import Associator, Scene, registry
 from reidassoc.cli import cli
 from reidassoc.errors import PluginError, SpecError
 from reidassoc.interfaces import KINDS
+from reidassoc.pipeline import guarded
 from reidassoc.types import Association
 
 FILE = '''
@@ -52,6 +53,8 @@ def test_a_file_is_a_plugin(tmp_path: Path) -> None:
     path = tmp_path / "my_idea.py"
     path.write_text(FILE)
     (entry,) = registry.load_file(str(path))
+    with pytest.raises(PluginError, match="associator my_idea failed: ZeroDivisionError"):
+        guarded("associator", registry.build("associators", "my_idea"), lambda: 1 // 0)
     assert (entry.kind, entry.name, entry.origin) == ("associators", "my_idea", str(path))
     assert registry.build("associators", "my_idea(floor=0.2)").floor == 0.2
     assert "my_idea" in registry.names("associators")
