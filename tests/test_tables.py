@@ -294,8 +294,10 @@ def test_the_published_data_are_whole() -> None:
     data = content()
     for key, where in data["protocols"].items():
         assert published(where["dataset"], where["protocol"]), key
-    for entry in [*data["methods"], *data["with_transductive_reranking"]]:
-        assert entry["source"] in data["sources"]
+    assert set(data) == {"sources", "best_on_test", "protocols", "methods", "with_transductive_reranking"}  # all of it is read
+    rows = [*data["methods"], *data["with_transductive_reranking"]]
+    assert {entry["source"] for entry in rows} == set(data["sources"])
+    for entry in rows:
         known = set(data["protocols"]) | {"name", "venue", "source", "note"}
         assert set(entry) <= known
         for key in set(entry) & set(data["protocols"]):
