@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reidassoc.bench.results import Outcome
+from reidassoc.engine.result import ORACLE
 from reidassoc.evaluation.statistics import Comparison, compare, estimate, interval
-
-ORACLE = "uses true identities"
 
 
 def interval_text(outcomes: Sequence[Outcome], protocol: str) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from reidassoc.bench.comparable import differences, refuse
-from reidassoc.bench.paired import ORACLE, against_best, interval_text, is_oracle
+from reidassoc.bench.paired import against_best, interval_text, is_oracle
 from reidassoc.bench.published import published
 from reidassoc.bench.results import Outcome, Results, seconds_of
+from reidassoc.engine.result import ORACLE
 from reidassoc.errors import DataError, nearest_name
 from reidassoc.evaluation.statistics import Comparison, estimate
 
@@ -168,7 +169,7 @@ def one_row(
 ) -> Row:
     """A row's figures; what is missing of it becomes a footnote."""
     numbers = [notes.number(f"{name}: {remark}") for row, _, remark in results.missing if row == name]
-    if any(ORACLE in outcome.data["flags"] for outcome in outcomes):
+    if is_oracle(outcomes):
         numbers.append(notes.number(f"{ORACLE}: an upper bound, not a method; left out of the ranking"))
     for outcome in outcomes:
         if outcome.dataset.name == "regdb" and (splits := len({str(o.dataset) for o in outcomes})) < REGDB_SPLITS:

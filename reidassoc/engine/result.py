@@ -10,6 +10,8 @@ from typing import Any
 from reidassoc.engine.folder import RunFolder
 from reidassoc.pipeline import Composed
 
+ORACLE = "uses true identities"  # the flag of a run that is a bound, not a method
+
 
 @dataclass(frozen=True)
 class Result:
@@ -90,7 +92,7 @@ def flags(composed: Composed, groups: int = 1) -> list[str]:
     """What a reader must know before comparing the figures, of a run with so many groups of batch-norm statistics."""
     recipe = composed.recipe
     parts = [part for method in composed.methods for part in (method.clusterer, method.associator)]
-    found = ["uses true identities"] if any(uses_identity(part) for part in parts) else []
+    found = [ORACLE] if any(uses_identity(part) for part in parts) else []
     if recipe.batch_norm_gpus not in (1, groups):
         here = "one device" if groups == 1 else f"{groups} GPUs"
         found.append(f"published with {recipe.batch_norm_gpus} GPUs; batch-norm statistics here are of {here}")
