@@ -21,10 +21,11 @@ from click.testing import CliRunner
 import reidassoc as ra
 from reidassoc.bench.results import export, read_results
 from reidassoc.cli import cli
-from reidassoc.data.tiles import pack
+from reidassoc.data.tiles import COLUMNS, pack
 from reidassoc.engine.exhibits import Images
 from reidassoc.engine.result import Result
 from reidassoc.errors import DataError
+from reidassoc.report import own as own_module
 from reidassoc.report.associations import NONE, RIGHT, UNTOLD, WRONG, of_epoch
 from reidassoc.report.browser import browsed
 from reidassoc.report.charts import Curves, Line, ticks
@@ -35,6 +36,7 @@ from reidassoc.report.own import OwnPage
 from reidassoc.report.pdf import write_figures
 from reidassoc.report.sprites import joined, sheets_of
 from reidassoc.report.svg import curves as svg_of
+from reidassoc.report.write import template
 from reidassoc.types import Modality, Pair
 
 HOSTILE = "</script><script>alert(1)</script>&\"'"
@@ -194,6 +196,13 @@ def test_the_explorer_and_the_browser_hold_what_the_runs_kept(page: Path, finish
         )
 
 
+def test_tiles_lie_where_the_page_looks_for_them(page: Path) -> None:
+    assert data_of(page)["columns"] == COLUMNS
+    script = template("start.js")
+    assert "place % DATA.columns" in script
+    assert "place / DATA.columns" in script
+
+
 def test_figures_for_papers_are_the_same_twice(page: Path, chapter: Chapter, tmp_path: Path) -> None:
     every = sorted((page.parent / "figures").glob("*.pdf"))
     assert len(every) == 6 + 4 + 1 + 2
@@ -331,6 +340,18 @@ def test_a_page_that_can_t_be_made_does_not_spoil_the_run(finished: Path, tmp_pa
     own = OwnPage()
     own.finish(Result(tmp_path, {}))
     assert own.problem.startswith("no report.html: ")
+
+
+def test_nor_does_a_fault_of_ours(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*_: object, **__: object) -> None:
+        raise KeyError("a\nb")
+
+    monkeypatch.setattr(own_module, "write_report", faulty)
+    own = OwnPage()
+    own.finish(Result(finished, {}))
+    assert own.problem.startswith("no report.html, by a fault of reidassoc's: KeyError: ")
+    assert own.problem.endswith(f"the run is whole; more: reidassoc report {finished}")
+    assert "\n" not in own.problem
 
 
 def test_gaps_and_single_points_are_drawn() -> None:

@@ -294,7 +294,13 @@ def test_the_published_data_are_whole() -> None:
     data = content()
     for key, where in data["protocols"].items():
         assert published(where["dataset"], where["protocol"]), key
-    assert set(data) == {"sources", "best_on_test", "protocols", "methods", "with_transductive_reranking"}  # all of it is read
+    assert set(data) == {
+        "sources",
+        "best_on_test",
+        "protocols",
+        "methods",
+        "with_transductive_reranking",
+    }  # all of it is read
     rows = [*data["methods"], *data["with_transductive_reranking"]]
     assert {entry["source"] for entry in rows} == set(data["sources"])
     for entry in rows:

@@ -24,3 +24,7 @@ class OwnPage(Observer):
             write_report([result.folder], result.folder / PAGE, device="cpu")
         except (ReidassocError, OSError) as error:
             self.problem = f"no {PAGE}: {error}"
+        except Exception as error:  # a fault of ours must not end a run that is whole
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            again = f"reidassoc report {result.folder}"
+            self.problem = f"no {PAGE}, by a fault of reidassoc's: {reason}; the run is whole; more: {again}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reidassoc import __version__
+from reidassoc.data.tiles import COLUMNS
 from reidassoc.data.whole_file import write_text
 from reidassoc.report import sections
 from reidassoc.report.associations import explored
@@ -130,7 +131,7 @@ def page(parts: Sequence[Part], title: str = "") -> str:
         ),
         "style": template("report.css") + "\n".join(part.css for part in parts),
         "body": body,
-        "data": packed({"chapters": [part.data for part in parts]}),
+        "data": packed({"columns": COLUMNS, "chapters": [part.data for part in parts]}),
         "script": "\n".join(template(name) for name in SCRIPTS),
     }
     held = template("page.html").split("<!-- ")  # filled in one pass: what is filled in is never looked at again
