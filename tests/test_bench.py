@@ -21,6 +21,7 @@ import torch
 from click.testing import CliRunner
 
 from reidassoc.bench.formats import markdown
+from reidassoc.bench.live import Watch
 from reidassoc.bench.plan import Plan, named_roots, read_plan, shared_starts
 from reidassoc.bench.results import read_results
 from reidassoc.bench.runner import Runner, open_benchmark, share
@@ -260,6 +261,26 @@ def test_a_failed_cell_hides_no_other_and_is_retried_on_demand(tmp_path: Path) -
     work(plan, store, device="cpu")
     assert [store.state(cell) for cell in plan.cells] == ["finished", "finished"]
     assert store.result(plan.cells[0])["protocols"] == store.result(plan.cells[1])["protocols"]
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{}", "3", "\\ud800"])
+def test_a_damaged_failure_is_a_failure(tmp_path: Path, text: str) -> None:
+    plan, store = made(written(tmp_path, TINY), tmp_path / "out")
+    cell = plan.cells[0]
+    (store.cells / f"{cell.id}.error.json").write_text(text)
+    assert store.state(cell) == "failed"
+    said = f"failed: {cell.id}.error.json can't be read"
+    assert Watch(plan, store).describe(cell) == said
+    assert [remark for *_, remark in read_results([store.path]).missing] == [f"seed 0 {said}", "seed 0 has not ended"]
+    store.forget_failure(cell)
+    assert store.state(cell) == "waiting"
+
+
+def test_a_damaged_result_stops_no_benchmark(tmp_path: Path) -> None:
+    plan, store = made(written(tmp_path, TINY), tmp_path / "out")
+    (store.cells / plan.cells[0].id).mkdir()
+    (store.cells / plan.cells[0].id / "result.json").write_text("{")
+    assert Watch(plan, store).describe(plan.cells[0]) == "its result.json can't be read"
 
 
 def hold(path: str, ready: str) -> None:

@@ -86,6 +86,17 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+@pytest.mark.parametrize("name", ["squeue", "scancel"])
+def test_a_machine_that_lacks_a_command_is_refused(
+    cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (cluster / name).unlink()
+    monkeypatch.setenv("PATH", str(cluster))
+    runner = on_slurm(open_benchmark(written(tmp_path), out=tmp_path / "out"))
+    with pytest.raises(ReidassocError, match=f"no {name} here: --executor slurm works on a machine"):
+        runner.check()
+
+
 def runner_of(tmp_path: Path, slurm: Slurm | None = None, text: str = TINY, **options: Any) -> SlurmRunner:
     runner = on_slurm(open_benchmark(written(tmp_path, text), out=tmp_path / "out"), slurm, **options)
     runner.check()

@@ -55,9 +55,12 @@ class Watch:
         """``mAP 59.0``, ``epoch 12 of 53``, ``failed: why``, ``begun`` or ``waiting``."""
         state = self.store.state(cell)
         if state == "finished":
-            protocols = self.store.result(cell)["protocols"]
-            shown = protocols.get(self.plan.grid.protocol) or next(iter(protocols.values()), None)
-            return f"mAP {shown['mAP']['mean']:.1f}" if shown else "finished"
+            try:
+                protocols = self.store.result(cell)["protocols"]
+                shown = protocols.get(self.plan.grid.protocol) or next(iter(protocols.values()), None)
+                return f"mAP {shown['mAP']['mean']:.1f}" if shown else "finished"
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                return "its result.json can't be read"
         if state == "failed":
             failure = self.store.failure(cell)
             return f"failed: {failure['error'] if failure else 'unknown'}"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reidassoc.bench.stored import read_result
+from reidassoc.bench.stored import read_failure, read_result
 from reidassoc.engine.folder import SCORES, RunFolder
 from reidassoc.errors import DataError, ReidassocError, SpecError
 from reidassoc.evaluation.queries import load_scores
@@ -187,18 +187,10 @@ def read_benchmark(path: Path) -> Results:
             except ReidassocError as error:
                 missing.append((row, dataset, f"seed {seed} can't be read: {error}"))
         elif failure.is_file():
-            missing.append((row, dataset, f"seed {seed} failed: {reason_of(failure)}"))
+            missing.append((row, dataset, f"seed {seed} failed: {read_failure(failure)['error']}"))
         else:
             missing.append((row, dataset, f"seed {seed} has not ended"))
     return Results(tuple(outcomes), tuple(missing), told["protocol"] or None, told["title"], tuple(dict.fromkeys(rows)))
-
-
-def reason_of(failure: Path) -> str:
-    """Why a cell failed, in one line, as the file beside it says."""
-    try:
-        return " ".join(str(json.loads(failure.read_text(encoding="utf-8"))["error"]).split())
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return f"{failure.name} can't be read"
 
 
 def export(results: Results, out: Path) -> list[Path]:

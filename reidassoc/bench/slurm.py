@@ -31,6 +31,7 @@ BARREN = 2  # submissions in a row after which no job has taken a cell: somethin
 REQUEUES = 10_000  # a cell that gets no further is given up, not a job
 WARNING_S = 90  # before its time limit a job is told to requeue itself
 STATES = {"R": "running", "PD": "pending"}
+COMMANDS = ("sbatch", "squeue", "scancel")
 COMPLETING = "CG"  # its process has ended
 OWN = {
     "partition": "partition",
@@ -127,8 +128,11 @@ class SlurmRunner(Runner):
 
     def check(self) -> None:
         """That jobs can be submitted from here; the devices are the jobs' concern."""
-        if shutil.which("sbatch") is None:
-            raise ReidassocError("no sbatch here: --executor slurm works on a machine from which jobs are submitted")
+        for name in COMMANDS:
+            if shutil.which(name) is None:
+                raise ReidassocError(
+                    f"no {name} here: --executor slurm works on a machine from which jobs are submitted"
+                )
         self.submitter()
 
     def caption(self) -> str:

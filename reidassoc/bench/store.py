@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reidassoc.bench.plan import Cell, Plan
+from reidassoc.bench.stored import read_failure
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError
 
@@ -63,13 +64,12 @@ class Store:
         text = (self.cells / cell.id / "result.json").read_text(encoding="utf-8")
         return json.loads(text)  # type: ignore[no-any-return]
 
-    def failure(self, cell: Cell) -> dict[str, Any] | None:
-        """Why the cell failed: ``{"error": one line, "details": traceback}``; None if it did not."""
+    def failure(self, cell: Cell) -> dict[str, str] | None:
+        """Why the cell failed, as :func:`read_failure` says; None if it did not."""
         try:
-            found = json.loads((self.cells / f"{cell.id}.error.json").read_text(encoding="utf-8"))
+            return read_failure(self.cells / f"{cell.id}.error.json")
         except FileNotFoundError:
             return None
-        return dict(found)
 
     def fail(self, cell: Cell, failure: Mapping[str, Any]) -> None:
         RunFolder(self.cells).write_json(f"{cell.id}.error.json", failure)

@@ -93,6 +93,21 @@ class StoredResult(Part):
     seconds: Number | Seconds = math.nan
 
 
+def read_failure(path: Path) -> dict[str, str]:
+    """Why a cell failed: ``{"error": one line, "details": traceback}``; of a damaged file, that it can't be read.
+
+    Raises:
+        FileNotFoundError: it did not fail.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"error": " ".join(str(found["error"]).split()), "details": str(found.get("details", ""))}
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {"error": f"{path.name} can't be read", "details": ""}
+
+
 def read_result(path: Path) -> dict[str, Any]:
     """The content of a result's file, checked.
 
