@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,16 @@ def test_the_wheel_is_typed_and_ships_recipes(installed: Path) -> None:
     shipped = {p.relative_to(installed / "reidassoc_plugins" / "recipes") for p in installed.rglob("recipes/*/*.yaml")}
     kept = {p.relative_to(ROOT / "plugins" / "recipes") for p in (ROOT / "plugins" / "recipes").glob("*/*.yaml")}
     assert shipped == kept
+
+
+def test_a_release_check_installs_its_builder_where_it_is_missing(tmp_path: Path) -> None:
+    """With a Python that has no `build`, and in which nothing can be installed."""
+    (tmp_path / "scripts").mkdir()
+    script = shutil.copy(ROOT / "scripts" / "release-check", tmp_path / "scripts")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexit 7\n')
+    python.chmod(0o755)
+    done = subprocess.run(["bash", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stderr
+    assert (tmp_path / "asked").read_text().splitlines() == ["-m build --version", "-m pip install -q build"]
