@@ -11,10 +11,11 @@ from toy_dataset import Odd, Toy
 
 from reidassoc import Dataset, Modality, registry
 from reidassoc.data.export import export
-from reidassoc.engine.evaluate import refuse_leak
+from reidassoc.engine.evaluate import asked_for, refuse_leak
 from reidassoc.errors import DataError, RecipeError, ReidassocError
 from reidassoc.overrides import choose
 from reidassoc.pipeline import compose
+from reidassoc.spec import Spec
 from reidassoc.testing import check_dataset
 
 
@@ -156,3 +157,15 @@ def test_a_split_that_was_trained_on_is_not_tested() -> None:
         with pytest.raises(RecipeError, match="the run trained on split 1; split 2 tests identities"):
             refuse_leak(other, trained)
     refuse_leak(registry.build("datasets", "regdb(root='/data', split=1)"), trained)
+
+
+def test_the_trained_datasets_options_stay_unless_another_is_named() -> None:
+    trained = Spec.parse("regdb(root='/data', split=3)")
+    for dataset, root, wanted in (
+        (None, None, "regdb(root='/data', split=3)"),
+        (None, "/mnt", "regdb(root='/mnt', split=3)"),
+        ("regdb", "/mnt", "regdb(root='/mnt', split=3)"),
+        ("regdb(split=1)", None, "regdb(root='/data', split=1)"),
+        ("llcm", "/mnt", "llcm(root='/mnt')"),
+    ):
+        assert str(asked_for(trained, dataset, root)) == wanted

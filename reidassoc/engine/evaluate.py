@@ -96,11 +96,7 @@ def evaluate(
     steps = [make_step(text) for text in transductive]
     folder = RunFolder.open(Path(run))
     recipe = folder.recipe
-    spec = Spec.parse(dataset) if dataset else recipe.dataset
-    if root is not None:
-        spec = spec.with_options(root=root)
-    elif dataset and spec.name == recipe.dataset.name:
-        spec = Spec(spec.name, {**recipe.dataset.options, **spec.options})
+    spec = asked_for(recipe.dataset, dataset, root)
     tested, trained = registry.build("datasets", spec), registry.build("datasets", recipe.dataset)
     refuse_leak(tested, trained)
     fabric = open_device(device, recipe.precision)
@@ -128,6 +124,18 @@ def evaluate(
 def untrained(spec: Spec) -> Spec:
     """The network without its initial weights, where it has any: a checkpoint replaces them."""
     return spec.with_options(weights="none") if hasattr(registry.get("networks", spec.name), "weights") else spec
+
+
+def asked_for(trained: Spec, dataset: str | None, root: str | None) -> Spec:
+    """The dataset to test on: the trained one's options stay where it is the same, and nothing else is said.
+
+    >>> str(asked_for(Spec.parse("regdb(root='/data', split=3)"), "regdb", "/mnt"))
+    "regdb(root='/mnt', split=3)"
+    """
+    spec = Spec.parse(dataset) if dataset else trained
+    if spec.name == trained.name:
+        spec = Spec(spec.name, {**trained.options, **spec.options})
+    return spec if root is None else spec.with_options(root=root)
 
 
 def refuse_leak(tested: Dataset, trained: Dataset) -> None:
