@@ -22,7 +22,7 @@ from reidassoc.bench.lab_table import record, render, text_table
 from reidassoc.bench.ledger import Ledger, metered
 from reidassoc.cli.tables import fitting
 from reidassoc.data.arrays import FeatureFile, read_features, write_features
-from reidassoc.engine.memory import peak_bytes, start_peak
+from reidassoc.engine.peak_memory import peak_bytes, start_peak
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError, SpecError
 from reidassoc.ops.affinity import affinity
 from reidassoc.pipeline import associate, cluster

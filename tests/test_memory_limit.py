@@ -17,7 +17,7 @@ from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import RecipeError
 from reidassoc.ops import neighbours
 from reidassoc.ops.jaccard import jaccard_similarity
-from reidassoc.ops.memory import block_rows, dense_fits, memory_limit
+from reidassoc.ops.memory_limit import block_rows, dense_fits, memory_limit
 from reidassoc.overrides import override
 from reidassoc.recipe import Recipe
 from reidassoc.types import Targets, TopLabels

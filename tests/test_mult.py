@@ -10,7 +10,7 @@ from golden_vectors import golden
 from reidassoc import Association, Clustering, Clusters, Features, Pair, Scene, registry
 from reidassoc.ops import averaging
 from reidassoc.ops import transport as transport_module
-from reidassoc.ops.memory import memory_limit
+from reidassoc.ops.memory_limit import memory_limit
 from reidassoc.testing import check_associator, check_permutation, check_swap, toy_scene
 from reidassoc.types import TopLabels
 from reidassoc_plugins.associators.mult import Mult

@@ -69,7 +69,7 @@ HOST = {
     "exact": {"full_float32", "products"},
     "scaling": {"Round"},
 }
-SWITCHES = {"accelerate", "half", "memory", "shares"}
+SWITCHES = {"accelerate", "half", "memory_limit", "shares"}
 
 Case = Callable[[torch.device], Sequence[Tensor]]
 CASES: dict[str, Case] = {}

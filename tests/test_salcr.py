@@ -9,7 +9,7 @@ from golden_vectors import golden
 from torch import Tensor
 
 from reidassoc import OUTLIER, Clustering, Clusters, Features, Modality, Pair, Scene, registry
-from reidassoc.ops.memory import memory_limit
+from reidassoc.ops.memory_limit import memory_limit
 from reidassoc.ops.propagation import propagate
 from reidassoc.ops.prototypes import centroids
 from reidassoc.testing import CASES, check_associator, check_permutation, check_swap, toy_scene

@@ -4,7 +4,7 @@
     python benchmarks/perf/scale.py --counts 5000 10000 20000 --no-write
     python benchmarks/perf/scale.py --agreement 8000 --counts        # near pairs against the whole kernel, alone
 
-Half as many infrared as visible images, one identity for every fifty visible ones, features as in `label_stage.py`. Every
+Half as many infrared as visible images, one identity for every fifty visible ones, features as in `crowd.py`. Every
 size has a process of its own. Mult's labels are spread over near pairs at every size, so that the exponents are of one
 algorithm; SALCR takes what the memory limit leaves it. Bars: clustering and either association of 200 000 + 100 000
 images within 20 minutes and 6 GiB above the imports.
@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from label_stage import RESULTS, Meter, agreement, crowd, device_name, resident_bytes, slug
+from crowd import agreement, crowd
+from machine import RESULTS, device_name, slug
+from watch import Meter, resident_bytes
 
 from reidassoc.ops.dbscan import dbscan
 from reidassoc.ops.jaccard import jaccard_similarity
-from reidassoc.ops.memory import DEFAULT_GIB, dense_fits, memory_limit
+from reidassoc.ops.memory_limit import DEFAULT_GIB, dense_fits, memory_limit
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.sparse_transport import NEIGHBOURS
 from reidassoc.scene import Scene

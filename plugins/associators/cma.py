@@ -12,7 +12,7 @@ from torch import Tensor
 from reidassoc import Association, Associator, Modality, Pair, Scene, SoftLabels
 from reidassoc.ops.assignment import cosine_table, greedy_pairs, mixed_prototypes, of_samples
 from reidassoc.ops.exact import full_float32
-from reidassoc.ops.memory import block_rows
+from reidassoc.ops.memory_limit import block_rows
 
 BLOCK_ELEMENTS = 1 << 24  # similarities held at once, at most: 64 MiB of float32
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from reidassoc import Association, Associator, Modality, Pair, Scene, SoftLabels
 from reidassoc.ops.averaging import Averaging
 from reidassoc.ops.exact import full_float32
-from reidassoc.ops.memory import dense_fits
+from reidassoc.ops.memory_limit import dense_fits
 from reidassoc.ops.sparse import row_normalised
 from reidassoc.ops.sparse_transport import NEIGHBOURS, destinations, sparse_transport
 from reidassoc.ops.top_labels import blend, top_softmax
@@ -31,7 +31,7 @@ class Mult(Associator):
     over its own (Jaccard affinity) follow. Both own and cross labels come out soft; the published training mixes them
     with their hard ones (refiner ``mix``).
 
-    Where the cross-modality kernel or a label matrix would exceed the memory limit (see ``reidassoc.ops.memory``), the
+    Where the cross-modality kernel or a label matrix would exceed the memory limit (see ``reidassoc.ops.memory_limit``), the
     kernel keeps each sample's nearest of the other modality, and labels their largest entries: nearly the same labels, in
     memory that grows with N.
 

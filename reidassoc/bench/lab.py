@@ -16,7 +16,7 @@ from reidassoc.bench.ledger import Ledger, metered
 from reidassoc.data.arrays import FeatureFile, read_features
 from reidassoc.engine.associate import on_device
 from reidassoc.engine.device import open_device
-from reidassoc.engine.memory import peak_bytes, start_peak
+from reidassoc.engine.peak_memory import peak_bytes, start_peak
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.fitting import needs

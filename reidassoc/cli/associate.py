@@ -39,7 +39,7 @@ def associate(
     from reidassoc.cli.tables import associated_table
     from reidassoc.data.arrays import read_features, write_labels
     from reidassoc.engine.associate import associate as label
-    from reidassoc.ops.memory import memory_limit as limited
+    from reidassoc.ops.memory_limit import memory_limit as limited
 
     load_plugins(plugins)
     loaded = read_features(features)

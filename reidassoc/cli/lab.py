@@ -83,7 +83,7 @@ def lab(
     from reidassoc.cli.tables import lab_table
     from reidassoc.data.whole_file import write_text
     from reidassoc.errors import ReidassocError
-    from reidassoc.ops.memory import memory_limit as limited
+    from reidassoc.ops.memory_limit import memory_limit as limited
 
     load_plugins(plugins)
     with limited(memory_limit):

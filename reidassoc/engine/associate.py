@@ -15,7 +15,7 @@ from torch import Tensor
 from reidassoc import registry
 from reidassoc.data.arrays import unit_features
 from reidassoc.engine.device import open_device
-from reidassoc.engine.memory import resident
+from reidassoc.engine.peak_memory import resident
 from reidassoc.errors import DataError, PluginError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.interfaces import Associator, Clusterer

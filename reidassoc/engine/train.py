@@ -20,14 +20,14 @@ from reidassoc.engine.evaluate import prepare_evaluation
 from reidassoc.engine.folder import ENVIRONMENT, IMPORTED, KEPT, FolderTaken, RunFolder
 from reidassoc.engine.joint_norm import normalise_jointly
 from reidassoc.engine.log import Observer
-from reidassoc.engine.memory import peak_bytes, start_peak
 from reidassoc.engine.optim import build_optimiser
+from reidassoc.engine.peak_memory import peak_bytes, start_peak
 from reidassoc.engine.processes import note
 from reidassoc.engine.replicas import norm_groups, refuse_uneven
 from reidassoc.engine.result import Result, summarise
 from reidassoc.engine.start import build_network, calibrate, training_images, translate
 from reidassoc.errors import DataError, RecipeError
-from reidassoc.ops.memory import memory_limit
+from reidassoc.ops.memory_limit import memory_limit
 from reidassoc.pipeline import Composed, compose
 from reidassoc.recipe import Optimiser, Recipe
 from reidassoc.types import Pair

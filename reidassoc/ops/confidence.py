@@ -14,7 +14,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from reidassoc.ops.exact import full_float32
-from reidassoc.ops.memory import block_rows
+from reidassoc.ops.memory_limit import block_rows
 from reidassoc.types import SoftLabels
 
 SMALLEST = 1e-6  # range of losses below which they tell nothing

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reidassoc.ops.accelerate import compiled, compiled_search, over_rows
 from reidassoc.ops.exact import check_features, full_float32
-from reidassoc.ops.memory import block_rows
+from reidassoc.ops.memory_limit import block_rows
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.shares import shareable, shared_rows
 from reidassoc.ops.sparse import csr_from_counts, pointers, ranges, sum_equal, transposed

@@ -14,7 +14,7 @@ from torch import Tensor
 from reidassoc.ops.accelerate import compiled_search, over_rows
 from reidassoc.ops.exact import full_float32
 from reidassoc.ops.half import bfloat16_pays
-from reidassoc.ops.memory import block_rows
+from reidassoc.ops.memory_limit import block_rows
 from reidassoc.ops.shares import shareable, shared
 from reidassoc.ops.sparse import pointers
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reidassoc.ops.accelerate import SMALL, compiled_scaling, over_rows
 from reidassoc.ops.exact import check_features, full_float32
-from reidassoc.ops.memory import dense_fits
+from reidassoc.ops.memory_limit import dense_fits
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.scaling import Round, scales
 from reidassoc.ops.sparse import csr, csr_from_counts, row_normalised, rows_of, transposed

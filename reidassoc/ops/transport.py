@@ -16,7 +16,7 @@ from torch import Tensor
 from reidassoc.ops.accelerate import SMALL, compiled, compiled_scaling, over_rows
 from reidassoc.ops.exact import check_features, full_float32
 from reidassoc.ops.half import bfloat16_inputs, bfloat16_pays
-from reidassoc.ops.memory import block_rows
+from reidassoc.ops.memory_limit import block_rows
 from reidassoc.ops.scaling import TINY, scales
 from reidassoc.ops.sparse import add_at, csr_from_counts, row_normalised
 
