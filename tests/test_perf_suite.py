@@ -82,6 +82,23 @@ def test_step_recipes_fit_together(stages: ModuleType, method: str) -> None:
         assert recipe.stages[-1].associator.name == method
 
 
+def test_a_script_is_no_library(stages: ModuleType) -> None:
+    for path in PERF.glob("*.py"):
+        found = re.findall(
+            r"^(?:from|import) (label_stage|run|scale)\b", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        assert not found, f"{path.name} imports {found}"
+
+
+def test_the_label_stage_alone(
+    stages: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = importlib.import_module("label_stage")
+    monkeypatch.setattr(sys, "argv", ["label_stage.py", "--scale", "0.01", "--device", "cpu", "--no-write"])
+    script.main()
+    assert "| **together** |" in capsys.readouterr().out
+
+
 def test_bench_perf_starts_the_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from label_stage import synthetic
+from crowd import synthetic
 from meter import Rates, Row, clocked, measured
 from torch import Tensor
 

@@ -3,9 +3,8 @@
     python benchmarks/perf/label_stage.py                      # 22 258 + 11 909 x 2048, writes benchmarks/results/
     python benchmarks/perf/label_stage.py --scale 0.1 --no-write
 
-Features are synthetic: unit vectors of 395 identities of uneven size, each a shared direction plus one of its own in
-each modality, an offset per modality and white noise, from the stated seed. The baseline column is the released MULT
-code, unchanged, on features of the same size on 2 CPU cores (another processor: compare orders, not percents).
+Features are those of `crowd.py`, from the stated seed. The baseline column is the released MULT code, unchanged, on
+features of the same size on 2 CPU cores (another processor: compare orders, not percents).
 """
 
 from __future__ import annotations
@@ -14,128 +13,25 @@ import argparse
 import datetime
 import json
 import os
-import platform
-import re
 import resource
-import threading
-import time
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor
+from crowd import WIDTH, agreement, synthetic
+from machine import RESULTS, device_name, slug
+from watch import Meter
 
 from reidassoc.ops.accelerate import compiled, without_numba
 from reidassoc.scene import Scene
-from reidassoc.types import Features, Pair
+from reidassoc.types import Features
 from reidassoc_plugins.associators.mult import Mult
 from reidassoc_plugins.clusterers.dbscan import Dbscan
 
-VISIBLE, INFRARED, IDENTITIES, WIDTH = 22_258, 11_909, 395, 2048
 BASELINE_S = {"clustering": 45.3 + 16.6 + 8.4, "mult": 363.4}
 BASELINE_PEAK_GIB = 13.05e9 / 2**30
 BAR_S, BAR_GIB = 150.0, 4.0
-RESULTS = Path(__file__).resolve().parents[1] / "results"
-T = TypeVar("T")
-
-
-def synthetic(
-    scale: float, seed: int, noise: float = 1.0, *, width: int = WIDTH
-) -> tuple[Pair[Features], Pair[Tensor]]:
-    """Features and true identities; sizes and identities shrink with `scale`."""
-    counts = Pair(*(max(8, round(count * scale)) for count in (VISIBLE, INFRARED)))
-    return crowd(counts, max(2, round(IDENTITIES * scale)), seed, noise, width=width)
-
-
-def crowd(
-    counts: Pair[int], identities: int, seed: int, noise: float = 1.0, *, width: int = WIDTH
-) -> tuple[Pair[Features], Pair[Tensor]]:
-    """Features and true identities of so many images of so many people."""
-    shared = torch.randn(identities, width, generator=torch.Generator().manual_seed(seed))
-
-    def one(count: int, number: int) -> tuple[Features, Tensor]:
-        generator = torch.Generator().manual_seed(seed + number)
-        share = torch.exp(0.4 * torch.randn(identities, generator=generator))
-        identity = torch.multinomial(share, count, replacement=True, generator=generator)
-        identity = identity.sort().values
-        centre = shared + 0.5 * torch.randn(identities, width, generator=generator)
-        centre += 0.5 * torch.randn(1, width, generator=generator)
-        x = torch.empty(len(identity), width)
-        for rows in torch.arange(len(x)).split(2048):
-            part = centre[identity[rows]] + noise * torch.randn(len(rows), width, generator=generator)
-            x[rows] = torch.nn.functional.normalize(part, dim=1)
-        return Features(x), identity
-
-    (visible, identity_v), (infrared, identity_r) = one(counts.visible, 1), one(counts.infrared, 2)
-    return Pair(visible, infrared), Pair(identity_v, identity_r)
-
-
-def resident_bytes() -> int:
-    """Memory of this process now; where there is no /proc, its peak so far."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-@dataclass
-class Meter:
-    """Wall and processor time of steps, and the peak memory of the process while they ran."""
-
-    device: torch.device
-    seconds: dict[str, float] = field(default_factory=dict)
-    cpu_seconds: dict[str, float] = field(default_factory=dict)
-    peak_gib: dict[str, float] = field(default_factory=dict)
-
-    def measure(self, step: str, work: Callable[[], T]) -> T:
-        done, peak = threading.Event(), resident_bytes()
-
-        def watch() -> None:
-            nonlocal peak
-            while not done.wait(0.02):
-                peak = max(peak, resident_bytes())
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            torch.cuda.synchronize(self.device)
-        started, worked = time.perf_counter(), time.process_time()
-        result = work()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.seconds[step], self.cpu_seconds[step] = time.perf_counter() - started, time.process_time() - worked
-        done.set()
-        watcher.join()
-        cuda = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
-        self.peak_gib[step] = max(peak, cuda) / 2**30
-        return result
-
-
-def agreement(labels: Tensor, identity: Tensor) -> float:
-    """Share of samples whose cluster's commonest identity is their own."""
-    kept = labels >= 0
-    if not bool(kept.any()):
-        return 0.0
-    table = torch.zeros(int(labels.max()) + 1, int(identity.max()) + 1)
-    table.index_put_((labels[kept], identity[kept]), torch.ones(int(kept.sum())), accumulate=True)
-    return float((table.argmax(1)[labels[kept]] == identity[kept]).sum() / len(labels))
-
-
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpu = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", cpu.read_text()) if cpu.exists() else None
-    return f"{found.group(1) if found else platform.processor() or 'CPU'}, {torch.get_num_threads()} threads"
-
-
-def slug(device: str) -> str:
-    """A device's name as part of a file's: small letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
 def table(record: dict[str, Any]) -> str:

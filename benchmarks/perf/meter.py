@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import torch
-from label_stage import resident_bytes
+from watch import resident_bytes
 
 T = TypeVar("T")
 

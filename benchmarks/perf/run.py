@@ -18,7 +18,7 @@ import os
 
 import torch
 from bench import Bench
-from label_stage import RESULTS, device_name, slug
+from machine import RESULTS, device_name, slug
 from meter import HEAD
 from stages import STAGES, rows
 
