@@ -130,6 +130,25 @@ def test_folders_come_by_one_option(trees: dict[str, Path]) -> None:
     assert any(note.startswith("first: train: ") for note in one.notes())
 
 
+def test_a_union_within_a_union_hands_its_folders_on(trees: dict[str, Path]) -> None:
+    inner = "union(first='regdb', second='toy(seed=1)')"
+    here = {"Regdb": trees["regdb"], "Toy": None, "SysuMm01": trees["sysu_mm01"]}
+    for order in (["Regdb", "Toy", "SysuMm01"], ["SysuMm01", "Regdb", "Toy"]):
+        pair = (inner, "sysu_mm01") if order[0] == "Regdb" else ("sysu_mm01", inner)
+        roots = ":".join(str(here[name]) for name in order if here[name])
+        members = union(first=pair[0], second=pair[1], root=roots).members()
+        assert [type(member).__name__ for member in members] == order
+        assert all(
+            str(getattr(member, "root", None)) == str(here[name]) for member, name in zip(members, order, strict=True)
+        )
+
+
+def test_three_datasets_joined_keep_the_contract() -> None:
+    joined = union(first="union(first='toy(seed=1)', second='toy(seed=2)')", second="toy(seed=3)")
+    check_dataset(joined)
+    assert len(joined.train().visible) == sum(len(Toy(seed=seed).train().visible) for seed in (1, 2, 3))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -139,6 +158,9 @@ def test_folders_come_by_one_option(trees: dict[str, Path]) -> None:
         ({"root": "/a"}, "a folder each, here none; got 1: '/a'"),
         ({"first": "regdb(split=1)", "second": "regdb(split=2)", "root": "/a:/a/"}, "are one dataset"),
         ({"second": "toyy"}, "no dataset 'toyy'; did you mean 'toy'"),
+        ({"second": "union(first='toy(seed=1)', second='toy')"}, r"toy and union\(.*\) hold one dataset: people would"),
+        ({"second": "union(first='toy(seed=1)')"}, "union: option 'second' is required"),
+        ({"second": "union(first='regdb', second='llcm')"}, r"here 2 \(--data /data/regdb:/data/llcm\); got 0"),
         ({"tested": "third"}, "tested must be 'first' | 'second'"),
     ],
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import islice, product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -30,11 +31,11 @@ PLACES = ("first", "second")
 class Union(Dataset):
     """Train on the images of two datasets together, and test on one of them.
 
-    ``union(first='sysu_mm01', second='regdb')``; options of either go into its spec: ``second='regdb(split=3)'``. Their
-    folders are given together, in order, as in PATH: ``--data /data/SYSU-MM01:/data/RegDB`` (on Windows with ``;``); a dataset
-    that is not kept on disk, or whose spec says its root, has none there. Nobody is in both: identities, cameras and tracklets
-    of the second get numbers above the first one's, and names say which dataset they are of. The test set, its cameras and
-    its protocols are those of ``tested``, unchanged.
+    ``union(first='sysu_mm01', second='regdb')``; options of either go into its spec: ``second='regdb(split=3)'``; either may be
+    a union itself. Their folders are given together, in order, as in PATH: ``--data /data/SYSU-MM01:/data/RegDB`` (on Windows
+    with ``;``); a dataset that is not kept on disk, or whose spec says its root, has none there. Nobody is in both: identities,
+    cameras and tracklets of the second get numbers above the first one's, and names say which dataset they are of. The test
+    set, its cameras and its protocols are those of ``tested``, unchanged.
 
     Raises:
         ValueError: a dataset is joined with itself, or there are not as many folders as datasets that need one.
@@ -48,27 +49,31 @@ class Union(Dataset):
     paper: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        one, other = self.pair
-        apart = one != other if root_of(one) is None else root_of(one) != root_of(other)
-        if type(one) is type(other) and not apart:
-            raise ValueError(
-                f"{self.first} and {self.second} are one dataset: people would train who are tested, or twice"
-            )
+        for one, other in product(*(member.members() for member in self.pair)):
+            apart = one != other if root_of(one) is None else root_of(one) != root_of(other)
+            if type(one) is type(other) and not apart:
+                holds = (
+                    "hold one dataset" if any(isinstance(member, Union) for member in self.pair) else "are one dataset"
+                )
+                raise ValueError(f"{self.first} and {self.second} {holds}: people would train who are tested, or twice")
 
     @cached_property
     def pair(self) -> tuple[Dataset, Dataset]:
         """The first and the second dataset, each with its folder."""
         specs = [Spec.parse(text) for text in (self.first, self.second)]
-        lacking = [number for number, spec in enumerate(specs) if needs_root(spec)]
+        lacking = [rootless(spec) for spec in specs]
+        names = [name for inner in lacking for name in inner]
         roots = [root for root in self.root.split(os.pathsep) if root]
-        if len(roots) != len(lacking):
-            shown = os.pathsep.join(f"/data/{specs[number].name}" for number in lacking)
-            wanted = f"{len(lacking)} (--data {shown})" if lacking else "none"
+        if len(roots) != len(names):
+            shown = os.pathsep.join(f"/data/{name}" for name in names)
+            wanted = f"{len(names)} (--data {shown})" if names else "none"
             raise ValueError(
                 f"datasets kept on disk need a folder each, here {wanted}; got {len(roots)}: '{self.root}'"
             )
-        for number, root in zip(lacking, roots, strict=True):
-            specs[number] = specs[number].with_options(root=root)
+        given = iter(roots)
+        for number, inner in enumerate(lacking):
+            if inner:
+                specs[number] = specs[number].with_options(root=os.pathsep.join(islice(given, len(inner))))
         one, other = (registry.build("datasets", spec) for spec in specs)
         return one, other
 
@@ -178,10 +183,17 @@ def readable(dataset: Dataset) -> Iterator[Records]:
             yield from split()
 
 
-def needs_root(spec: Spec) -> bool:
-    """Whether a dataset is kept on disk, and its spec doesn't say where."""
+def rootless(spec: Spec) -> list[str]:
+    """Names of the datasets of a spec that are kept on disk, and of which it doesn't say where; a union's are those within."""
     cls: Any = registry.get("datasets", spec.name)
-    return "root" in {field.name for field in fields(cls)} and "root" not in spec.options
+    if "root" in spec.options or "root" not in {field.name for field in fields(cls)}:
+        return []
+    if issubclass(cls, Union):
+        inner = [
+            spec.options[place] for place in PLACES if place in spec.options
+        ]  # one that lacks is refused when it is made
+        return [name for text in inner for name in rootless(Spec.parse(str(text)))]
+    return [spec.name]
 
 
 def root_of(dataset: Dataset) -> Path | None:
