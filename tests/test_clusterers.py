@@ -13,6 +13,7 @@ from reidassoc import Clusterer, Clustering, Features, Modality, Pair, registry
 from reidassoc.errors import PluginError, SpecError
 from reidassoc.ops.partition import by_first_member
 from reidassoc.ops.prototypes import centroids
+from reidassoc.spec import Spec
 from reidassoc.testing import CASES, Toy, check_clusterer, toy_features
 from reidassoc_plugins.clusterers import kmeans as kmeans_module
 from reidassoc_plugins.clusterers.hdbscan import Hdbscan
@@ -166,6 +167,41 @@ def test_sklearn_parity(text: str) -> None:
         torch.testing.assert_close(found.centroids, centroids(mine.x, expected, found.count))
 
 
+AT_ODDS = {
+    "AgglomerativeClustering(n_clusters=5, metric='cosine')": "linkage 'ward' needs metric 'euclidean', got 'cosine'",
+    "AgglomerativeClustering(distance_threshold=0.5)": "give n_clusters or distance_threshold",
+    "AgglomerativeClustering(n_clusters=none)": "give n_clusters or distance_threshold",
+    "AgglomerativeClustering(n_clusters=none, distance_threshold=0.5, compute_full_tree=false)": "needs the whole tree",
+    "DBSCAN(metric='cosine', algorithm='kd_tree')": "algorithm 'kd_tree' has no metric 'cosine'; it has: .*euclidean",
+    "HDBSCAN(metric='cosine', algorithm='ball_tree')": "algorithm 'ball_tree' has no metric 'cosine'",
+    "OPTICS(metric='cosine', algorithm='kd_tree')": "algorithm 'kd_tree' has no metric 'cosine'",
+}
+
+
+@pytest.mark.parametrize("text", AT_ODDS)
+def test_scikit_learn_refuses_them_too(text: str) -> None:
+    """What is refused before the run would have failed within it."""
+    import sklearn.cluster
+
+    spec = Spec.parse(text)
+    with pytest.raises(ValueError, match=r".+"):
+        getattr(sklearn.cluster, spec.name)(**spec.options).fit_predict(np.random.default_rng(0).normal(size=(40, 4)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AgglomerativeClustering(n_clusters=5, metric='cosine', linkage='average')",
+        "AgglomerativeClustering(n_clusters=none, distance_threshold=0.5)",
+        "DBSCAN(metric='cosine')",
+        "OPTICS(algorithm='kd_tree')",
+        "KMeans(algorithm='elkan')",
+    ],
+)
+def test_options_that_agree_are_taken(text: str) -> None:
+    registry.build("clusterers", f"sklearn(estimator={text!r})")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -183,6 +219,7 @@ def test_sklearn_parity(text: str) -> None:
             "SpectralClustering(affinity='precomputed_nearest_neighbors')",
             "'precomputed_nearest_neighbors' needs distances",
         ),
+        *((text, message) for text, message in AT_ODDS.items()),
     ],
 )
 def test_a_wrong_estimator_stops_before_any_work(text: str, message: str) -> None:

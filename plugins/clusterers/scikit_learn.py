@@ -126,4 +126,26 @@ def made(text: str) -> Any:
         estimator._validate_params()  # scikit-learn would do so when it fits, in the midst of a run
     except (TypeError, ValueError) as error:
         raise SpecError(f"sklearn: {spec.name}: {str(error).splitlines()[0]}") from None
+    if reason := at_odds(estimator):
+        raise SpecError(f"sklearn: {spec.name}: {reason}")
     return estimator
+
+
+def at_odds(estimator: Any) -> str:
+    """Which of its options exclude each other, though scikit-learn says so only when it fits; empty if none do."""
+    import sklearn.neighbors
+
+    options = estimator.get_params()
+    metric, algorithm = options.get("metric"), options.get("algorithm")
+    if options.get("linkage") == "ward" and metric != "euclidean":
+        return f"linkage 'ward' needs metric 'euclidean', got '{metric}'"
+    if "distance_threshold" in options:
+        if (options["n_clusters"] is None) == (options["distance_threshold"] is None):
+            return "give n_clusters or distance_threshold, and none for the other"
+        if options["distance_threshold"] is not None and options["compute_full_tree"] is False:
+            return "distance_threshold needs the whole tree: leave compute_full_tree out"
+    if algorithm in ("kd_tree", "ball_tree") and isinstance(metric, str):
+        known = sklearn.neighbors.VALID_METRICS[algorithm]
+        if metric not in known:
+            return f"algorithm '{algorithm}' has no metric '{metric}'; it has: {', '.join(sorted(known))}"
+    return ""
