@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from reidassoc import registry
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.fitting import misfits, needs
 from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Refiner
+from reidassoc.ops.exact import broken_rows
 from reidassoc.recipe import Recipe, Stage
 from reidassoc.registry import name_of
 from reidassoc.scene import Scene
@@ -93,9 +93,8 @@ def check_features(features: Pair[Features]) -> None:
     if features.visible.width != features.infrared.width:
         raise DataError(f"visible features are {features.visible.width} wide, infrared ones {features.infrared.width}")
     for modality, name in ((features.visible, "visible"), (features.infrared, "infrared")):
-        bad = (~torch.isfinite(modality.x)).any(1).nonzero().flatten()
-        if len(bad):
-            raise DataError(f"{len(bad)} {name} features hold NaN or infinite values; the first is row {int(bad[0])}")
+        if where := broken_rows(modality.x):
+            raise DataError(f"the {name} features have {where}: the network has diverged, or the file is damaged")
 
 
 def cluster(

@@ -204,7 +204,7 @@ def test_associate_labels_anybodys_features(tmp_path: Path) -> None:
         ),
         (
             {"visible": np.eye(4, dtype=np.float32), "infrared": np.full((2, 4), np.nan, np.float32)},
-            "2 rows of 'infrared' hold NaN",
+            "'infrared' has NaN or infinite values in 2 of",
         ),
         ({"visible": np.eye(4, dtype=np.float32), "infrared": np.eye(5, dtype=np.float32)}, "4 wide, infrared ones 5"),
         (

@@ -227,7 +227,9 @@ def test_broken_features_are_refused(kind: str, name: str) -> None:
             return cluster(part, features, identity=toy_identity())
         return associate(part, replace(scene, features=features), toy_identity())
 
-    with pytest.raises(DataError, match="1 infrared features hold NaN or infinite values; the first is row 5"):
+    with pytest.raises(
+        DataError, match=r"the infrared features have NaN or infinite values in 1 of \d+ rows \(first: row 5\)"
+    ):
         use()
 
 

@@ -241,8 +241,12 @@ def test_feature_files_come_back_as_they_went(ending: str, tmp_path: Path) -> No
             {"identity_infrared": np.arange(3)},
             "has 'identity_infrared' but no 'identity_visible'; give both or neither",
         ),
-        ({"parts_visible": np.full((3, 2, 4), np.nan)}, "3 rows of 'parts_visible' hold NaN or infinite values"),
-        ({"infrared": np.array([[1.0, 0], [0, np.inf], [1, 0]])}, "1 rows of 'infrared' hold NaN .* is row 1"),
+        ({"parts_visible": np.full((3, 2, 4), np.nan)}, "'parts_visible' has NaN or infinite values in 3 of 3 rows"),
+        ({"parts_visible": np.full((3, 2, 4), 1e300)}, "'parts_visible' has NaN"),  # infinite as float32
+        (
+            {"infrared": np.array([[1.0, 0], [0, np.inf], [1, 0]])},
+            r"'infrared' has NaN .* in 1 of 3 rows \(first: row 1\)",
+        ),
     ],
 )
 def test_feature_files_that_would_be_read_wrongly_are_refused(
@@ -251,6 +255,11 @@ def test_feature_files_that_would_be_read_wrongly_are_refused(
     np.savez(tmp_path / "f.npz", **{"visible": np.eye(3), "infrared": np.eye(3), **changes})  # type: ignore[arg-type]
     with pytest.raises(DataError, match=message):
         read_features(tmp_path / "f.npz")
+
+
+def test_a_modality_without_samples_may_have_parts(tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", visible=np.eye(3), infrared=np.zeros((0, 3)), parts_infrared=np.zeros((0, 2, 4)))
+    assert read_features(tmp_path / "f.npz").features.infrared.extra["parts"].shape == (0, 2, 4)
 
 
 def test_the_file_s_own_clusterer_is_the_default(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from reidassoc.archives import Arrays
 from reidassoc.data.tensor_files import read_arrays, write_arrays
 from reidassoc.errors import DataError
+from reidassoc.ops.exact import broken_rows
 from reidassoc.ops.part_features import PARTS
 from reidassoc.types import TRACKLET, Features, Modality, Pair
 
@@ -102,8 +103,9 @@ def features_from(arrays: Arrays, modality: Modality, path: Path) -> Features:
             raise DataError(
                 f"{path}: 'parts_{name}' must be ({len(unit)}, P, D) float32, got {parts.shape} {parts.dtype}"
             )
-        check_finite(torch.from_numpy(parts.reshape(len(parts), -1)), f"{PARTS}_{name}", str(path))
-        extra[PARTS] = torch.from_numpy(parts.astype(np.float32))
+        with np.errstate(over="ignore"):  # what becomes infinite is refused
+            extra[PARTS] = torch.from_numpy(parts.astype(np.float32))
+        check_finite(extra[PARTS].flatten(1), f"{PARTS}_{name}", str(path))
     return Features(unit.x, index, unit.camera, extra)  # type: ignore[arg-type]  # no index: rows in order
 
 
@@ -124,11 +126,8 @@ def unit_features(
 
 def check_finite(x: Tensor, name: str, where: str) -> None:
     """Refuse (N, D) values of which some are NaN or infinite; DataError says how many rows, and the first."""
-    bad = (~torch.isfinite(x)).any(1).nonzero().flatten()
-    if len(bad):
-        raise DataError(
-            f"{where}: {len(bad)} rows of '{name}' hold NaN or infinite values; the first is row {int(bad[0])}"
-        )
+    if found := broken_rows(x):
+        raise DataError(f"{where}: '{name}' has {found}")
 
 
 def column(arrays: Arrays, name: str, rows: int, path: Path) -> Tensor | None:

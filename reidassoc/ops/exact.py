@@ -39,14 +39,19 @@ def check_features(name: str, x: Tensor) -> None:
     """
     if x.dim() != 2 or not x.is_floating_point():
         raise ValueError(f"{name} must be a floating (N, D) matrix, got {x.dtype} of shape {tuple(x.shape)}")
-    # A sum is finite iff (barring overflow, which is refused rightly) every term is; it needs no N x D mask.
-    broken = ~torch.isfinite(x.sum(dim=1, dtype=torch.float64))
-    if bool(broken.any()):
-        rows = broken.nonzero().flatten()
+    if where := broken_rows(x):
         raise ValueError(
-            f"{name} has NaN or infinite values in {rows.numel()} of {x.shape[0]} rows (first: row {int(rows[0])}); "
-            "the network has diverged or the file is damaged: look at the loss before clustering"
+            f"{name} has {where}; the network has diverged or the file is damaged: look at the loss before clustering"
         )
+
+
+def broken_rows(x: Tensor) -> str:
+    """``"NaN or infinite values in 1 of 10 rows (first: row 4)"`` of an (N, D) matrix; empty if all are finite."""
+    # A sum is finite iff (barring overflow, which is refused rightly) every term is; it needs no N x D mask.
+    rows = (~torch.isfinite(x.sum(dim=1, dtype=torch.float64))).nonzero().flatten()
+    if not len(rows):
+        return ""
+    return f"NaN or infinite values in {len(rows)} of {len(x)} rows (first: row {int(rows[0])})"
 
 
 def at_least_single(x: Tensor) -> Tensor:
