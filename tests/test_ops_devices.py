@@ -31,7 +31,7 @@ from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.part_features import PARTS, unit_parts
 from reidassoc.ops.positives import Near, near_rows, positive_loss
 from reidassoc.ops.propagation import propagate
-from reidassoc.ops.prototypes import centroids
+from reidassoc.ops.prototypes import centroids, clusters_of, updated_centroids
 from reidassoc.ops.sparse import (
     add_at,
     csr,
@@ -214,13 +214,15 @@ def _(device: torch.device) -> Sequence[Tensor]:
     return [mmd(x, y), mmd_by_label(x, y, a, b), same, square, kernel_width(square, same.to(x.dtype))]
 
 
-@case("propagation.propagate", "prototypes.centroids", "partition.by_first_member", "exact.at_least_single",
-      "exact.check_features")  # fmt: skip
+@case("propagation.propagate", "prototypes.centroids", "prototypes.clusters_of", "prototypes.updated_centroids",
+      "partition.by_first_member", "exact.at_least_single", "exact.check_features")  # fmt: skip
 def _(device: torch.device) -> Sequence[Tensor]:
     x, labels = people(50, device), whole(50, below=7, device=device)
     exact.check_features("x", x)
     spread = [*propagate(Pair(x, people(30, device, 1)), k=4), exact.at_least_single(x.half())]
-    return [*spread, centroids(x, labels, 7), partition.by_first_member(labels, least=2)]
+    mean = centroids(x, labels, 7)
+    later = updated_centroids(x, labels.clamp(max=4), mean)
+    return [*spread, mean, later, clusters_of(x, labels).centroids, partition.by_first_member(labels, least=2)]
 
 
 @case("tracklets.pooled", "votes.vote", "votes.winner", "part_features.unit_parts")
