@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 import venv
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,7 +68,9 @@ def test_a_package_s_own_tests_pass_until_the_method_changes(kind: str, tmp_path
     tests = runpy.run_path(str(files[1]))
     for name, test in tests.items():
         if name.startswith("test_"):
-            test()
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # nothing that an author would have to look up
+                test()
     registry.add("my_idea", changed(entry.cls, kind))
     with pytest.raises(AssertionError):
         tests["test_parity"]()
@@ -96,6 +99,15 @@ def changed(cls: type, kind: str) -> type:
 
     changes = {"associator": {"__call__": other_call}, "network": {"build": other_build}}
     return type("Changed", (cls,), changes.get(kind, {"__init__": other_init}))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("associator", "ab"), ("dataset", "people_of_our_own_camera_network")])
+def test_the_comments_of_a_package_s_readme_stand_below_each_other(kind: str, name: str, tmp_path: Path) -> None:
+    new(kind, name, out=tmp_path)
+    lines = (tmp_path / name / "README.md").read_text(encoding="utf-8").splitlines()
+    commented = [line for line in lines if "  # " in line]
+    assert len(commented) == 3
+    assert len({line.index("  # ") for line in commented}) == 1
 
 
 @pytest.mark.parametrize("name", ["MyIdea", "my-idea", "2nd", "a_b", "class", "my__idea", "", "../my_idea"])

@@ -7,6 +7,7 @@ So what an author starts from is linted, type-checked and tested like everything
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from keyword import iskeyword
 from pathlib import Path
@@ -75,7 +76,7 @@ def source(kind: str, name: str) -> str:
 def package_files(kind: str, name: str) -> dict[Path, str]:
     """Relative path → text of every file of a package, the plug-in first."""
     module = f"reidassoc_{name}"  # a module called `random`, say, would hide Python's own
-    words = {
+    words: dict[str, object] = {
         "kind": kind,
         "an_kind": ("an " if kind[0] in "ao" else "a ") + kind,
         "name": name,
@@ -83,6 +84,7 @@ def package_files(kind: str, name: str) -> dict[Path, str]:
         "module": module,
         "cls": class_of(name),
         "version": __version__,
+        "width": max(len(f"reidassoc list {kind}s"), len(f"reidassoc check {name}")),  # of the README's commands
     }
     made = {
         f"{module}.py": source(kind, name),
@@ -93,6 +95,6 @@ def package_files(kind: str, name: str) -> dict[Path, str]:
     return {Path(name) / path: text for path, text in made.items()}
 
 
-def filled(template: str, words: dict[str, str]) -> str:
+def filled(template: str, words: Mapping[str, object]) -> str:
     text = files("reidassoc.scaffold").joinpath("package").joinpath(f"{template}.txt").read_text(encoding="utf-8")
     return Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(text).render(words)
