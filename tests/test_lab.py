@@ -18,7 +18,7 @@ import reidassoc as ra
 from reidassoc import Association, Associator, Clustering, Features, Pair, Scene, registry
 from reidassoc.bench.choices import Sweep, combinations, every_associator, split
 from reidassoc.bench.lab import Lab, Row
-from reidassoc.bench.lab_table import record, render, text_table
+from reidassoc.bench.lab_table import caption, record, render, text_table
 from reidassoc.bench.ledger import Ledger, metered
 from reidassoc.cli.tables import fitting
 from reidassoc.data.arrays import FeatureFile, read_features, write_features
@@ -201,7 +201,7 @@ def test_every_format_holds_every_row(form: str) -> None:
 
 def test_refiners_stand_on_the_left_with_the_other_words() -> None:
     found = ra.lab(TOY, clusterers=[GROUPING], associators=["pgm"], refiners=["none", "agree"])
-    assert "\n| --- | --- | --- | --- | --: |" in render(found, "markdown")
+    assert "\n| --- | --- | --: |" in render(found, "markdown")
 
 
 def test_an_odd_epoch_in_a_file_is_none() -> None:
@@ -315,10 +315,22 @@ def test_a_plug_in_that_is_none_is_named() -> None:
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_a_narrow_table_keeps_its_words(width: int) -> None:
     """The choices are what a reader looks for: figures go first."""
-    found = ra.lab(TOY, clusterers=[GROUPING], associators=["pgm", "nearest"])
+    found = ra.lab(TOY, clusterers=[GROUPING, "dbscan(k1=10, eps=0.5)"], associators=["pgm", "nearest"])
     header, rows, left_out = fitting(*text_table(found), width)
     assert header[:3] == ["clusterer", "clusters", "associator"]
     assert {"coverage", "F1"} <= set(header)
     assert all(len(row) == len(header) for row in rows)
     assert bool(left_out) == (width < 100)
     assert not set(left_out) & set(header)
+
+
+def test_one_clusterer_stands_above_the_table_and_leaves_room_for_figures() -> None:
+    found = ra.lab(TOY, clusterers=[GROUPING], associators=["mult"], sweeps=["associator.alpha=0.1,0.2"])
+    header, rows, _ = fitting(*text_table(found), 80)
+    assert header[0] == "associator"
+    assert {"coverage", "precision", "recall", "F1", "ARI"} <= set(header)
+    assert {row[0] for row in rows} == {str(row.combination.associator) for row in found.rows}
+    counts = found.rows[0].clusters
+    assert f"Clusterer {GROUPING}: {counts.visible} visible and {counts.infrared} infrared clusters." in caption(found)
+    two = ra.lab(TOY, clusterers=[GROUPING, "dbscan(k1=10, eps=0.5)"], associators=["pgm"])
+    assert not any(line.startswith("Clusterer") for line in caption(two))

@@ -17,10 +17,14 @@ ORACLE_MARK = "†"
 
 
 def caption(found: Lab) -> list[str]:
-    """What a reader must know: source, samples, what the figures are."""
+    """What a reader must know: source, samples, the clusterer if there is one alone, what the figures are."""
     of = f"{found.samples.visible} visible and {found.samples.infrared} infrared samples"
     origin = ", ".join(f"{key} {found.notes[key]}" for key in ("recipe", "dataset", "epoch") if key in found.notes)
     lines = [f"{found.source}: {of}" + (f" ({origin})" if origin else "")]
+    if one_clusterer(found):
+        first = found.rows[0]
+        counts = f"{first.clusters.visible} visible and {first.clusters.infrared} infrared clusters"
+        lines.append(f"Clusterer {first.combination.clusterer}: {counts}.")
     if any(row.cross for row in found.rows):
         lines.append(
             "Percent; pair precision, recall and F1 across modalities and ARI, means over both label spaces; coverage: samples "
@@ -31,21 +35,28 @@ def caption(found: Lab) -> list[str]:
     return lines
 
 
+def one_clusterer(found: Lab) -> bool:
+    """Whether all rows have the same clusterer, which then stands above the table instead of in it."""
+    return len({str(row.combination.clusterer) for row in found.rows}) == 1
+
+
 def text_table(found: Lab) -> tuple[list[str], list[list[str]]]:
     """Header and cells as text; within a clusterer the best F1 first, where identities are known."""
+    several = not one_clusterer(found)
     refined = any(row.combination.refiners for row in found.rows)
     scored = any(row.cross for row in found.rows)
-    header = ["clusterer", "clusters", "associator", *(["refiner"] if refined else []), "coverage"]
+    header = [*(["clusterer", "clusters"] if several else []), "associator"]
+    header += [*(["refiner"] if refined else []), "coverage"]
     header += list(PERCENT.values()) if scored else []
     header += ["own s", "shared s", "extra MiB"]
     order = list(dict.fromkeys(str(row.combination.clusterer) for row in found.rows))
     rows = sorted(found.rows, key=lambda row: (order.index(str(row.combination.clusterer)), -row.cross.get("f1", -1.0)))
-    return header, [cells(row, refined, scored) for row in rows]
+    return header, [cells(row, several, refined, scored) for row in rows]
 
 
-def cells(row: Row, refined: bool, scored: bool) -> list[str]:
+def cells(row: Row, several: bool, refined: bool, scored: bool) -> list[str]:
     choice = row.combination
-    found = [str(choice.clusterer), f"{row.clusters.visible} + {row.clusters.infrared}"]
+    found = [str(choice.clusterer), f"{row.clusters.visible} + {row.clusters.infrared}"] if several else []
     found += [f"{choice.associator}{ORACLE_MARK if row.oracle else ''}", *([choice.refiner_text] if refined else [])]
     if row.problem:
         return [*found, "failed", *["–"] * (len(PERCENT) * scored + 3)]

@@ -170,7 +170,7 @@ def lab_table(found: Lab, out: str | None = None) -> None:
         console.print(f"Left out for want of width: {', '.join(left_out)}; --format csv has everything.")
     last = None
     for row in rows:
-        same = row[:2] == last
+        same = header[0] == "clusterer" and row[:2] == last
         last = row[:2]
         table.add_row(*map(escape, ["", "", *row[2:]] if same else row))
     console.print(table)
