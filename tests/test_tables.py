@@ -179,7 +179,7 @@ def test_every_format_is_drawn_by_the_command(three: Path, tmp_path: Path) -> No
     for _ in range(2):
         assert CliRunner().invoke(command, [str(three), "--into", str(page), "--marker", "mine"]).exit_code == 0
     text = page.read_text()
-    assert text.startswith("before\n<!-- table: mine -->\nMeasured on CPU, 1 threads, torch 2.15, 2026-11-21.")
+    assert text.startswith("before\n<!-- table: mine -->\nMeasured on CPU, 1 thread, torch 2.15, 2026-11-21.")
     assert text.endswith("<!-- end of table -->\nafter\n")
     assert "old" not in text
     for more in (["--out", "other.md"], ["--format", "latex"]):

@@ -292,7 +292,7 @@ def remarks(
 def measured_on(results: Results) -> str:
     """The machine and the last date of some results, for a caption."""
     machines = {
-        f"{e['device']}, {e['threads']} threads, torch {e['torch']}"
+        f"{e['device']}, {e['threads']} thread{'' if e['threads'] == 1 else 's'}, torch {e['torch']}"
         for e in (outcome.data["environment"] for outcome in results.outcomes)
     }
     dates = [outcome.date for outcome in results.outcomes if outcome.date]
