@@ -152,9 +152,10 @@ def spec_of(plugin: object) -> Spec:
     except SpecError:
         same = False
     if not same:
-        raise PluginError(
-            f"{name}: its options can't be written as text: {spec}; use numbers, words, true, false and tuples"
-        )
+        way_out = "use numbers, words, true, false and tuples"
+        if any(hasattr(value, "fit_predict") for value in values.values()):
+            way_out = "only ra.associate takes such an object; name one of scikit-learn's: sklearn(estimator='Name(option=value)')"
+        raise PluginError(f"{name}: its options can't be written as text: {spec}; {way_out}")
     return spec
 
 

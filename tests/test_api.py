@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from sklearn.cluster import AgglomerativeClustering
 import reidassoc as ra
 from reidassoc import Association, Associator, Pair, Recipe, Scene, SoftLabels, registry
 from reidassoc.engine import launch
-from reidassoc.errors import PluginError, RecipeError, SpecError
+from reidassoc.errors import DataError, PluginError, RecipeError, SpecError
 from reidassoc.overrides import choose
 from reidassoc.spec import Spec
 from reidassoc_plugins.associators.mult import Mult
 from reidassoc_plugins.associators.nearest import Nearest
 from reidassoc_plugins.clusterers.dbscan import Dbscan
+from reidassoc_plugins.clusterers.scikit_learn import FitPredict
 from reidassoc_plugins.refiners.mix import Mix
 
 
@@ -102,6 +104,8 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(PluginError, match="can't be written as text"):
         registry.spec_of(Odd(thing=object()))
+    with pytest.raises(PluginError, match=r"only ra\.associate takes such an object; .* sklearn\(estimator='"):
+        ra.run("mult", clusterer=FitPredict(estimator=AgglomerativeClustering(n_clusters=4)))
 
 
 def test_an_object_that_is_no_plug_in_is_told_what_would_be_one() -> None:
@@ -112,6 +116,13 @@ def test_an_object_that_is_no_plug_in_is_told_what_would_be_one() -> None:
         ra.associate(Nearest, x, x)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match=r"expected a spec as text, .* got an object of Nearest"):
         Spec.parse(Nearest())  # type: ignore[arg-type]
+
+
+def test_features_of_another_form_are_told_what_is_taken() -> None:
+    x = np.eye(4)
+    for wrong, found in ((x[0], "(4,) float64"), (x.astype(int), "(4, 4) int64")):
+        with pytest.raises(DataError, match=re.escape(f"'visible' must be (N, D) floats, got {found}")):
+            ra.associate("nearest", wrong, x)
 
 
 @pytest.mark.parametrize("kind", ["tensor", "float64 array", "float32 array"])

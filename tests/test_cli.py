@@ -200,7 +200,7 @@ def test_associate_labels_anybodys_features(tmp_path: Path) -> None:
         ({"visible": np.eye(4, dtype=np.float32)}, "has no array 'infrared'"),
         (
             {"visible": np.eye(4, dtype=np.float32), "infrared": np.eye(4)[0].astype(np.float32)},
-            "'infrared' must be (N, D) float32",
+            "'infrared' must be (N, D) floats, got (4,) float32",
         ),
         (
             {"visible": np.eye(4, dtype=np.float32), "infrared": np.full((2, 4), np.nan, np.float32)},

@@ -1,4 +1,4 @@
-"""Any clusterer of scikit-learn, by its name; and any object with ``fit_predict``, from Python."""
+"""Any clusterer of scikit-learn, by its name; and any object with ``fit_predict``, for ``ra.associate``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FitPredict(Clusterer):
     ``fit_predict`` gets (N, D) float64 unit features of one modality and returns N whole numbers, negative = outlier. A copy
     of the object is used for each call, so that it keeps nothing. Its ``random_state``, if it has one and that is None, is
     seeded from (seed, epoch); an ``n_clusters`` larger than N is lowered to N. Fewer than two images are outliers: most
-    clusterers refuse them.
+    clusterers refuse them. For ``ra.associate``: a run writes its options as text, so it takes :class:`Sklearn`.
 
     >>> from sklearn.cluster import Birch
     >>> from reidassoc.testing import toy_features

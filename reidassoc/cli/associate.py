@@ -28,7 +28,7 @@ def associate(
 ) -> None:
     """Cluster and associate the features of FEATURES.npz, and write the labels.
 
-    In: float32 `visible` (N_v, D) and `infrared` (N_r, D); optional int64 `camera_visible`, `camera_infrared`,
+    In: floats `visible` (N_v, D) and `infrared` (N_r, D); optional int64 `camera_visible`, `camera_infrared`,
     `identity_visible`, `identity_infrared` (identities are used for scoring only).
     Out: int64 `own_visible`, `cross_visible`, `own_infrared`, `cross_infrared`; −1 = none.
 

@@ -22,7 +22,7 @@ from reidassoc.ops.exact import broken_rows
 from reidassoc.ops.part_features import PARTS
 from reidassoc.types import TRACKLET, Features, Modality, Pair
 
-NAMES = "expected float32 'visible' (N_v, D) and 'infrared' (N_r, D)"
+NAMES = "expected floats 'visible' (N_v, D) and 'infrared' (N_r, D)"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def features_from(arrays: Arrays, modality: Modality, path: Path) -> Features:
     if (parts := arrays.get(f"{PARTS}_{name}")) is not None:
         if parts.ndim != 3 or len(parts) != len(unit) or parts.dtype.kind != "f":
             raise DataError(
-                f"{path}: 'parts_{name}' must be ({len(unit)}, P, D) float32, got {parts.shape} {parts.dtype}"
+                f"{path}: 'parts_{name}' must be ({len(unit)}, P, D) floats, got {parts.shape} {parts.dtype}"
             )
         with np.errstate(over="ignore"):  # what becomes infinite is refused
             extra[PARTS] = torch.from_numpy(parts.astype(np.float32))
@@ -114,11 +114,11 @@ def unit_features(
 ) -> Features:
     """Check an (N, D) floating-point array and normalise its rows; DataError says what is wrong with it."""
     if isinstance(array, np.ndarray) and array.dtype.kind not in "fiub":  # text, dates, objects: torch knows none
-        raise DataError(f"{where}: '{name}' must be (N, D) float32, got {array.shape} {array.dtype}")
+        raise DataError(f"{where}: '{name}' must be (N, D) floats, got {array.shape} {array.dtype}")
     tensor = torch.as_tensor(array)
     if tensor.ndim != 2 or not tensor.dtype.is_floating_point or 0 in tensor.shape[1:]:
         found = f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
-        raise DataError(f"{where}: '{name}' must be (N, D) float32, got {found}")
+        raise DataError(f"{where}: '{name}' must be (N, D) floats, got {found}")
     x = tensor.float()
     check_finite(x, name, where)
     return Features(torch.nn.functional.normalize(x, dim=1), camera=camera)  # type: ignore[arg-type]
