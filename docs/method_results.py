@@ -36,8 +36,8 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 BELOW = f"""
 Each method has its own recipe on the [synthetic pedestrians](../synthetic.md), so that a difference is the whole recipe's, not the
-association's alone; in at most 54 epochs and without averaged weights, as `benchmarks/specs/every_method.yaml` says. `base` is stage 1 for
-as long as MULT trains; `nearest` and `oracle` run in MULT's recipe. We have measured no figures on photographs. Made by
+association's alone; in at most 54 epochs and without averaged weights, as `benchmarks/specs/every_method.yaml` says. `base` is
+stage 1 for as long as MULT trains; `nearest` and `oracle` run in MULT's recipe. We have measured no figures on photographs. Made by
 `python {MARKER}` from the cells in `benchmarks/results/every_method`, which this made:
 `reidassoc bench benchmarks/specs/every_method.yaml --device cpu --export benchmarks/results/every_method`.
 """
