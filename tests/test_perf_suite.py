@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import re
 import subprocess
@@ -142,3 +143,12 @@ def test_the_growth_of_a_small_label_stage(stages: ModuleType, monkeypatch: pyte
     text = scale.page(record)
     assert text.count("| mult |") == 3
     assert record["agreement"]["mult"] == {"own": pytest.approx(1, abs=0.01), "cross": pytest.approx(1, abs=0.01)}
+
+
+def test_some_stages_alone_leave_the_whole_suites_record(stages: ModuleType) -> None:
+    name_of = importlib.import_module("run").name_of
+    day = datetime.date(2026, 11, 22)
+    whole, some = name_of("sysu", [], day), name_of("sysu", ["evaluation", "extraction"], day)
+    assert whole.startswith("perf_sysu_")
+    assert whole.endswith("_2026-11-22")
+    assert some == whole.replace("perf_sysu_", "perf_sysu_evaluation_extraction_")

@@ -4,9 +4,9 @@
     python benchmarks/perf/run.py --size sysu                      # 22 258 + 11 909 x 2048, ours and the floors
     python benchmarks/perf/run.py --stage neighbours --stage evaluation --size sysu --plain
 
-Writes benchmarks/results/perf_SIZE_DEVICE_DATE.json and .md. The floor of a stage is what the plain algorithm needs at
-the rates of matrix products and memory that this process probes before: its products in float32, and its 500 rounds of
-transport over the whole kernel.
+Writes benchmarks/results/perf_SIZE_DEVICE_DATE.json and .md, with the names of the stages after the size where only some
+were chosen. The floor of a stage is what the plain algorithm needs at the rates of matrix products and memory that this
+process probes before: its products in float32, and its 500 rounds of transport over the whole kernel.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ from stages import STAGES, rows
 from reidassoc.ops.accelerate import compiled
 
 SIZES = {"tiny": (0.02, 128), "small": (0.1, 512), "sysu": (1.0, 2048)}  # share of SYSU-MM01's training set, D
+
+
+def name_of(size: str, stages: list[str], day: datetime.date) -> str:
+    """The name of a record, without its ending: some stages alone don't take the place of the whole suite's."""
+    return "_".join(["perf", size, *stages, slug(device_name(torch.device("cpu"))), day.isoformat()])
 
 
 def main() -> None:
@@ -58,9 +63,7 @@ def main() -> None:
     print("", busy, sep="\n")
     if options.no_write:
         return
-    target = (
-        RESULTS / f"perf_{options.size}_{slug(device_name(torch.device('cpu')))}_{datetime.date.today().isoformat()}"
-    )
+    target = RESULTS / name_of(options.size, options.stage or [], datetime.date.today())
     RESULTS.mkdir(parents=True, exist_ok=True)
     text = "\n".join([title, "", facts, busy, "", HEAD, *(row.line() for row in table), ""])
     target.with_suffix(".md").write_text(text)
