@@ -26,6 +26,7 @@ from reidassoc.engine.exhibits import Images
 from reidassoc.engine.result import Result
 from reidassoc.errors import DataError
 from reidassoc.report import own as own_module
+from reidassoc.report import sections
 from reidassoc.report.associations import NONE, RIGHT, UNTOLD, WRONG, of_epoch
 from reidassoc.report.browser import browsed
 from reidassoc.report.charts import Curves, Line, ticks
@@ -119,6 +120,14 @@ def test_curves_over_epochs_are_the_metrics(chapter: Chapter) -> None:
     assert min(precision) == 2.0  # nothing is associated before
     assert charts["clusters"].level == (16.0, "people")
     assert charts["clusters"].marks == (2.0,)
+
+
+def test_a_single_evaluation_makes_no_curve(rival: Path) -> None:
+    """The labels of every epoch do."""
+    (alone,) = chapters(read_named([rival]))
+    charts = over_epochs(alone)
+    assert [chart.name for chart in charts] == ["precision", "recall", "ari", "clusters"]
+    assert "Only the last epoch was evaluated. The labels against" in sections.over_epochs(alone, charts).lead
 
 
 def test_costs_are_those_of_the_epochs(chapter: Chapter) -> None:

@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 
 
 def over_epochs(chapter: Chapter) -> list[Curves]:
-    """Retrieval and label quality over epochs; charts of which no run knows anything are left out."""
+    """Retrieval and label quality over epochs; charts of which no run knows more than one epoch are left out."""
     protocol = chapter.protocol
     people = known_people(chapter)
     epochs = [float(row["epoch"]) for run in chapter.runs for row in run.epochs]
@@ -37,7 +37,7 @@ def over_epochs(chapter: Chapter) -> list[Curves]:
     charts = []
     for name, title, unit, read, counted in wanted:
         lines = [line for method in chapter.methods if (line := line_over_epochs(method, read)) is not None]
-        if lines:
+        if any(len(line.x) > 1 for line in lines):
             level = (float(people), "people") if counted and people else None
             charts.append(Curves(name, title, "epoch", unit, tuple(lines), stage_starts(chapter), level, span))
     return charts

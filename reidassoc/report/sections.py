@@ -112,7 +112,9 @@ def over_epochs(chapter: Chapter, charts: Sequence[Curves]) -> Section:
         " Bands: ± one deviation over the seeds." if any(line.low for chart in charts for line in chart.lines) else ""
     )
     marks = " Dotted: a stage begins." if any(chart.marks for chart in charts) else ""
-    lead = f"Retrieval on the test set, and the labels against true identities, which no method sees.{marks}{spread}"
+    followed = any(chart.name == "map" for chart in charts)
+    what = "Retrieval on the test set, and the labels" if followed else "Only the last epoch was evaluated. The labels"
+    lead = f"{what} against true identities, which no method sees.{marks}{spread}"
     body = legend(chapter) + f'<div class="charts">{"".join(map(svg.curves, charts))}</div>'
     return Section("epochs", "Over the epochs", lead, body)
 
