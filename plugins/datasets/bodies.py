@@ -10,7 +10,10 @@ from reidassoc_plugins.datasets.raster import ONE, Canvas, Point, capsule, cosin
 
 @dataclass(kw_only=True)
 class Body:
-    """One person in one pose on one canvas: where each point of the body is, and the parts from the neck down."""
+    """One person in one pose on one canvas: where each point of the body is, and the parts from the neck down.
+
+    A side is +1 for the person's left, which is on the right of a picture in which they face the camera, and -1 for the right.
+    """
 
     person: Person
     pose: Pose
@@ -54,14 +57,18 @@ class Body:
         x, y = self.place(0, down)
         return (x - half, y), (x + half, y)
 
+    def _phase(self, side: int) -> int:
+        """Degrees of the gait cycle of one side: the legs are half a cycle apart."""
+        return self.pose.phase + (0 if side > 0 else 180)
+
     def _gait(self, side: int) -> int:
         """Thigh angle of one side, forwards positive."""
-        return self.person.stride * sine(self.pose.phase + (0 if side > 0 else 180)) // ONE
+        return self.person.stride * sine(self._phase(side)) // ONE
 
     def _leg(self, side: int) -> None:
         person = self.person
         thigh = self._gait(side)
-        bend = max(0, person.stride * cosine(self.pose.phase + (0 if side > 0 else 180)) // ONE)
+        bend = max(0, person.stride * cosine(self._phase(side)) // ONE)
         hip_x = side * self.breadth(person.hips) * 48 // 100
         upper = (self.length(1000) - self.crotch) * 50 // 100
         lower = (self.length(965) - self.crotch) - upper
@@ -117,7 +124,7 @@ class Body:
         hem = self.half(person.hips) * (1050 + person.lower_flare) // 1000 + sweep
         left, right = self.level(self.belt_line, self.half(person.waist))
         low_left, low_right = self.level(down, hem)
-        mid_left, mid_right = self.level(self.crotch, (self.half(person.hips) * 104 // 100))
+        mid_left, mid_right = self.level(self.crotch, self.half(person.hips) * 104 // 100)
         self.canvas.paint([left, right, mid_right, mid_left], LOWER)
         self.canvas.paint([mid_left, mid_right, low_right, low_left], LOWER)
         if person.lower_stripe:
@@ -150,8 +157,8 @@ class Body:
         hem_left, hem_right = self.level(hem, wide)
         paint([waist_left, waist_right, hem_right, hem_left], TOP, cloth=self.cloth)
         if person.front != "closed":
-            x, y = self.place(0, self.shoulder - slope, self.half(person.waist) * 7 // 10)
-            low_x, low_y = self.place(0, hem, self.half(person.waist) * 7 // 10)
+            x, y = self.place(0, self.shoulder - slope, waist * 7 // 10)
+            low_x, low_y = self.place(0, hem, waist * 7 // 10)
             gap = self.breadth(34 if person.front == "open" else 6) * max(500, abs(cosine(self.pose.yaw))) // ONE
             paint(
                 [(x - gap * 3 // 4, y), (x + gap * 3 // 4, y), (low_x + gap, low_y), (low_x - gap, low_y)],
@@ -186,7 +193,7 @@ class Body:
     def _arm(self, side: int) -> None:
         person = self.person
         habit = person.left_arm if side > 0 else person.right_arm
-        swing = -self.pose.swing * sine(self.pose.phase + (0 if side > 0 else 180)) // ONE
+        swing = -self.pose.swing * sine(self._phase(side)) // ONE  # against the leg's
         bend = {"swing": 12 + max(0, swing) // 2, "pocket": 40, "phone": 115, "strap": 140}[habit]
         if habit != "swing":
             swing = swing // 4 + {"pocket": -24, "phone": 22, "strap": 8}[habit]
@@ -205,22 +212,28 @@ class Body:
         if side == person.bag_side:
             self.hand = hand
         thick = self.breadth(person.arm)
-        elbow_r, wrist = thick * 82 // 100, thick * 64 // 100
+        elbow_radius, wrist_radius = thick * 82 // 100, thick * 64 // 100
         paint = self.canvas.paint
         cloth = self.cloth if self.cloth.kind in ("bars", "checks", "dots") else None
         cover = person.sleeve
         if habit != "pocket":
-            paint(ellipse(hand, wrist * 11 // 10, wrist * 13 // 10), SKIN)
+            paint(ellipse(hand, wrist_radius * 11 // 10, wrist_radius * 13 // 10), SKIN)
         paint(
-            capsule(elbow, hand, elbow_r, wrist), TOP if cover >= 1000 else SKIN, cloth=cloth if cover >= 1000 else None
+            capsule(elbow, hand, elbow_radius, wrist_radius),
+            TOP if cover >= 1000 else SKIN,
+            cloth=cloth if cover >= 1000 else None,
         )
         if 500 < cover < 1000:
             paint(
-                capsule(elbow, self._between(elbow, hand, 2 * cover - 1000), elbow_r * 11 // 10, elbow_r),
+                capsule(elbow, self._between(elbow, hand, 2 * cover - 1000), elbow_radius * 11 // 10, elbow_radius),
                 TOP,
                 cloth=cloth,
             )
-        paint(capsule(joint, elbow, thick, elbow_r), TOP if cover > 500 else SKIN, cloth=cloth if cover > 500 else None)
+        paint(
+            capsule(joint, elbow, thick, elbow_radius),
+            TOP if cover > 500 else SKIN,
+            cloth=cloth if cover > 500 else None,
+        )
         if 0 < cover <= 500:
             paint(
                 capsule(joint, self._between(joint, elbow, 2 * cover), thick * 12 // 10, thick * 12 // 10),

@@ -60,7 +60,7 @@ class Figure(Body):
         person, paint = self.person, self.canvas.paint
         (x, y), wide, tall = self._face()
         ahead = wide * sine(self.pose.yaw) // ONE
-        cap = {
+        caps = {  # of the hair: percent of the head's width and height
             "bald": (0, 0),
             "short": (104, 100),
             "bob": (122, 104),
@@ -69,11 +69,11 @@ class Figure(Body):
             "bun": (106, 102),
             "curls": (150, 118),
         }
-        across, down = cap[person.hair]
+        across, down = caps[person.hair]
         if person.hair == "bun":
             paint(ellipse((x - ahead // 2, y - tall), wide * 6 // 10, tall * 4 // 10), HAIR)
         if across:
-            lift = tall * 16 // 100 if person.hair != "curls" else tall * 22 // 100
+            lift = tall * (22 if person.hair == "curls" else 16) // 100
             paint(ellipse((x - ahead // 4, y - lift), wide * across // 100, tall * down // 100), HAIR)
         if person.hair in ("bob", "long"):
             side = wide * (128 if person.hair == "bob" else 118) // 100
@@ -87,7 +87,7 @@ class Figure(Body):
                 ],
                 HAIR,
             )
-        face = wide * (1000 if not across else 860) // 1000
+        face = wide * 86 // 100 if across else wide
         paint(ellipse((x + ahead // 4, y + tall * 12 // 100), face, tall * 86 // 100), SKIN)
         if across:
             paint(ellipse((x + ahead // 8, y - tall * 68 // 100), wide * 9 // 10, tall * 38 // 100), HAIR)
@@ -117,7 +117,7 @@ class Figure(Body):
             paint(ellipse((x, y - tall * 62 // 100), wide * 114 // 100, tall * 62 // 100), HAT)
             paint(box(x - wide * 116 // 100, y - tall * 45 // 100, x + wide * 116 // 100, y - tall * 15 // 100), HAT)
         elif person.hat == "brim":
-            paint(ellipse((x, y - tall * 60 // 100), wide * 100 // 100, tall * 56 // 100), HAT)
+            paint(ellipse((x, y - tall * 60 // 100), wide, tall * 56 // 100), HAT)
             paint(ellipse((x, y - tall * 34 // 100), wide * 185 // 100, tall * 18 // 100), HAT)
         elif person.hat == "hood":
             crown = y - tall * 38 // 100
@@ -152,8 +152,8 @@ class Figure(Body):
         shoulder, band = self.half(person.shoulders), self.breadth(13)
         side = person.bag_side
         if person.bag == "backpack":
+            x, y = self.place(0, self.shoulder)
             for edge in (-1, 1):
-                x, y = self.place(0, self.shoulder)
                 top = (x + edge * shoulder * 62 // 100, y - self.length(6))
                 paint(
                     capsule(top, (x + edge * shoulder * 70 // 100, y + self.length(170)), band, band), STRAP, flat=True

@@ -11,11 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from reidassoc_plugins.datasets.raster import (
-    TALL,
-    WIDE,
-    Print,
-)
+from reidassoc_plugins.datasets.raster import TALL, WIDE, Print
 
 # Materials: a canvas holds TONES * material + tone. A material that may carry a print is followed by its second colour.
 (WALL, FLOOR, FIXTURE, FIXTURE_2, CAST, OBSTACLE, SKIN, HAIR, HAT, TOP, TOP_2, INNER, LOWER, LOWER_2, HOSE, SHOES, BAG, STRAP,
@@ -63,8 +59,8 @@ class Person:
     leg: int  # length of the legs
     arm: int  # radius of the upper arm
     thigh: int  # radius
-    hair: str
-    hat: str
+    hair: str  # bald, short, bob, long, tail, bun, curls
+    hat: str  # none, cap, beanie, brim, hood
     sleeve: int  # thousandths of the arm; 0 is none, above 500 covers the elbow
     hem: int  # the top's lower edge, below the crotch if positive
     flare: int  # how much the hem is wider than the hips, thousandths of the hips
@@ -75,12 +71,12 @@ class Person:
     lower_flare: int  # thousandths of the hips
     lower_stripe: bool
     boots: int  # height of the shoe, thousandths of the shin
-    bag: str
+    bag: str  # none, backpack, shoulder, cross, hand, tote, case
     bag_side: int  # +1, -1
     bag_size: int
     scarf: bool
     belt: bool
-    left_arm: str
+    left_arm: str  # swing, pocket, phone, strap
     right_arm: str
     phase: int  # degrees of the gait cycle this person was caught in
     stride: int  # degrees of swing
@@ -173,10 +169,10 @@ class Person:
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """How a person stands in one picture. Angles in degrees, places in ticks, `lift` in thousandths of the picture."""
+    """How a person stands in one picture. `of` draws one."""
 
     yaw: int  # 0 faces the camera, positive turns to the right
-    phase: int
+    phase: int  # degrees of the gait cycle
     swing: int  # degrees of arm swing
     abduct: int  # degrees the arms stand off
     lean: int  # ticks from hip to head

@@ -85,23 +85,24 @@ class Print:
     """
 
     kind: str = "plain"  # plain, bars, poles, checks, block, disc, yoke, sash, dots
-    period: int = 800
-    duty: int = 400
+    period: int = 800  # from one bar to the next, or the size of what stands alone
+    duty: int = 400  # how much of that is printed
     origin: Point = (0, 0)
     squeeze: int = ONE
 
     def holds(self, columns: Ticks, rows: Ticks) -> npt.NDArray[np.bool_]:
         """Where the print is: (rows, columns) bool."""
-        return np.asarray(self._holds(columns, rows), dtype=np.bool_)
+        return np.broadcast_to(self._holds(columns, rows), (len(rows), len(columns)))
 
     def _holds(self, columns: Ticks, rows: Ticks) -> Any:  # numpy types its operators so
+        """The same, of any shape that broadcasts to it: bars depend on the row alone."""
         across = ((columns - self.origin[0]) * ONE // max(self.squeeze, 256))[None, :]
         down = (rows - self.origin[1])[:, None]
         period, duty = self.period, self.duty
         if self.kind == "bars":
-            return (down % period < duty) & (across == across)
+            return down % period < duty
         if self.kind == "poles":
-            return ((across + duty // 2) % period < duty) & (down == down)
+            return (across + duty // 2) % period < duty
         if self.kind == "checks":
             return ((across + duty // 2) % period < duty) ^ (down % period < duty)
         if self.kind == "block":
@@ -109,12 +110,12 @@ class Print:
         if self.kind == "disc":
             return across * across + (down - 1500) ** 2 < period * period * 3 // 4
         if self.kind == "yoke":
-            return (down < 700 + duty) & (across == across)
+            return down < 700 + duty
         if self.kind == "sash":
-            return (abs(across + (down - 1700) * 3 // 4) < duty) & (down == down)
+            return abs(across + (down - 1700) * 3 // 4) < duty
         if self.kind == "dots":
             return ((across % period - period // 2) ** 2 + (down % period - period // 2) ** 2) < duty * duty // 2
-        return (across != across) & (down != down)
+        return np.False_
 
 
 @dataclass(kw_only=True)
@@ -140,7 +141,7 @@ class Canvas:
         row = (2 * np.arange(rows, dtype=np.int64) + 1) * TALL // (2 * rows)
         column = (2 * np.arange(columns, dtype=np.int64) + 1) * WIDE // (2 * columns)
         row_list, column_list = row.tolist(), column.tolist()
-        drawn = np.ones((rows, columns), dtype=np.uint8)
+        drawn = np.ones((rows, columns), dtype=np.uint8)  # material 0 in its plain tone
         left, right = self._spans(row)
         for number, (corners, material, cloth, flat) in enumerate(self.shapes):
             top = bisect_left(row_list, min(y for _, y in corners))

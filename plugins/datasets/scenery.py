@@ -46,7 +46,7 @@ class Camera:
     yaw: int  # degrees by which people are turned to it
     zoom: int  # thousandths: how large its detector crops people
     drop: int  # ticks by which they are lower in its crops
-    light: int  # side of the light
+    light: int  # side the light comes from: +1 right, -1 left
     gain: tuple[int, int, int]  # thousandths per channel: exposure times white balance
     black: int  # grey level of no light
     contrast: int  # thousandths of an s-curve mixed into the response
@@ -57,7 +57,7 @@ class Camera:
     tint: int  # grey levels between red and blue in the scene
     horizon: int  # ticks
     posts: tuple[tuple[int, int, int], ...]  # left edge, width (ticks), fixture kind
-    tiles: int  # ticks between the lines on the floor; 0 is none
+    tiles: int  # ticks between the lines on the floor
 
     @classmethod
     def of(cls, seed: int, number: int) -> Camera:
@@ -98,13 +98,15 @@ class Camera:
         for left, width, kind in self.posts:
             canvas.paint(box(left + aside, 0, left + aside + width, horizon), FIXTURE + kind, flat=True)
         canvas.paint(box(0, horizon, WIDE, TALL), FLOOR, flat=True)
-        if self.tiles:
-            for line in range(horizon + self.tiles, TALL, self.tiles):
-                canvas.paint(box(0, line, WIDE, line + 120), FIXTURE, flat=True)
+        for line in range(horizon + self.tiles, TALL, self.tiles):
+            canvas.paint(box(0, line, WIDE, line + 120), FIXTURE, flat=True)
         canvas.paint(box(0, horizon - 160, WIDE, horizon + 60), FIXTURE_2, flat=True)
 
     def palette(self, person: Person, *, gap: int) -> Light:
-        """What each number on a canvas looks like: (TONES * MATERIALS, channels) light, 0 to 65 535."""
+        """What each number on a canvas looks like: (TONES * MATERIALS, channels) light; grey level 255 is 65 535.
+
+        A bright cloth's light tone may lie above: the exposure cuts it off. `gap` in thousandths.
+        """
         wall, floor, dark, bright = self.scene
         greys = {
             WALL: wall,
@@ -146,7 +148,7 @@ class Camera:
         for _ in range((self.blur * height + 32) // 64):
             light = _soften(_soften(light, 0), 1)
         exposure = 1000 + spread(random, 70)
-        gain = self.gain[: light.shape[2]] if not self.infrared else (self.gain[1],)
+        gain = (self.gain[1],) if self.infrared else self.gain
         ramp = 1000 - self.fall_off * np.arange(width, dtype=np.int64) // width
         ramp = ramp if self.light < 0 else ramp[::-1]
         seen = light.astype(np.int64) * np.array([g * exposure // 1000 for g in gain], dtype=np.int64) // 1000
