@@ -19,7 +19,7 @@ from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 from typing import Any
 
-from reidassoc.entrypoints import installed
+from reidassoc.entrypoints import installed, out_of_step
 from reidassoc.errors import PluginError, SpecError, nearest_name
 from reidassoc.interfaces import KINDS
 from reidassoc.options import construct
@@ -201,6 +201,8 @@ def kinds_of(name: str) -> list[str]:
 
 def hint(name: str, known: list[str]) -> str:
     """What may be meant by a name that nothing bears."""
+    if any(point.name == name for point in out_of_step()):
+        return "; setup.cfg has it, but it is not installed: run pip install -e . again, in the checkout"
     return nearest_name(name, known) or "; if it is in a file of yours: --plugin FILE"
 
 

@@ -12,6 +12,7 @@ import torch
 
 from reidassoc import registry
 from reidassoc.engine.train import run
+from reidassoc.entrypoints import out_of_step
 from reidassoc.ops.accelerate import compiled, without_numba
 from reidassoc.overrides import choose
 from reidassoc.recipe import Recipe
@@ -20,6 +21,13 @@ hypothesis.settings.register_profile(  # a machine that is busy is no fault
     "ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("ours")
+
+
+def pytest_configure() -> None:
+    """Plug-ins are found by what the installation wrote down: hundreds of failures would hide that it is old."""
+    if names := sorted({point.name for point in out_of_step()}):
+        pytest.exit(f"setup.cfg and the installation differ in {', '.join(names)}: run pip install -e . again", 2)
+
 
 SMALL: list[tuple[str, Any]] = [
     ("intra.epochs", 2),

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from reidassoc import Associator, Scene, registry
 from reidassoc.cli import cli
+from reidassoc.entrypoints import CHECKOUT, out_of_step
 from reidassoc.errors import PluginError, SpecError
 from reidassoc.interfaces import KINDS
 from reidassoc.pipeline import guarded
@@ -109,6 +110,30 @@ def test_an_unknown_name_gets_the_nearest_one() -> None:
         registry.get("asociator", "mult")
     with pytest.raises(SpecError, match="mult: no option 'alpa'; did you mean 'alpha'"):
         registry.build("associators", "mult(alpa=0.1)")
+
+
+def test_a_plug_in_that_came_after_the_installation_is_told_from_an_unknown_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a ``git pull``: setup.cfg names it, the entry points that pip wrote down do not."""
+    assert out_of_step() == set()
+    assert out_of_step(tmp_path) == set()  # a wheel: no checkout
+    later = EntryPoint("later", "reidassoc_plugins.refiners.later:Later", "reidassoc.refiners")
+    text = (CHECKOUT / "setup.cfg").read_text(encoding="utf-8")
+    (tmp_path / "setup.cfg").write_text(text.replace("    agree = ", f"    later = {later.value}\n    agree = "))
+    assert out_of_step(tmp_path) == {later}
+    (tmp_path / "setup.cfg").write_text(text.replace("    agree = reidassoc", "    agree = elsewhere"))
+    assert {point.value.partition(".")[0] for point in out_of_step(tmp_path)} == {
+        "elsewhere_plugins",
+        "reidassoc_plugins",
+    }
+    (tmp_path / "setup.cfg").write_text("[metadata]\nname = another\n")
+    assert out_of_step(tmp_path) == set()
+    monkeypatch.setattr(registry, "out_of_step", lambda: {later})
+    with pytest.raises(PluginError, match=r"^no refiner 'later'; setup\.cfg has it, .* pip install -e \. again"):
+        registry.build("refiners", "later")
+    with pytest.raises(PluginError, match=r"setup\.cfg has it"):
+        registry.kinds_of("later")
 
 
 def test_a_broken_package_breaks_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
