@@ -11,6 +11,7 @@ import pytest
 from reidassoc import registry
 from reidassoc.bench.plan import read_plan
 from reidassoc.bench.results import Results, read_results
+from reidassoc.options import options_of
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
 from method_results import MARKER, METHODS, PAGES, ROOT, STORE, table
@@ -59,3 +60,12 @@ def test_the_stored_cells_are_those_of_the_benchmark(stored: Results) -> None:
     plan = read_plan(ROOT / "benchmarks" / "specs" / "every_method.yaml")
     wanted = {(cell.method, cell.id) for cell in plan.cells}
     assert {(outcome.row, f"{outcome.data['digest']}-s{outcome.seed}") for outcome in stored.outcomes} == wanted
+
+
+def test_every_clusterer_has_a_section_with_its_options() -> None:
+    shown = text("clustering")
+    names = registry.names("clusterers")
+    assert sorted(re.findall(r"^## `(\w+)`$", shown, re.MULTILINE)) == names
+    for name in names:
+        assert f"| [`{name}`](#{name}) |" in shown
+        assert (f"<!-- options: clusterer {name} -->" in shown) == bool(options_of(registry.get("clusterers", name)))
