@@ -41,22 +41,36 @@ def dbscan(similarity: Tensor, *, eps: float, min_samples: int) -> Tensor:
     n, device = similarity.shape[0], similarity.device
     if eps >= 1:  # every pair is near, the absent ones too
         return torch.full((n,), 0 if n >= min_samples else OUTLIER, dtype=torch.int64, device=device)
-    row, column = rows_of(similarity).cpu().numpy(), similarity.col_indices().cpu().numpy()
-    distance = 1 - similarity.values().cpu().numpy()
-    near = (distance <= eps) & (row != column)
+    row, column = rows_of(similarity), similarity.col_indices()
+    near = (1 - similarity.values() <= eps) & (row != column)
     row, column = row[near], column[near]
-    core = np.bincount(row, minlength=n) + 1 >= min_samples
+    core = torch.bincount(row, minlength=n) + 1 >= min_samples
 
-    labels = np.full(n, OUTLIER, dtype=np.int64)
     dense = core[row] & core[column]
-    graph = csr_matrix((np.ones(int(dense.sum()), dtype=np.int8), (row[dense], column[dense])), shape=(n, n))
-    component = connected_components(graph, directed=False)[1][core]
-    _, first, inverse = np.unique(component, return_index=True, return_inverse=True)
-    labels[core] = np.argsort(np.argsort(first))[inverse]  # numbered by smallest core index
+    labels = torch.full((n,), OUTLIER, device=device)
+    first = smallest_of_component(row[dense], column[dense], n)[core]
+    labels[core] = torch.unique(first, return_inverse=True)[1]  # numbered by smallest core index
 
     border = ~core[row] & core[column]
-    lowest = np.full(n, n, dtype=np.int64)
-    np.minimum.at(lowest, row[border], labels[column[border]])
-    reached = lowest < n
-    labels[reached] = lowest[reached]
-    return torch.from_numpy(labels).to(device)
+    lowest = torch.full((n,), n, device=device).scatter_reduce(0, row[border], labels[column[border]], "amin")
+    return torch.where(lowest < n, lowest, labels)
+
+
+def smallest_of_component(row: Tensor, column: Tensor, n: int) -> Tensor:
+    """(n,) int64: the smallest number in the connected component of each of n nodes, by symmetric edges (E,), (E,)."""
+    if row.device.type == "cpu":
+        graph = csr_matrix((np.ones(len(row), dtype=np.int8), (row.numpy(), column.numpy())), shape=(n, n))
+        _, first, component = np.unique(
+            connected_components(graph, directed=False)[1], return_index=True, return_inverse=True
+        )
+        return torch.from_numpy(first[component])
+    smallest = torch.arange(n, device=row.device)
+    while (
+        True
+    ):  # about log n times: each node takes its neighbours' smallest, and so do the roots; then paths are halved
+        least = smallest.scatter_reduce(0, row, smallest[column], "amin")
+        least = least.scatter_reduce(0, smallest[row], least[column], "amin")
+        least = least[least]
+        if torch.equal(least, smallest):
+            return smallest
+        smallest = least
