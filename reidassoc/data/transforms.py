@@ -14,21 +14,27 @@ from torch import Tensor
 
 from reidassoc.recipe import Augmentation
 
-MEAN = (0.485, 0.456, 0.406)  # ImageNet's
-DEVIATION = (0.229, 0.224, 0.225)
-ERASED = (0.4914, 0.4822, 0.4465)  # written after normalisation, as the published code does
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # ImageNet's
+DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+ERASED = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)  # written after normalisation, as the published code does
+GREY = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+FROM_YIQ = torch.linalg.inv(TO_YIQ)
 ERASE_AREA = (0.02, 0.4)
 ERASE_ASPECT = (0.3, 1 / 0.3)
 ERASE_TRIES = 20
 CACHED = 1 << 19  # values that a processor's cache holds: more are worked on piece by piece
-GREY = (0.299, 0.587, 0.114)
 
 
 def normalise(images: Tensor) -> Tensor:
     """Turn uint8 (B, 3, H, W) into float32 with ImageNet's mean and deviation removed."""
-    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-    deviation = torch.tensor(DEVIATION, device=images.device).view(1, 3, 1, 1)
+    mean, deviation = (on(images, constant) for constant in (MEAN, DEVIATION))
     return (images.float() / 255.0 - mean) / deviation
+
+
+def on(x: Tensor, constant: Tensor) -> Tensor:
+    """A constant where `x` is; the host doesn't wait for it."""
+    return constant.to(x.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ def augment(images: Tensor, chosen: Draw, pad: int) -> Tensor:
     x = mirrored(cropped(images, chosen.shift, pad), chosen.mirror).float().div_(255.0)  # moved as bytes
     x = x if chosen.colour is None else jittered(x, chosen.colour)
     x = x if chosen.lit is None else torch.where(inside(chosen.lit, x), x * chosen.gain[:, :, None, None], x)
-    mean, deviation, fill = (torch.tensor(c, device=x.device).view(1, 3, 1, 1) for c in (MEAN, DEVIATION, ERASED))
+    mean, deviation, fill = (on(x, constant) for constant in (MEAN, DEVIATION, ERASED))
     x = x.sub_(mean).div_(deviation)
     x = x if chosen.erased is None else torch.where(inside(chosen.erased, x), fill, x)
     return x if chosen.channel is None else exchanged(x, chosen.channel, chosen.grey)
@@ -162,13 +168,13 @@ def exchanged(x: Tensor, channel: Tensor, grey: Tensor | None = None) -> Tensor:
     out = x[torch.arange(len(x), device=x.device)[:, None], each]
     if grey is None:
         return out
-    luminance = (x * torch.tensor(GREY, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    luminance = (x * on(x, GREY)).sum(1, keepdim=True)
     return torch.where(grey[:, None, None, None], luminance, out)
 
 
 def jittered(x: Tensor, colour: Tensor) -> Tensor:
     """Change brightness, contrast, saturation and hue, each image by its own factors."""
-    weights = torch.tensor(GREY, device=x.device).view(1, 3, 1, 1)
+    weights = on(x, GREY)
     brightness, contrast, saturation = (colour[:, column, None, None, None] for column in range(3))
     x = (x * brightness).clamp(0, 1)
     middle = (x * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
@@ -180,12 +186,12 @@ def jittered(x: Tensor, colour: Tensor) -> Tensor:
 
 def hue_rotated(x: Tensor, turns: Tensor) -> Tensor:
     """Rotate the colours about the grey axis in YIQ space by a fraction of a turn; the luminance stays."""
-    to_yiq = x.new_tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+    to_yiq, from_yiq = on(x, TO_YIQ), on(x, FROM_YIQ)
     cosine, sine = torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)
     turn = torch.zeros(len(x), 3, 3, device=x.device)
     turn[:, 0, 0] = 1
     turn[:, 1, 1], turn[:, 1, 2], turn[:, 2, 1], turn[:, 2, 2] = cosine, -sine, sine, cosine
-    matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    matrix = from_yiq @ turn @ to_yiq
     return torch.einsum("bij,bjhw->bihw", matrix, x).clamp(0, 1)
 
 

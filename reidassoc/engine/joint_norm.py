@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reidassoc.engine.ranks import connected, summed
-from reidassoc.ops.exact import at_least_single
+from reidassoc.ops.exact import at_least_single, no_autocast
 
 
 class JointNorm(_BatchNorm):
@@ -41,7 +41,7 @@ class JointNorm(_BatchNorm):
         if self.alone or not (self.training or self.running_mean is None):
             return super().forward(input)
         self._check_input_dim(input)
-        with torch.autocast(input.device.type, enabled=False):
+        with no_autocast(input.device):
             out, mean, variance, count = Joint.apply(at_least_single(input), self.weight, self.bias, self.eps)
         self.remember(mean, variance, count)
         normal: Tensor = out.to(input.dtype)

@@ -14,7 +14,7 @@ from reidassoc.recipe import Optimiser
 def build_optimiser(parameters: Iterable[nn.Parameter], settings: Optimiser) -> torch.optim.Optimizer:
     """Return the optimiser over the parameters that can be trained. Its state lies on their device: no step waits for it."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    fused = True if trained and trained[0].device.type == "cuda" else None  # else Adam counts its steps on the host
+    fused = True if trained and trained[0].device.type != "cpu" else None  # else Adam counts its steps on the host
     if settings.name == "sgd":
         return torch.optim.SGD(
             trained, settings.learning_rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay

@@ -7,7 +7,7 @@ neighbour list. Every product in `reidassoc.ops` that decides a label is made in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -25,10 +25,16 @@ def products(precision: Literal["highest", "medium"], device: torch.device) -> I
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
-        with torch.no_grad(), torch.autocast(device_type=device.type, enabled=False):
+        with torch.no_grad(), no_autocast(device):
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def no_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Products on `device` keep the type of their operands inside this block."""
+    kind = device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def check_features(name: str, x: Tensor) -> None:
