@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +17,10 @@ from reidassoc.banks import Bank, Banks, Feed
 from reidassoc.errors import RecipeError
 from reidassoc.ops.banks import Intake, lasting_rounds, plan_rounds, update_banks
 from reidassoc.ops.losses import soft_cross_entropy
+from reidassoc.testing import pretended_device
 from reidassoc.types import SoftLabels
+
+CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
 def unit(rows: int, width: int, generator: torch.Generator) -> Tensor:
@@ -137,16 +144,24 @@ def test_banks_start_normalised_and_are_found_by_role_space_and_part() -> None:
     assert [live.bank.name for live in banks.select("specific", part=0)] == ["d"]
 
 
-@pytest.mark.cuda
-def test_cuda_agrees_and_never_waits() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    given = [intake(395, 432, width=2048, seed=seed) for seed in range(4)]
-    there = [Intake(*(t.cuda() for t in (g.vectors, g.features, g.labels, g.rounds)), g.momentum) for g in given]
+@contextmanager
+def cuda() -> Iterator[torch.device]:
     torch.cuda.set_sync_debug_mode("error")
     try:
-        after = update_banks(there, torch.ones((), dtype=torch.bool, device="cuda"))
+        yield torch.device("cuda")
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("where", [partial(pretended_device, waits=False), pytest.param(cuda, marks=CUDA)])
+def test_a_gpu_agrees_and_never_waits(where: Callable[[], AbstractContextManager[torch.device]]) -> None:
+    given = [intake(395, 432, width=2048, seed=seed) for seed in range(4)]
+    with where() as device:
+
+        def moved(x: Tensor) -> Tensor:
+            return x.to(device, non_blocking=True)
+
+        there = [Intake(*map(moved, (g.vectors, g.features, g.labels, g.rounds)), g.momentum) for g in given]
+        after = update_banks(there, torch.ones((), dtype=torch.bool, device=device))
     for vectors, alone in zip(after, given, strict=True):
         torch.testing.assert_close(vectors.cpu(), expected(alone), rtol=0, atol=2e-6)

@@ -17,11 +17,13 @@ from reidassoc.errors import DataError
 from reidassoc.interfaces import KINDS
 from reidassoc.pipeline import associate, cluster
 from reidassoc.testing import (
+    CASES,
     check_associator,
     check_clusterer,
     check_network,
     check_objective,
     check_refiner,
+    pretended_device,
     toy_features,
     toy_identity,
     toy_scene,
@@ -233,27 +235,51 @@ def test_broken_features_are_refused(kind: str, name: str) -> None:
         use()
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [p for p in built_in("clusterers", "associators", "refiners") if p not in NEEDS_A_FILE], ids=str
-)
+def answer(kind: str, name: str, device: torch.device | str = "cpu") -> list[torch.Tensor]:
+    """What a plug-in that makes or changes labels says of the toy scene."""
+    part: Any = registry.build(kind, REQUIRED.get((kind, name), name))
+    scene = CASES["ordinary"].scene(device=device)
+    identity = toy_identity().map(lambda numbers: numbers.to(device))
+    if kind == "clusterers":
+        return [clusters.labels for clusters in cluster(part, scene.features, identity=identity).own]
+    if kind == "associators":
+        found = associate(part, scene, identity)
+        return [of.prob for pair in (found.cross, found.own) if pair is not None for of in pair]
+    soft = scene.features.map(lambda f: SoftLabels(torch.softmax(5 * f.x[:, :8], dim=1)))
+    targets = Targets.compose(scene.clustering, Association(cross=soft, own=soft))
+    return [x for of in part.refine(scene, targets).table.values() for x in (of.prob, of.weight)]
+
+
+LABELLING = [p for p in built_in("clusterers", "associators", "refiners") if p not in NEEDS_A_FILE]
+
+
+@pytest.mark.parametrize(("kind", "name"), LABELLING, ids=str)
 def test_labels_are_as_precise_whatever_the_training_loop_allowed_itself(kind: str, name: str) -> None:
     """Under autocast a neighbour list at eight bits would be another one."""
-    part: Any = registry.build(kind, REQUIRED.get((kind, name), name))
-
-    def answer() -> list[torch.Tensor]:
-        scene = toy_scene()
-        if kind == "clusterers":
-            return [clusters.labels for clusters in cluster(part, toy_features(), identity=toy_identity()).own]
-        if kind == "associators":
-            found = associate(part, scene, toy_identity())
-            return [of.prob for pair in (found.cross, found.own) if pair is not None for of in pair]
-        soft = scene.features.map(lambda f: SoftLabels(torch.softmax(5 * f.x[:, :8], dim=1)))
-        targets = Targets.compose(scene.clustering, Association(cross=soft, own=soft))
-        return [x for of in part.refine(scene, targets).table.values() for x in (of.prob, of.weight)]
-
-    plain = answer()
+    plain = answer(kind, name)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert all(map(torch.equal, plain, answer()))
+        assert all(map(torch.equal, plain, answer(kind, name)))
+
+
+@pytest.mark.parametrize(("kind", "name"), LABELLING, ids=str)
+def test_labels_are_the_same_with_a_gpus_manners(kind: str, name: str) -> None:
+    """No operand in two places, no draw that depends on the device, no matrix of all pairs copied to the host."""
+    count = min(len(features) for features in toy_scene().features)
+    with pretended_device(to_host=count * count - 1) as device:
+        there = answer(kind, name, device)
+        assert all(x.device == device for x in there)
+        found = [x.cpu() for x in there]
+    for one, other in zip(found, answer(kind, name), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "name"), [p for p in built_in(*CONTRACTS) if p not in NEEDS_A_FILE], ids=str)
+def test_contract_with_a_gpus_manners(kind: str, name: str) -> None:
+    if kind != "networks":  # networks are moved whole, and run in tests/test_pretended_training.py
+        check: Any = CONTRACTS[kind]
+        cases = {case: CASES[case] for case in ("far_more_visible", "one_sample")}
+        with pretended_device() as device:
+            check(registry.build(kind, REQUIRED.get((kind, name), name)), cases, device)
 
 
 @pytest.mark.parametrize("name", [name for kind, name in built_in("associators") if (kind, name) not in NEEDS_A_FILE])

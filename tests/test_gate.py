@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +25,15 @@ from reidassoc.errors import ReidassocError
 from reidassoc.interfaces import Objective, Sampling
 from reidassoc.overrides import override
 from reidassoc.recipe import Optimiser, Recipe
+from reidassoc.testing import pretended_device
 
 CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
-DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
+PLACES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "cpu": lambda: nullcontext("cpu"),
+    "cuda": lambda: nullcontext("cuda"),
+    "pretended": pretended_device,
+}
+DEVICES = ["cpu", "pretended", pytest.param("cuda", marks=CUDA)]
 
 
 def one_step(network: nn.Module, optimiser: torch.optim.Optimizer, factor: float, **how: Any) -> bool:
@@ -50,18 +58,19 @@ def everything(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str
 @pytest.mark.parametrize("name", ["adam", "sgd"])
 def test_a_step_that_is_not_finite_changes_nothing(name: Any, on_host: bool, device: str) -> None:
     torch.manual_seed(0)
-    network = nn.Linear(4, 2).to(device)
-    optimiser = build_optimiser(network.parameters(), Optimiser(name=name, learning_rate=0.1))
-    assert one_step(network, optimiser, 1.0, on_host=on_host)
-    before = everything(network, optimiser)
-    assert not one_step(network, optimiser, float("nan"), on_host=on_host)
-    assert not one_step(network, optimiser, float("inf"), on_host=on_host)
-    after = everything(network, optimiser)
-    assert before.keys() == after.keys()
-    assert len(before) > 2
-    assert all(torch.equal(before[key], after[key]) for key in before)
-    assert one_step(network, optimiser, 1.0, on_host=on_host)
-    assert not torch.equal(network.weight, before["weight"])
+    with PLACES[device]() as place:
+        network = nn.Linear(4, 2).to(place)
+        optimiser = build_optimiser(network.parameters(), Optimiser(name=name, learning_rate=0.1))
+        assert one_step(network, optimiser, 1.0, on_host=on_host)
+        before = everything(network, optimiser)
+        assert not one_step(network, optimiser, float("nan"), on_host=on_host)
+        assert not one_step(network, optimiser, float("inf"), on_host=on_host)
+        after = everything(network, optimiser)
+        assert before.keys() == after.keys()
+        assert len(before) > 2
+        assert all(torch.equal(before[key], after[key]) for key in before)
+        assert one_step(network, optimiser, 1.0, on_host=on_host)
+        assert not torch.equal(network.weight, before["weight"])
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])

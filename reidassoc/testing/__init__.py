@@ -6,6 +6,7 @@
 """
 
 from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer, check_refiner
+from reidassoc.testing.pretend import PretendError, pretended_device
 from reidassoc.testing.properties import check_permutation, check_renumbering, check_swap
 from reidassoc.testing.scenes import CASES, Toy, permuted, renumbered, swapped, toy_features, toy_identity, toy_scene
 from reidassoc.testing.training import check_dataset, check_network, check_objective, toy_step
@@ -13,6 +14,7 @@ from reidassoc.testing.training import check_dataset, check_network, check_objec
 __all__ = [
     "CASES",
     "ContractError",
+    "PretendError",
     "Toy",
     "check_associator",
     "check_clusterer",
@@ -24,6 +26,7 @@ __all__ = [
     "check_renumbering",
     "check_swap",
     "permuted",
+    "pretended_device",
     "renumbered",
     "swapped",
     "toy_features",

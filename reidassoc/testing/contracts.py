@@ -13,15 +13,18 @@ from torch import Tensor
 from reidassoc.interfaces import Associator, Clusterer, Plugin, Refiner
 from reidassoc.ops.prototypes import centroids
 from reidassoc.scene import Scene
+from reidassoc.testing.pretend import name_of
 from reidassoc.testing.scenes import CASES, Toy
 from reidassoc.types import Association, Clustering, Modality, Pair, SoftLabels, Targets
+
+Device = torch.device | str
 
 
 class ContractError(AssertionError):
     """A plug-in broke its contract; the message names the case and what was wrong."""
 
 
-def check_associator(associator: Associator, cases: Mapping[str, Toy] = CASES, device: str = "cpu") -> None:
+def check_associator(associator: Associator, cases: Mapping[str, Toy] = CASES, device: Device = "cpu") -> None:
     """Call an associator on every case: right shapes, valid distributions, inputs unchanged, the same answer twice.
 
     Raises:
@@ -49,7 +52,7 @@ def check_associator(associator: Associator, cases: Mapping[str, Toy] = CASES, d
         same(case, result, run(associator, toy, toy.scene(device=device)))
 
 
-def check_refiner(refiner: Refiner, cases: Mapping[str, Toy] = CASES, device: str = "cpu") -> None:
+def check_refiner(refiner: Refiner, cases: Mapping[str, Toy] = CASES, device: Device = "cpu") -> None:
     """Call `refine` on every case, with hard and with soft targets, some rows silent.
 
     Raises:
@@ -68,7 +71,7 @@ def check_refiner(refiner: Refiner, cases: Mapping[str, Toy] = CASES, device: st
             same(where, result, refiner.refine(toy.scene(device=device), targets))
 
 
-def check_clusterer(clusterer: Clusterer, cases: Mapping[str, Toy] = CASES, device: str = "cpu") -> None:
+def check_clusterer(clusterer: Clusterer, cases: Mapping[str, Toy] = CASES, device: Device = "cpu") -> None:
     """Call a clusterer on the features of every case.
 
     Raises:
@@ -98,7 +101,7 @@ def run(associator: Associator, toy: Toy, scene: Scene) -> Association:
     return cast(Association, call(scene, **known(associator, toy, scene.features.visible.x.device)))
 
 
-def known(part: Plugin, toy: Toy, device: torch.device | str) -> dict[str, Any]:
+def known(part: Plugin, toy: Toy, device: Device) -> dict[str, Any]:
     """The further argument of a plug-in that declares that it needs true identities."""
     if "identity" not in part.needs:
         return {}
@@ -123,11 +126,11 @@ def toy_targets(scene: Scene, *, soft: bool) -> Targets:
     return Targets.compose(scene.clustering, Association(own=own, cross=cross))
 
 
-def check_labels(labels: SoftLabels, shape: tuple[int, int], where: str, device: str) -> None:
+def check_labels(labels: SoftLabels, shape: tuple[int, int], where: str, device: Device) -> None:
     require(isinstance(labels, SoftLabels), where, f"must be SoftLabels, got {type(labels).__name__}")
     require(tuple(labels.prob.shape) == shape, where, f"prob must be {shape}, got {tuple(labels.prob.shape)}")
-    kind = labels.prob.device.type
-    require(kind == torch.device(device).type, where, f"prob is on {kind}, the scene on {device}")
+    found, wanted = labels.prob.device, torch.device(device)
+    require(found.type == wanted.type, where, f"prob is on {name_of(found)}, the scene on {name_of(wanted)}")
     valid(where, labels.validate)
 
 

@@ -14,7 +14,7 @@ from reidassoc.banks import Banks
 from reidassoc.batch import Batch, View
 from reidassoc.interfaces import Dataset, Network, NetworkOutput, Objective
 from reidassoc.scene import Scene
-from reidassoc.testing.contracts import guard, require, same, toy_targets, unchanged
+from reidassoc.testing.contracts import Device, guard, require, same, toy_targets, unchanged
 from reidassoc.testing.scenes import CASES, Toy
 from reidassoc.types import SHARED, STREAMS, Clustering, Features, Modality, Pair, Records, SoftLabels, Targets
 
@@ -24,20 +24,23 @@ TRAINABLE = {name: toy for name, toy in CASES.items() if min(toy.clusters) > 0}
 ROWS, PARTS, SIZE = 6, 3, (48, 24)
 
 
-def toy_step(objective: Objective, toy: Toy | None = None, *, silent: bool = False) -> tuple[Batch, Banks]:
+def toy_step(
+    objective: Objective, toy: Toy | None = None, *, silent: bool = False, device: Device = "cpu"
+) -> tuple[Batch, Banks]:
     """A batch of random features of every stream, with gradient, and the banks that an objective declares.
 
     Args:
         objective: whose banks, and whose ``needs`` (parts, shared labels) are served.
         toy: the scene; the ordinary case if not given. Both modalities need a cluster.
         silent: whether no row of the batch has a label.
+        device: where all of it lies.
     """
     toy = toy or CASES["ordinary"]
-    scene = toy.scene()
+    scene = toy.scene(device=device)
     generator = torch.Generator().manual_seed(toy.seed)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).requires_grad_()
+        return torch.randn(*shape, generator=generator).to(device).requires_grad_()
 
     if "parts" in objective.needs:
         scene = replace(scene, features=scene.features.map(lambda f: with_parts(f, draw(len(f), PARTS, toy.width))))
@@ -47,7 +50,7 @@ def toy_step(objective: Objective, toy: Toy | None = None, *, silent: bool = Fal
     if silent:
         targets = targets.map(lambda labels: SoftLabels(torch.zeros_like(labels.prob)))
     views = {}
-    rows = Pair.build(lambda m: torch.randint(len(scene.features[m]), (ROWS,), generator=generator))
+    rows = Pair.build(lambda m: torch.randint(len(scene.features[m]), (ROWS,), generator=generator).to(device))
     for stream, modality in STREAMS.items():
         parts = (
             {(stream, other): draw(ROWS, PARTS, toy.width) for other in STREAMS} if "parts" in objective.needs else {}
@@ -75,7 +78,7 @@ def with_shared(scene: Scene, targets: Targets) -> tuple[Scene, Targets]:
     return replace(scene, clustering=clustering), targets.replaced(table)
 
 
-def check_objective(objective: Objective, cases: Mapping[str, Toy] = TRAINABLE) -> None:
+def check_objective(objective: Objective, cases: Mapping[str, Toy] = TRAINABLE, device: Device = "cpu") -> None:
     """Declare banks and call the objective on a batch of every case.
 
     Raises:
@@ -85,10 +88,10 @@ def check_objective(objective: Objective, cases: Mapping[str, Toy] = TRAINABLE) 
     drawn = getattr(objective, "sampling", None)
     require(drawn in SAMPLINGS, "sampling", f"must be one of {', '.join(SAMPLINGS)}, got {drawn!r}")
     for case, toy in cases.items():
-        batch, banks = guard(case, partial(toy_step, objective, toy))
+        batch, banks = guard(case, partial(toy_step, objective, toy, device=device))
         for live in banks:
             check_bank(live.bank.space, live.vectors, live.bank.fed_by, batch, f"{case}, bank '{live.bank.name}'")
-        call = with_module(objective, batch)
+        call = with_module(objective, batch, device)
         terms = unchanged(case, (batch, {live.bank.name: live.vectors for live in banks}), partial(call, batch, banks))
         require(isinstance(terms, Mapping), case, f"must return a mapping of loss terms, got {type(terms).__name__}")
         check_terms(terms, case)
@@ -97,20 +100,20 @@ def check_objective(objective: Objective, cases: Mapping[str, Toy] = TRAINABLE) 
         slopes = [x.grad for x in given if x.grad is not None]
         require(bool(slopes), case, "no gradient reaches the features: nothing is learnt")
         require(all(bool(torch.isfinite(g).all()) for g in slopes), case, "the gradient holds NaN or infinite values")
-        again, fresh = toy_step(objective, toy)
+        again, fresh = toy_step(objective, toy, device=device)
         same(case, dict(terms), dict(call(again, fresh)))
-        nobody, nothing = toy_step(objective, toy, silent=True)
+        nobody, nothing = toy_step(objective, toy, silent=True, device=device)
         where = f"{case}, no row has a label"
         check_terms(guard(where, partial(call, nobody, nothing)), where)
 
 
-def with_module(objective: Objective, batch: Batch) -> Callable[[Batch, Banks], Any]:
+def with_module(objective: Objective, batch: Batch, device: Device) -> Callable[[Batch, Banks], Any]:
     """The objective with the module that it trains beside the network, if it has one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = guard("modules", partial(objective.modules, batch.scene, batch.targets))
     call: Callable[..., Any] = objective
-    return call if module is None else partial(call, module=module)
+    return call if module is None else partial(call, module=module.to(device))
 
 
 def check_bank(space: str, vectors: Tensor, fed_by: tuple[str, ...], batch: Batch, where: str) -> None:
