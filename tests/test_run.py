@@ -16,6 +16,7 @@ from torch import Tensor
 
 import reidassoc as ra
 from reidassoc import registry
+from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.labelling import KEPT_LABELS, RELAXED, SKIPPED
@@ -231,6 +232,22 @@ def test_a_folder_that_holds_something_is_left_alone(finished: Path, small: Reci
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="can't make the run folder"):
         ra.run(small, out=tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "no"), (1, "1")])
+def test_a_modality_without_two_training_images_is_refused_before_anything_is_written(
+    count: int, said: str, small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ImageStore.good
+
+    def good(store: ImageStore) -> Tensor:
+        found: Tensor = real.fget(store)  # type: ignore[attr-defined]
+        return found[:count] if store.records.modality is Modality.INFRARED else found
+
+    monkeypatch.setattr(ImageStore, "good", property(good))
+    with pytest.raises(DataError, match=f"^the dataset has {said} readable infrared training image; at least 2 are"):
+        ra.run(small, out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_full_disk_ends_in_one_line_and_the_last_checkpoint_stays(

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from two_ranks import CASES, NAME, SHORT, TINY, labelled, short_recipe, trained
+from two_ranks import CASES, NAME, SHORT, TINY, labelled, shared_pass, short_recipe, trained
 
 import reidassoc as ra
 from reidassoc.engine import checkpoint, device, processes
@@ -81,6 +81,21 @@ def test_banks_losses_and_weights_are_those_of_one_process(name: str, pair: Path
         assert torch.equal(found[0][key], found[1][key]), key
         torch.testing.assert_close(found[0][key], value, rtol=0, atol=1e-8, msg=lambda m, key=key: f"{key}: {m}")
     assert float((expected["losses"][0] - expected["losses"][-1]).abs().max()) > 1e-4  # something was learnt
+
+
+@pytest.mark.parametrize("infrared", [1, 5])
+def test_each_process_looks_at_its_share_of_the_images_even_if_that_is_none(infrared: int, pair: Path) -> None:
+    """With one infrared image, the second process has none; of five, it has two."""
+    expected = shared_pass(open_device("cpu"), infrared)
+    found = [torch.load(pair / f"shared_pass {infrared}.{rank}.pt", weights_only=True) for rank in range(2)]
+    assert [len(x) for x in expected["features"]] == [48, infrared]
+    assert expected["seen"] == {"visible": 48, "infrared": infrared}
+    assert found[0]["seen"] == {"visible": 24, "infrared": (infrared + 1) // 2}
+    assert found[1]["seen"] == {"visible": 24, "infrared": max(infrared // 2, 1)}  # a blank image stands for none
+    for key in ("features", "parts", "losses"):
+        for one, other, whole in zip(found[0][key], found[1][key], expected[key], strict=True):
+            assert torch.equal(one, other), key
+            torch.testing.assert_close(one, whole, rtol=1e-5, atol=1e-6)
 
 
 def test_neighbours_and_affinities_are_shared_and_the_labels_are_those_of_one_process(pair: Path) -> None:

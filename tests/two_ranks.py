@@ -27,17 +27,20 @@ from reidassoc.engine.device import open_device, open_devices
 from reidassoc.engine.extract import extract
 from reidassoc.engine.heads import Heads
 from reidassoc.engine.joint_norm import normalise_jointly
-from reidassoc.engine.labelling import Given, label
+from reidassoc.engine.labelling import Given, Labelled, label
+from reidassoc.engine.losses import sample_losses
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.start import build_network, calibrate, training_images
 from reidassoc.engine.step import Step
 from reidassoc.errors import DeviceError, RankLost
 from reidassoc.interfaces import NetworkOutput, Objective, Sampling
 from reidassoc.ops import neighbours, shares
+from reidassoc.ops.part_features import PARTS
 from reidassoc.overrides import choose
-from reidassoc.pipeline import compose
+from reidassoc.pipeline import Method, Weighted, compose
 from reidassoc.recipe import Optimiser, Recipe
-from reidassoc.types import Features, Modality, Pair
+from reidassoc.scene import Scene
+from reidassoc.types import Clustering, Clusters, Features, Modality, Pair, Targets
 
 STEPS = 5
 CASES = {"mult": ("mult", 1), "mult as on 2 GPUs": ("mult", 2), "salcr": ("salcr", 1)}  # recipe, as_gpus
@@ -138,6 +141,53 @@ def labelled(fabric: Fabric) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured(Objective):
+    """A loss of every single sample."""
+
+    sampling: ClassVar[Sampling] = "paired"
+
+    def banks(self, scene: Any, targets: Any) -> list[Any]:
+        return []
+
+    def __call__(self, batch: Any, banks: Any) -> dict[str, Tensor]:
+        return {}
+
+    def per_sample(self, view: Any, batch: Any, banks: Any) -> Tensor:
+        return torch.as_tensor(view.z).square().sum(1)
+
+
+def shared_pass(fabric: Fabric, infrared: int) -> dict[str, Any]:
+    """Features and losses of all samples, so few of them infrared; and the images that this rank has looked at."""
+    recipe = choose(recipe="salcr/synthetic", changes=TINY)  # with part features
+    composed, alone = compose(recipe), open_device("cpu")
+    stores, _ = training_images(composed.dataset, recipe)
+    network = build_network(composed.network, recipe, alone)
+    calibrate(network, stores, alone, recipe)
+    stores.infrared.bad = tuple(range(infrared, len(stores.infrared)))
+    seen: dict[str, int] = {}
+
+    def look(network: nn.Module, images: tuple[Mapping[str, Tensor]]) -> None:
+        for name, each in images[0].items():
+            seen[name] = seen.get(name, 0) + len(each)
+
+    network.register_forward_pre_hook(look)
+    features = extract(network, stores, fabric, batch=16)
+    counts = dict(seen)
+    clusters = features.map(lambda found: Clusters(torch.zeros(len(found), dtype=torch.int64), found.x[:1]))
+    scene = Scene(0, 0, features, Clustering(clusters))
+    method = Method(None, None, (), (Weighted("measured", Measured(), 2.0),))  # type: ignore[arg-type]
+    labelled = Labelled(scene, Targets.compose(scene.clustering), True)
+    losses = sample_losses(network, stores, fabric, method, labelled, Banks(), Heads(), batch=16)
+    assert losses is not None
+    return {
+        "seen": counts,
+        "features": [each.x for each in features],
+        "parts": [each.extra[PARTS] for each in features],
+        "losses": list(losses),
+    }
+
+
 LITTLE = {"epochs": 1, "iterations": 3, "identities": 5, "images": 3}
 NAME = "mmm_released/synthetic"  # shared clusters, a head of its own, losses of single samples
 SHORT: list[tuple[str, Any]] = [
@@ -201,6 +251,8 @@ def main(out: Path) -> None:
         keep_from_writing(out / "run")
     for name, (method, groups) in CASES.items():
         torch.save(trained(fabric, method, groups), out / f"{name}.{fabric.global_rank}.pt")
+    for infrared in (1, 5):
+        torch.save(shared_pass(fabric, infrared), out / f"shared_pass {infrared}.{fabric.global_rank}.pt")
     torch.save(labelled(fabric), out / f"labels.{fabric.global_rank}.pt")
     result = ra.run(short_recipe(), out=out / "run", device="cpu", devices=2)
     torch.save(dict(result.data["protocols"]), out / f"result.{fabric.global_rank}.pt")

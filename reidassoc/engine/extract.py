@@ -53,15 +53,18 @@ def features_of(
     mirror: bool,
     say: Callable[[str], None],
 ) -> Features:
-    def embed(rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        images = normalise(store.read(rows).to(fabric.device, non_blocking=True))
+    def embed(pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        images = normalise(pixels.to(fabric.device, non_blocking=True))
         unit, part = unit_features(network, images, modality, fabric)
         if mirror:
             return F.normalize(unit + unit_features(network, images.flip(3), modality, fabric)[0], dim=1), None
         return unit, part
 
     own = store.good[ranks.own_share(fabric, len(store.good))]
-    found = list(by_batches(own, batch, embed, say))
+    found = list(by_batches(own, batch, lambda rows: embed(store.read(rows)), say))
+    if not found:  # a rank without an image: a blank one says what features look like, and is left out
+        unit, part = embed(torch.zeros(1, 3, *store.size, dtype=torch.uint8))
+        found = [(unit[:0], None if part is None else part[:0])]
     chunks = [unit for unit, _ in found]
     parts = [part for _, part in found if part is not None]
     index, camera = store.good.to(fabric.device), store.records.camera[store.good].to(fabric.device)

@@ -38,6 +38,9 @@ def sample_losses(
     def of_modality(modality: Modality) -> list[Tensor | None]:
         good = stores[modality].good
         own = torch.arange(len(good))[ranks.own_share(fabric, len(good))]
+        if not len(own):  # fewer images than ranks: the first one says whether there is a loss, and is left out
+            loss = of_chunk(modality, torch.arange(1), good)
+            return [None if loss is None else loss[:0]]
         return [loss for (loss,) in by_batches(own, batch, lambda rows: (of_chunk(modality, rows, good),))]
 
     def of_chunk(modality: Modality, rows: Tensor, good: Tensor) -> Tensor | None:

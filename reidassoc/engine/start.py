@@ -20,6 +20,7 @@ from reidassoc.recipe import Recipe
 from reidassoc.types import Modality, Pair
 
 CALIBRATION_BATCHES = 12
+FEWEST = 2  # training images of a modality: of one alone there is no batch norm, and no cluster
 
 
 def training_images(
@@ -31,7 +32,7 @@ def training_images(
         say: is told of every image that was left out, and of what the dataset has to say.
 
     Raises:
-        DataError: a modality has no readable image.
+        DataError: a modality has fewer than two readable images.
     """
     records = dataset.train()
     for note in dataset.notes():
@@ -41,8 +42,11 @@ def training_images(
         for problem in store.problems:
             say(f"left out: {problem}")
     for modality in Modality:
-        if len(stores[modality].good) == 0:
-            raise DataError(f"the dataset has no readable {modality} training image")
+        if (found := len(stores[modality].good)) < FEWEST:
+            raise DataError(
+                f"the dataset has {found or 'no'} readable {modality} training image; "
+                f"at least {FEWEST} are needed, of either modality"
+            )
     known = records.map(dataset.identity)
     if known.visible is None or known.infrared is None:
         return stores, None
