@@ -46,12 +46,15 @@ def test_time_limits_are_read_as_slurm_reads_them(text: str, minutes: int) -> No
         ({"options": {"array": "0-9"}}, r"'array' is no option of sbatch that can be given here"),
         ({"options": {"wrap=x; rm": ""}}, r"is no option of sbatch"),
         ({"options": {"cpus-per-task": "8"}}, r"sbatch's 'cpus-per-task' is set by --slurm-cpus"),
+        ({"options": {"nodes": "2"}}, r"'nodes' is no option of sbatch that can be given here; one is account=NAME"),
         ({"cpus": 0}, r"a job needs a CPU at least, and no less than 0 GPUs; got 0 and None"),
+        ({"gpus": -1}, r"no less than 0 GPUs; got 4 and -1"),
     ],
 )
 def test_bad_options_end_in_one_line(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ReidassocError, match=said):
+    with pytest.raises(ReidassocError, match=said) as caught:
         Slurm(**options)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,6 +66,7 @@ def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
         (["--executor", "slurm", "--slurm-option", "nodes=2"], "'nodes' is no option of sbatch"),
     ]:
         done = CliRunner().invoke(cli, ["bench", str(spec), "--out", str(tmp_path / "out"), *arguments])
+        assert isinstance(done.exception, ReidassocError)
         assert said in str(done.exception)
     assert not (tmp_path / "out").exists()
 
@@ -98,6 +102,7 @@ def test_a_machine_that_lacks_a_command_is_refused(
 
 
 def runner_of(tmp_path: Path, slurm: Slurm | None = None, text: str = TINY, **options: Any) -> SlurmRunner:
+    """A runner about to look for the first time, on whose folder nobody else works."""
     runner = on_slurm(open_benchmark(written(tmp_path, text), out=tmp_path / "out"), slurm, **options)
     runner.check()
     runner.store.create(runner.plan)
@@ -145,11 +150,19 @@ def test_as_many_jobs_as_cells_that_can_be_worked_on(cluster: Path, tmp_path: Pa
     (cluster / "squeue").write_text("#!/bin/sh\nexit 1\n")  # Slurm restarts
     runner.look()
     assert runner.arrays() == ["1", "2"]
-    few = on_slurm(open_benchmark(runner.spec, out=tmp_path / "out"), jobs=1)
-    assert few.jobs == 1
     runner.cancel()
     assert (cluster / "cancelled").read_text() == "--state=PENDING 1 2\n"
     assert "scancel 1 2" in runner.stopped()
+
+
+def test_no_more_jobs_than_were_asked_for(cluster: Path, tmp_path: Path) -> None:
+    """Three cells can begin."""
+    runner = runner_of(tmp_path, text=TINY + "seeds: [0, 1, 2]\n", jobs=2)
+    runner.look()
+    assert "array=0-1%2" in (cluster / "asked").read_text()
+    (cluster / "queue").write_text("1 PD\n1 R\n")
+    runner.look()
+    assert runner.arrays() == ["1"]
 
 
 def test_jobs_that_take_no_cell_are_not_submitted_for_ever(cluster: Path, tmp_path: Path) -> None:
@@ -158,6 +171,19 @@ def test_jobs_that_take_no_cell_are_not_submitted_for_ever(cluster: Path, tmp_pa
     runner.look()
     runner.look()
     with pytest.raises(ReidassocError, match="jobs end without taking a run; the last one: ModuleNotFoundError"):
+        runner.look()
+    assert runner.arrays() == ["1", "2"]
+
+
+def test_one_job_that_took_a_cell_begins_the_count_anew(cluster: Path, tmp_path: Path) -> None:
+    runner = runner_of(tmp_path)
+    for number in range(1, 6):
+        runner.look()
+        assert runner.arrays()[-1] == str(number)
+        if number % 2 == 0:  # every other one dies before it takes one
+            runner.store.note_attempt(runner.plan.runs[0], {"by": f"{number}_0", "host": "a", "epochs": number})
+    runner.look()
+    with pytest.raises(ReidassocError, match="jobs end without taking a run; the last one: it printed nothing"):
         runner.look()
 
 
@@ -220,6 +246,12 @@ def test_a_job_works_until_no_cell_is_free_and_does_not_wait(tmp_path: Path, mon
     assert signal.getsignal(signal.SIGUSR2) == before
 
 
+def test_a_job_that_is_requeued_does_the_same_again() -> None:
+    job = Job("grid.yaml", "out", roots=(("regdb", "/data"),), seeds=(1, 2), device="cpu")
+    again: Any = job.checkpoint()
+    assert (again.function, again.args, again.kwargs) == (job, (), {})
+
+
 def test_a_job_that_can_t_be_requeued_just_ends() -> None:
     def refuse(number: int, frame: object) -> None:
         raise OSError("scontrol: requeue is disabled")
@@ -247,6 +279,7 @@ def test_locks_that_do_not_reach_the_job_are_noticed(tmp_path: Path, monkeypatch
             check_locks(lock)
     os.utime(lock, (0, 0))  # as the runner leaves it
     check_locks(lock)
+    assert [path.name for path in tmp_path.iterdir()] == ["runner.lock"]  # what was tried with is gone
 
 
 @pytest.fixture(scope="module")
