@@ -22,6 +22,7 @@ import reidassoc as ra
 from reidassoc import registry
 from reidassoc.banks import Banks, LiveBank
 from reidassoc.data.loader import batches
+from reidassoc.data.samplers import Sampler
 from reidassoc.engine import ranks, together
 from reidassoc.engine.device import open_device, open_devices
 from reidassoc.engine.extract import extract
@@ -43,7 +44,30 @@ from reidassoc.scene import Scene
 from reidassoc.types import Clustering, Clusters, Features, Modality, Pair, Targets
 
 STEPS = 5
-CASES = {"mult": ("mult", 1), "mult as on 2 GPUs": ("mult", 2), "salcr": ("salcr", 1)}  # recipe, as_gpus
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method's last stage.
+
+    Args:
+        banks: that it has at least; heads: modules of its objectives.
+    """
+
+    recipe: str
+    as_gpus: int = 1
+    objective: str | None = None  # in place of the recipe's, and of its refiners
+    banks: int = 3
+    heads: int = 0
+
+
+CASES = {
+    "mult": Case("mult"),
+    "mult as on 2 GPUs": Case("mult", as_gpus=2),
+    "salcr": Case("salcr"),
+    "mmm_released": Case("mmm_released", banks=0, heads=1),
+    "feature maps": Case("mult", objective="pictured", banks=0),
+}
 TINY: list[tuple[str, Any]] = [
     ("dataset", "synthetic(size='tiny', identities=8, images=6, test_identities=4)"),
     ("cross.identities", 3),
@@ -63,37 +87,62 @@ class Doubled(nn.Module):
         return dict(self.network({stream: x.double() for stream, x in images.items()}))
 
 
-def trained(fabric: Fabric, method: str, groups: int) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Pictured(Objective):
+    """Reads feature maps, of all rows together."""
+
+    sampling: ClassVar[Sampling] = "paired"
+    needs: ClassVar[frozenset[str]] = frozenset({"maps"})
+
+    def banks(self, scene: Any, targets: Any) -> list[Any]:
+        return []
+
+    def __call__(self, batch: Any, banks: Any) -> dict[str, Tensor]:
+        pictures = torch.stack([view.map for view in batch])  # (streams, B, C, H, W)
+        return {"likeness": (pictures - pictures.mean((0, 1))).square().mean()}
+
+
+def trained(fabric: Fabric, case: Case) -> dict[str, Any]:
     """Banks, losses and weights after a few steps in float64, by plain SGD."""
-    recipe = choose(recipe=f"{method}/synthetic", changes=TINY)
-    composed, alone, stage = compose(recipe), open_device("cpu"), recipe.stages[1]
+    registry.add("pictured", Pictured)
+    exchanged = [("cross.objectives", [case.objective]), ("cross.refiners", [])] if case.objective else []
+    recipe, groups = choose(recipe=f"{case.recipe}/synthetic", changes=[*TINY, *exchanged]), case.as_gpus
+    composed, alone, stage = compose(recipe), open_device("cpu"), recipe.stages[-1]
+    method = composed.methods[-1]
     stores, _ = training_images(composed.dataset, recipe)
     network = build_network(composed.network, recipe, alone)
     calibrate(network, stores, alone, recipe)
     labelled = label(
-        composed.methods[1], stage, Given(extract(network, stores, alone, batch=64), epoch=1, stage_epoch=0, seed=0),
+        method,
+        stage,
+        Given(extract(network, stores, alone, batch=64), epoch=1, stage_epoch=0, seed=0),
         counts=Counter(),
-    )  # fmt: skip
+    )
     assert labelled is not None
     scene, targets = labelled.scene, labelled.targets
-    parts = (*composed.methods[1].objectives, *composed.methods[1].refiners)
+    parts = (*method.objectives, *method.refiners)
     started = Banks.rebuild(chain.from_iterable(part.part.banks(scene, targets) for part in parts))
     banks = Banks({live.bank.name: LiveBank(live.bank, live.vectors.double()) for live in started})
     network = Doubled(network)
-    optimiser = build_optimiser(network.parameters(), Optimiser(name="sgd", learning_rate=1e-3))
+    plain = Optimiser(name="sgd", learning_rate=1e-3)
+    optimiser, heads = build_optimiser(network.parameters(), plain), Heads()
+    heads.prepare(method, labelled, settings=plain, device=fabric.device)
+    for head in heads:
+        head.module.double()
     if groups == 1:
         normalise_jointly(network, fabric)
     network.train()
     step = Step(
-        fabric, network, optimiser, composed.methods[1], scene, targets, banks, Heads(), stage.augmentation.pad,
+        fabric, network, optimiser, method, scene, targets, banks, heads, stage.augmentation.pad,
         max(1, groups // fabric.world_size),
     )  # fmt: skip
-    from reidassoc.data.samplers import Sampler
-
     prepared = batches(
-        sampler=Sampler.build(targets, "paired", identities=stage.identities, images=stage.images), stores=stores,
-        index=scene.features.map(lambda f: f.index.numpy()), targets=targets, banks=[live.bank for live in banks],
-        augmentation=stage.augmentation, steps=STEPS, seed=0, epoch=1, share=partial(ranks.own_share, fabric),
+        sampler=Sampler.build(
+            targets, method.objectives[0].part.sampling, identities=stage.identities, images=stage.images
+        ),
+        stores=stores, index=scene.features.map(lambda f: f.index.numpy()), targets=targets,
+        banks=[live.bank for live in banks], augmentation=stage.augmentation, steps=STEPS, seed=0, epoch=1,
+        share=partial(ranks.own_share, fabric),
     )  # fmt: skip
     losses = []
     for host in prepared:
@@ -106,6 +155,7 @@ def trained(fabric: Fabric, method: str, groups: int) -> dict[str, Any]:
         "images": torch.tensor([len(images) for images in host.images]),
         **{f"bank {live.bank.name}": live.vectors for live in banks},
         **{f"weight {name}": value for name, value in network.state_dict().items()},
+        **{f"head {name}": value for head in heads for name, value in head.module.state_dict().items()},
     }
 
 
@@ -249,8 +299,8 @@ def main(out: Path) -> None:
     fabric = open_devices("cpu", devices=2)
     if fabric.global_rank:
         keep_from_writing(out / "run")
-    for name, (method, groups) in CASES.items():
-        torch.save(trained(fabric, method, groups), out / f"{name}.{fabric.global_rank}.pt")
+    for name, case in CASES.items():
+        torch.save(trained(fabric, case), out / f"{name}.{fabric.global_rank}.pt")
     for infrared in (1, 5):
         torch.save(shared_pass(fabric, infrared), out / f"shared_pass {infrared}.{fabric.global_rank}.pt")
     torch.save(labelled(fabric), out / f"labels.{fabric.global_rank}.pt")
