@@ -164,6 +164,32 @@ def test_a_folder_behind_a_link_that_leads_nowhere_is_said(
         train.begin(train.chosen_folder(None, small, resume=False), None, small, held, there=False)
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux which file is flushed")
+def test_an_epoch_is_on_the_disk_before_it_counts(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut there is what was flushed: first the row, then the checkpoint's bytes, then its name."""
+    done: list[tuple[str, str, int]] = []
+    sync, replace = os.fsync, os.replace
+
+    def flush(handle: int) -> None:
+        sync(handle)
+        done.append(("flush", Path(os.readlink(f"/proc/self/fd/{handle}")).name, os.fstat(handle).st_size))
+
+    def take_place(one: Path, other: Path) -> None:
+        done.append(("replace", other.name, one.stat().st_size))
+        replace(one, other)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "replace", take_place)
+    folder.append_metrics({"epoch": 1})
+    checkpoint.save(folder, state(2), "x")
+    size = (folder.path / "checkpoints" / "epoch_002.pt").stat().st_size
+    assert done[0] == ("flush", "metrics.jsonl", len('{"epoch": 1}\n'))
+    what, name, flushed = done[1]
+    assert (what, name.startswith(".epoch_002.pt."), flushed) == ("flush", True, size)
+    assert done[2] == ("replace", "epoch_002.pt", size)
+    assert [(what, name) for what, name, _ in done[3:]] == [("flush", "checkpoints")]
+
+
 def test_a_row_that_was_cut_off_within_a_character_is_left_out(folder: RunFolder) -> None:
     folder.append_metrics({"epoch": 0, "stage": "two\u2028lines"})
     folder.append_metrics({"epoch": 1, "stage": "für"})

@@ -89,9 +89,11 @@ class RunFolder:
                 temporary.unlink(missing_ok=True)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Add one epoch's row to metrics.jsonl."""
+        """Add one epoch's row to metrics.jsonl, and have it on the disk: the checkpoint that makes it count comes next."""
         with said(self.path / METRICS), open(self.path / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
