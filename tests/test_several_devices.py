@@ -290,6 +290,11 @@ def test_which_process_failed_is_said(tmp_path: Path) -> None:
     (tmp_path / processes.FOLDER).write_text("runs/a")
     with pytest.raises(ReidassocError, match=r"process 2 of 3 was killed \(SIGTERM\);.*--resume runs/a --devices 3$"):
         processes.explain([75, 2, -15], tmp_path)
+    given = ["run", "--plugin", "a.py", "--keep", "3", "--plugin=b.py", "--plugin", "c.py:C"]
+    with pytest.raises(
+        ReidassocError, match=r"--resume runs/a --plugin b\.py --plugin a\.py --plugin c\.py:C --devices 2$"
+    ):
+        processes.explain([75, -9], tmp_path, given)
     with pytest.raises(ReidassocError, match=r"process 1 of 2 was killed \(SIGKILL\)"):
         processes.explain([-6, -9], tmp_path)  # the first one aborted for want of the other
     with pytest.raises(ReidassocError, match=r"process 0 of 2 was killed \(SIGABRT\)"):

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 
 from reidassoc.errors import ReidassocError
@@ -47,12 +48,12 @@ def start(arguments: Sequence[str], count: int) -> int:
             codes = watch(processes)
         except KeyboardInterrupt:
             end(processes)
-            raise KeyboardInterrupt(f"Stopped: {next_step(Path(notes), count)}") from None
+            raise KeyboardInterrupt(f"Stopped: {next_step(Path(notes), count, arguments)}") from None
         finally:
             end(processes)
         if not any(codes):
             return 0
-        return explain(codes, Path(notes))
+        return explain(codes, Path(notes), arguments)
 
 
 def begin(arguments: Sequence[str], rank: int, count: int, notes: Path) -> subprocess.Popen[bytes]:
@@ -114,7 +115,7 @@ def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
                 process.wait()
 
 
-def explain(codes: Sequence[int | None], notes: Path) -> int:
+def explain(codes: Sequence[int | None], notes: Path, arguments: Sequence[str] = ()) -> int:
     """Say which process failed first, unless the first one has said it all itself; return the exit code."""
     causes = [rank for rank, code in enumerate(codes) if code not in (None, 0, LOST)]
     killed = [rank for rank in causes if (codes[rank] or 0) < 0]
@@ -124,7 +125,7 @@ def explain(codes: Sequence[int | None], notes: Path) -> int:
     if rank == 0 and code > 0 and code != LOST:
         return code
     how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"failed ({last_words(notes / str(rank))})"
-    raise ReidassocError(f"process {rank} of {len(codes)} {how}; {next_step(notes, len(codes))}")
+    raise ReidassocError(f"process {rank} of {len(codes)} {how}; {next_step(notes, len(codes), arguments)}")
 
 
 def last_words(path: Path) -> str:
@@ -132,12 +133,15 @@ def last_words(path: Path) -> str:
     return said.splitlines()[-1].removeprefix("Error: ")[:500] if said else "it said nothing"
 
 
-def next_step(notes: Path, count: int) -> str:
-    """How to go on, as far as the run has come."""
+def next_step(notes: Path, count: int, arguments: Sequence[str] = ()) -> str:
+    """How to go on, as far as the run has come; with the plug-in files that it was begun with."""
     if not (notes / FOLDER).is_file():
         return "the run had not begun: nothing is lost, start it again"
     folder = (notes / FOLDER).read_text(encoding="utf-8")
-    return f"the last whole epoch is saved: go on with reidassoc run --resume {folder} --devices {count}"
+    files = [word.removeprefix("--plugin=") for word in arguments if word.startswith("--plugin=")]
+    files += [file for word, file in pairwise(arguments) if word == "--plugin"]
+    again = "".join(f" --plugin {file}" for file in files)
+    return f"the last whole epoch is saved: go on with reidassoc run --resume {folder}{again} --devices {count}"
 
 
 def watched() -> bool:
