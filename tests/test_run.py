@@ -316,6 +316,21 @@ def test_degenerate_labels_do_not_stop_a_run(mode: str, counts: dict[str, int], 
     assert result.protocols
 
 
+def test_what_was_counted_before_a_run_was_cut_off_is_counted_once(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.add("scripted", Scripted)
+    recipe = override(small, [("evaluate_every", 0)]).model_copy(
+        update={"clusterer": ra_spec("scripted", mode="fades")}
+    )
+    with monkeypatch.context() as patch:
+        cut(patch, "metrics", 3)  # the epoch is counted, and repeated
+        with pytest.raises(Cut):
+            ra.run(recipe, out=tmp_path / "run", device="cpu")
+    result = ra.run(recipe, out=tmp_path / "run", device="cpu", resume=True)
+    assert result.data["counts"] == {KEPT_LABELS: 3}
+
+
 def ra_spec(name: str, **options: Any) -> Any:
     from reidassoc.spec import Spec
 

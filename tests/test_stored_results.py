@@ -14,6 +14,7 @@ from reidassoc import registry
 from reidassoc.bench.plan import read_plan
 from reidassoc.bench.results import Outcome, read_results
 from reidassoc.bench.table import figures
+from reidassoc.overrides import choose
 
 ROOT = Path(__file__).parent.parent
 PROTOCOL = "all-search single-shot"
@@ -78,6 +79,21 @@ def test_the_main_job_took_less_than_four_minutes_and_four_gib() -> None:
     kept = json.loads((ROOT / "benchmarks" / "results" / "main_job.json").read_text(encoding="utf-8"))
     assert kept["seconds"] <= 240
     assert kept["peak_gib"] <= 4
+    assert kept["digest"] == choose(associator="mult").digest  # of today's job
+
+
+def test_the_label_stage_at_sysu_mm01_s_size_took_less_than_150_seconds_and_four_gib() -> None:
+    """As stored by benchmarks/perf/label_stage.py, on a crowd whose true labels are known."""
+    stored = [
+        json.loads(p.read_text(encoding="utf-8")) for p in (ROOT / "benchmarks/results").glob("label_stage_*.json")
+    ]
+    assert stored
+    for kept in stored:
+        assert kept["samples"] == [22258, 11909]
+        assert kept["total_s"] == pytest.approx(sum(kept["seconds"].values()))
+        assert kept["total_s"] <= 150
+        assert kept["peak_gib"] <= 4
+        assert min(kept["agreement"].values()) >= 0.999
 
 
 @pytest.mark.parametrize("grid", GRIDS)
