@@ -139,6 +139,8 @@ def test_a_run_cut_off_again_and_again_goes_on_to_the_same_end(
             cut(patch, where, epoch)
             with pytest.raises(Cut):
                 ra.run(small, out=folder, device="cpu", resume=number > 0, keep=4)
+    for place in ("", "labels/", "checkpoints/"):  # what a kill -9 leaves half written
+        (folder / f"{place}.some.0123abcd.part").write_bytes(b"half")
     ra.run(RunFolder.open(folder).recipe, out=folder, device="cpu", resume=True, keep=4)
     assert rows_without_times(folder) == rows_without_times(finished)
     first, second = (json.loads((path / "result.json").read_text()) for path in (finished, folder))
