@@ -151,7 +151,7 @@ def test_infomap_links_jaccard_neighbours_once() -> None:
 
 def test_infomap_absent_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "infomap", None)
-    with pytest.raises(PluginError, match=r"needs the package infomap.*pip install 'reidassoc\[infomap\]'"):
+    with pytest.raises(PluginError, match=r"clusterer infomap needs a package .*pip install 'reidassoc\[infomap\]'"):
         registry.build("clusterers", "infomap")
 
 

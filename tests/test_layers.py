@@ -15,7 +15,7 @@ LAYERS = (  # each may import itself and what stands before it
     ("types",),
     ("ops",),
     ("scene", "banks", "batch", "interfaces"),
-    ("archives", "yaml_text", "entrypoints", "spec", "options", "registry"),
+    ("archives", "yaml_text", "entrypoints", "extras", "spec", "options", "registry"),
     ("inheritance", "recipe", "overrides", "fitting", "pipeline", "matrix", "weights"),
     ("data", "evaluation", "testing", "scaffold"),
     ("engine",),
@@ -24,7 +24,7 @@ LAYERS = (  # each may import itself and what stands before it
     ("__main__",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-PUBLIC = {"ops", "types", "interfaces", "errors", "spec", "registry", "weights", "archives", "data.images"}
+PUBLIC = {"ops", "types", "interfaces", "errors", "spec", "registry", "weights", "archives", "extras", "data.images"}
 CORE = Path(reidassoc.__file__).parent
 PLUGINS = Path(next(iter(reidassoc_plugins.__path__)))
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from reidassoc import Association, Associator, Clustering, Clusters, Features, Modality, Pair, Scene, registry
 from reidassoc.ops.assignment import (
     cosine_table,
+    cross_labels,
     greedy_pairs,
     in_rounds,
     mixed_prototypes,
@@ -158,6 +159,13 @@ def test_ties_are_decided_the_same_way_every_time_and_stay_matchings() -> None:
 def test_of_samples() -> None:
     assert of_samples(torch.tensor([1, -1, 0, 2]), torch.tensor([5, -1, 7])).tolist() == [-1, -1, 5, 7]
     assert of_samples(torch.tensor([-1, -1]), torch.tensor([], dtype=torch.int64)).tolist() == [-1, -1]
+
+
+def test_cross_labels_are_the_partners_in_the_other_space() -> None:
+    own = Pair(Clusters(torch.tensor([1, -1, 0]), torch.eye(2)), Clusters(torch.tensor([2, 0, 1, -1]), torch.eye(3)))
+    cross = cross_labels(own, Pair(torch.tensor([2, -1]), torch.tensor([-1, -1, 0])))
+    assert cross.map(lambda labels: labels.hard.tolist()) == Pair([-1, -1, 2], [0, -1, -1, -1])
+    assert cross.map(lambda labels: labels.count) == Pair(3, 2)
 
 
 def test_cosine_table_of_a_zero_centroid_is_zero() -> None:

@@ -17,7 +17,7 @@ import reidassoc.ops
 from reidassoc.ops import exact, partition
 from reidassoc.ops.accelerate import without_numba
 from reidassoc.ops.affinity import affinity
-from reidassoc.ops.assignment import cosine_table, mixed_prototypes, of_samples
+from reidassoc.ops.assignment import cosine_table, cross_labels, mixed_prototypes, of_samples
 from reidassoc.ops.averaging import Averaging
 from reidassoc.ops.banks import Intake, plan_rounds, update_banks
 from reidassoc.ops.confidence import confidence, prototype_loss
@@ -51,7 +51,7 @@ from reidassoc.ops.transport import transport
 from reidassoc.ops.triplet import hardest_triplet
 from reidassoc.ops.votes import vote, winner
 from reidassoc.testing.pretend import pretended_device
-from reidassoc.types import Features, Modality, Pair, SoftLabels
+from reidassoc.types import Clusters, Features, Modality, Pair, SoftLabels
 
 TOLERANCE = 1e-5  # of the largest value; whole numbers are equal. docs/reliability.md states it
 LOOSER = {
@@ -160,12 +160,15 @@ def _(device: torch.device) -> Sequence[Tensor]:
     return [x for rows in (labels, mixed) for x in (rows.index, rows.value)] + [moved]
 
 
-@case("assignment.cosine_table", "assignment.of_samples", "assignment.mixed_prototypes")
+@case("assignment.cosine_table", "assignment.of_samples", "assignment.cross_labels", "assignment.mixed_prototypes")
 def _(device: torch.device) -> Sequence[Tensor]:
     a, b = people(6, device), people(4, device, 1)
     partner = Pair(torch.tensor([1, -1, 0, 3, -1, 2]), torch.tensor([2, 0, 5, 3]))
     mixed = mixed_prototypes(Pair(a, b), partner, own=0.8)
-    return [cosine_table(a, b), of_samples(whole(20, below=6, device=device), partner.visible), *mixed]
+    labels = whole(20, below=6, device=device), whole(12, below=4, device=device)
+    own = Pair(Clusters(labels[0], a), Clusters(labels[1], b))
+    cross = cross_labels(own, partner).map(lambda found: found.prob)
+    return [cosine_table(a, b), of_samples(labels[0], partner.visible), *cross, *mixed]
 
 
 @case("banks.update_banks")

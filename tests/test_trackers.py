@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from reidassoc import extras
 from reidassoc.cli import cli
 from reidassoc.engine import trackers
 from reidassoc.engine.folder import RunFolder
@@ -120,7 +121,7 @@ class FakeWandB:
 
 def test_wandb_is_told_every_epoch_under_one_id(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeWandB()
-    monkeypatch.setattr(trackers, "needed", lambda module, extra: fake)
+    monkeypatch.setattr(trackers, "needed", lambda module, extra, by: fake)
     told("wandb", folder, [0], finished=False)
     told("wandb", folder, [1])
     assert fake.calls == [
@@ -133,7 +134,7 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(module: str) -> None:
         raise ImportError(f"No module named '{module}'")
 
-    monkeypatch.setattr(trackers.importlib, "import_module", missing)
+    monkeypatch.setattr(extras.importlib, "import_module", missing)
     with pytest.raises(ReidassocError, match=r"needs a package .*pip install 'reidassoc\[mlflow\]'"):
         tracker("mlflow")
     with pytest.raises(ReidassocError, match="no tracker 'comet'"):

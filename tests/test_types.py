@@ -59,6 +59,16 @@ def test_negative_labels_are_no_opinion_in_either_form(monkeypatch: pytest.Monke
     assert SoftLabels.one_hot(labels, 2).hard.tolist() == [0, -1, 1, -1]
 
 
+def test_joined_labels_are_the_rows_of_all() -> None:
+    parts = [
+        SoftLabels.one_hot(torch.tensor([0, -1]), 3, torch.tensor([0.5, 1.0])),
+        TopLabels(torch.tensor([[2, 0]]), torch.tensor([[0.75, 0.25]]), 3),
+    ]
+    joined = SoftLabels.joined(parts)
+    assert joined.prob.tolist() == [[1, 0, 0], [0, 0, 0], [0.25, 0, 0.75]]
+    assert joined.weight.tolist() == [0.5, 1, 1]
+
+
 def test_largest_entries_are_of_different_clusters() -> None:
     TopLabels(torch.tensor([[1, 0, 0]]), torch.tensor([[1.0, 0.0, 0.0]]), 2).validate()  # entries of 0 say nothing
     with pytest.raises(ValueError, match="index must name different clusters along each row"):

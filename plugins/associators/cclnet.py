@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 
-from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.assignment import cosine_table, mixed_prototypes, of_samples, one_to_one
+from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene
+from reidassoc.ops.assignment import cosine_table, cross_labels, mixed_prototypes, one_to_one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,4 @@ class Cclnet(Associator):
             )
         )
         start = mixed_prototypes(centroids, partner, own=self.own)
-
-        def label(modality: Modality) -> SoftLabels:
-            return SoftLabels.one_hot(of_samples(own[modality].labels, partner[modality]), own[modality.other].count)
-
-        return Association(cross=Pair.build(label), prototypes={str(m): start[m] for m in Modality})
+        return Association(cross=cross_labels(own, partner), prototypes={str(m): start[m] for m in Modality})

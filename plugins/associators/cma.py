@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from reidassoc import Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.assignment import cosine_table, greedy_pairs, mixed_prototypes, of_samples
+from reidassoc import Association, Associator, Modality, Scene
+from reidassoc.ops.assignment import cosine_table, cross_labels, greedy_pairs, mixed_prototypes
 from reidassoc.ops.exact import full_float32
 from reidassoc.ops.memory_limit import block_rows
 
@@ -43,11 +43,7 @@ class Cma(Associator):
         centroids = own.map(lambda clusters: clusters.centroids)
         partner = greedy_pairs(self.count(scene).cpu(), cosine_table(*centroids))
         start = mixed_prototypes(centroids, partner, own=self.own)
-
-        def label(modality: Modality) -> SoftLabels:
-            return SoftLabels.one_hot(of_samples(own[modality].labels, partner[modality]), own[modality.other].count)
-
-        return Association(cross=Pair.build(label), prototypes={str(m): start[m] for m in Modality})
+        return Association(cross=cross_labels(own, partner), prototypes={str(m): start[m] for m in Modality})
 
     def count(self, scene: Scene) -> Tensor:
         """(K_v, K_r) int64: the pairs of similar images of each pair of clusters."""

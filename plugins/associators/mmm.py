@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.assignment import in_rounds, of_samples
+from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene
+from reidassoc.ops.assignment import cross_labels, in_rounds
 from reidassoc.ops.memories import memory_cost, sub_memories
 from reidassoc.ops.seeds import NUMPY_SEEDS, seed_for
 
@@ -49,11 +49,7 @@ class Mmm(Associator):
     def __call__(self, scene: Scene) -> Association:
         own = scene.clustering.own
         partner = self.match(Pair.build(lambda modality: self.split(scene, modality)))
-
-        def label(modality: Modality) -> SoftLabels:
-            return SoftLabels.one_hot(of_samples(own[modality].labels, partner[modality]), own[modality.other].count)
-
-        return Association(cross=Pair.build(label))
+        return Association(cross=cross_labels(own, partner))
 
     def split(self, scene: Scene, modality: Modality) -> Tensor:
         """(K, n, D) sub-memories of a modality's clusters."""

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch
 
-from reidassoc import Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.assignment import cosine_table, in_rounds, of_samples
+from reidassoc import Association, Associator, Scene
+from reidassoc.ops.assignment import cosine_table, cross_labels, in_rounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,4 @@ class Pgm(Associator):
     def __call__(self, scene: Scene) -> Association:
         own = scene.clustering.own
         partner = in_rounds(torch.exp(-cosine_table(*own.map(lambda clusters: clusters.centroids))))
-
-        def label(modality: Modality) -> SoftLabels:
-            return SoftLabels.one_hot(of_samples(own[modality].labels, partner[modality]), own[modality.other].count)
-
-        return Association(cross=Pair.build(label))
+        return Association(cross=cross_labels(own, partner))

@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.assignment import cosine_table, of_samples
+from reidassoc import OUTLIER, Association, Associator, Pair, Scene
+from reidassoc.ops.assignment import cosine_table, cross_labels
 
 TOLERANCE = 1e-9  # of the plan's column sums
 MAX_ROUNDS = 5000
@@ -38,11 +38,7 @@ class Rpnr(Associator):
     def __call__(self, scene: Scene) -> Association:
         own = scene.clustering.own
         partner = self.match(torch.exp(-cosine_table(*own.map(lambda clusters: clusters.centroids))))
-
-        def label(modality: Modality) -> SoftLabels:
-            return SoftLabels.one_hot(of_samples(own[modality].labels, partner[modality]), own[modality.other].count)
-
-        return Association(cross=Pair.build(label))
+        return Association(cross=cross_labels(own, partner))
 
     def match(self, cost: Tensor) -> Pair[Tensor]:
         """Partners (K,) and (L,) int64 of the rows and columns of a (K, L) cost; −1 if the other side is empty."""

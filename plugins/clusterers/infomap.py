@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reidassoc import OUTLIER, Clusterer, Clustering, Clusters, Features, Pair
-from reidassoc.errors import PluginError
+from reidassoc.extras import needed
 from reidassoc.ops.affinity import affinity
 from reidassoc.ops.exact import check_features
 from reidassoc.ops.neighbours import nearest
@@ -49,7 +48,7 @@ class Infomap(Clusterer):
     min_cluster_size: Annotated[int, Field(ge=1, description="images of the smallest cluster")] = 2
 
     def __post_init__(self) -> None:
-        load_infomap()  # so that a recipe is refused before any work
+        needed("infomap", "infomap", by="clusterer infomap")  # so that a recipe is refused before any work
 
     def __call__(self, features: Pair[Features], *, epoch: int, seed: int, previous: Clustering | None) -> Clustering:
         drawn = 1 + seed_for(seed, epoch, "infomap") % INFOMAP_SEEDS
@@ -61,7 +60,7 @@ class Infomap(Clusterer):
         labels = torch.full((len(features),), OUTLIER, dtype=torch.int64)
         links = self.links(features)
         if len(links):
-            method = load_infomap().Infomap(
+            method = needed("infomap", "infomap", by="clusterer infomap").Infomap(
                 two_level=True, directed=self.graph == "cosine", silent=True, seed=seed, num_trials=1
             )
             method.add_links(links)
@@ -105,18 +104,3 @@ def modules(method: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
         path = Path(folder, "modules.clu")
         method.write_clu(str(path))
         return np.loadtxt(path, dtype=np.int64, comments="#", usecols=(0, 1), ndmin=2)
-
-
-def load_infomap() -> Any:
-    """The module infomap.
-
-    Raises:
-        PluginError: it is not installed, or does not load.
-    """
-    try:
-        return importlib.import_module("infomap")
-    except ImportError as error:
-        raise PluginError(
-            f"clusterer infomap needs the package infomap, which did not load ({error}); "
-            "install it with: pip install 'reidassoc[infomap]'"
-        ) from None

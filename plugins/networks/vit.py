@@ -16,7 +16,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from reidassoc.errors import DataError, PluginError, RecipeError, SpecError, nearest_name
+from reidassoc.errors import DataError, RecipeError, SpecError, nearest_name
+from reidassoc.extras import needed
 from reidassoc.interfaces import Network, NetworkOutput
 from reidassoc.ops.exact import at_least_single
 from reidassoc.weights import load_into, read_state
@@ -89,7 +90,7 @@ class Vit(Network):
 
     def maker(self, size: tuple[int, int]) -> Any:
         """timm's ``create_model`` for this backbone, without its classifier."""
-        timm = load_timm()
+        timm = needed("timm", "vit", by="network vit")
         name = self.backbone.partition(".")[0]
         known = [model for model in timm.list_models(module=FAMILIES) if "distilled" not in model]
         if name not in known:
@@ -163,21 +164,6 @@ def fitted(state: Mapping[str, Tensor], body: Any) -> dict[str, Tensor]:
     """A plain transformer's weights for this one's grid of patches: position embeddings resized, classifiers left out."""
     known = importlib.import_module("timm.models.vision_transformer").checkpoint_filter_fn(dict(state), body)
     return {key: tensor for key, tensor in known.items() if not re.match(HEADS, key)}
-
-
-def load_timm() -> Any:
-    """The module timm.
-
-    Raises:
-        PluginError: it is not installed, or does not load.
-    """
-    try:
-        return importlib.import_module("timm")
-    except ImportError as error:
-        raise PluginError(
-            f"network vit needs the package timm, which did not load ({error}); "
-            "install it with: pip install 'reidassoc[vit]'"
-        ) from None
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class Classifier(Objective):
         known = [batch.labels(view, self.space) for view in views]
         trust = [self.trust(batch.scene, batch.targets, view.modality)[view.rows] for view in views]
         weight = torch.cat([rows.weight * sure for rows, sure in zip(known, trust, strict=True)])
-        labels = SoftLabels(torch.cat([rows.prob for rows in known]), weight)
+        labels = SoftLabels.joined(known).weighted(weight)
         logits = module(torch.cat([view.z for view in views]))
         hard = torch.cat([rows.hard for rows in known])
         apart = hardest_triplet(torch.cat([view.feature for view in views]), hard, margin=self.margin)

@@ -52,6 +52,5 @@ class Dual(Objective):
         terms = {}
         for space in Modality:
             labels = [batch.labels(view, space) for view in batch]
-            stacked = SoftLabels(torch.cat([of.prob for of in labels]), torch.cat([of.weight for of in labels]))
-            terms[str(space)] = soft_cross_entropy(banks[f"dual.{space}"].logits(feature), stacked)
+            terms[str(space)] = soft_cross_entropy(banks[f"dual.{space}"].logits(feature), SoftLabels.joined(labels))
         return terms

@@ -80,9 +80,9 @@ class Fgsal(Objective):
         terms = []
         for space in Modality:
             known = [batch.labels(view, space) for view in views]
-            prob = torch.cat([labels.prob.repeat(kind, 1) for labels, kind in zip(known, kinds, strict=True)])
-            weight = torch.cat([labels.weight.repeat(kind) for labels, kind in zip(known, kinds, strict=True)])
-            stacked = SoftLabels(prob, weight)
+            stacked = SoftLabels.joined(
+                [labels for labels, kind in zip(known, kinds, strict=True) for _ in range(kind)]
+            )
             terms += [
                 soft_cross_entropy(banks[f"fgsal.{side}.{space}.{part}"].logits(parts[:, part]), stacked)
                 for part in range(parts.shape[1])

@@ -75,8 +75,8 @@ class Joint(Objective):
         """One cross-entropy over the rows of all streams that feed the space's bank."""
         views = [view for view in batch if view.stream in FED_BY[space]]
         labels = [batch.labels(view, space) for view in views]
-        stacked = SoftLabels(torch.cat([rows.prob for rows in labels]), torch.cat([rows.weight for rows in labels]))
-        return soft_cross_entropy(banks[f"joint.{space}"].logits(torch.cat([view.feature for view in views])), stacked)
+        logits = banks[f"joint.{space}"].logits(torch.cat([view.feature for view in views]))
+        return soft_cross_entropy(logits, SoftLabels.joined(labels))
 
 
 def spaces(targets: Targets) -> list[str]:

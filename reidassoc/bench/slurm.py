@@ -24,6 +24,7 @@ from reidassoc.bench.runner import THREADS, Runner
 from reidassoc.bench.store import locked
 from reidassoc.bench.worker import over, ready
 from reidassoc.errors import ReidassocError
+from reidassoc.extras import needed
 
 WATCH_S = 1.0  # between two looks at the results folder
 QUEUE_S = 5.0  # between two looks at the queue
@@ -240,12 +241,7 @@ class SlurmRunner(Runner):
 
     def submitter(self) -> Any:
         """submitit's executor with the options of each job."""
-        try:
-            import submitit  # an extra
-        except ImportError as error:
-            raise ReidassocError(
-                f"--executor slurm needs a package that can't be imported ({error}); next: pip install 'reidassoc[slurm]'"
-            ) from None
+        submitit = needed("submitit", "slurm", by="--executor slurm")
         executor = submitit.SlurmExecutor(folder=self.folder.resolve(), max_num_timeout=REQUEUES)
         gpus = self.slurm.gpus if self.slurm.gpus is not None else int(self.device != "cpu")
         asked = {"partition": self.slurm.partition, "gpus_per_node": gpus or None}

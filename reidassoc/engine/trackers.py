@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.result import Result
 from reidassoc.errors import ReidassocError
+from reidassoc.extras import needed
 
 PROJECT = "reidassoc"
 
@@ -34,21 +34,11 @@ def scalars(row: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, float
             yield path, float(value)
 
 
-def needed(module: str, extra: str) -> Any:
-    """Import an optional package; a clear line if it isn't there."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ReidassocError(
-            f"--tracker {extra} needs a package that can't be imported ({error}); next: pip install 'reidassoc[{extra}]'"
-        ) from None
-
-
 class TensorBoard(Observer):
     """Writes event files into the folder ``tensorboard`` of the run folder."""
 
     def __init__(self) -> None:
-        self.module = needed("torch.utils.tensorboard", "tensorboard")
+        self.module = needed("torch.utils.tensorboard", "tensorboard", by="--tracker tensorboard")
         self.writer: Any = None
         self.folder: Path | None = None
 
@@ -73,7 +63,7 @@ class WandB(Observer):
     """Logs to Weights & Biases by its environment variables; files lie in the run folder."""
 
     def __init__(self) -> None:
-        self.module = needed("wandb", "wandb")
+        self.module = needed("wandb", "wandb", by="--tracker wandb")
         self.run: Any = None
 
     def start(self, folder: Path) -> None:
@@ -103,7 +93,7 @@ class MLflow(Observer):
     """Logs to MLflow by its environment variables."""
 
     def __init__(self) -> None:
-        self.module = needed("mlflow", "mlflow")
+        self.module = needed("mlflow", "mlflow", by="--tracker mlflow")
         self.client: Any = None
         self.run_id = ""
         self.status = "FAILED"

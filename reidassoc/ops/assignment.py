@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from reidassoc.types import OUTLIER, Pair
+from reidassoc.types import OUTLIER, Clusters, Pair, SoftLabels
 
 Partners = npt.NDArray[np.int64]
 
@@ -104,6 +104,20 @@ def of_samples(labels: Tensor, partner: Tensor) -> Tensor:
         partner: (K,) int64, −1 = nobody, on any device.
     """
     return F.pad(partner.to(labels.device), (0, 1), value=OUTLIER)[labels]  # label −1 meets the appended entry
+
+
+def cross_labels(own: Pair[Clusters], partner: Pair[Tensor]) -> Pair[SoftLabels]:
+    """What a matching of clusters says of the samples: each is given its cluster's partner, in the other modality's space.
+
+    Args:
+        own: the clusters of each modality, K_v and K_r of them.
+        partner: (K_v,) and (K_r,) int64, as of :func:`one_to_one`; −1 = nobody.
+
+    Returns:
+        certain labels (N_v, K_r) and (N_r, K_v), for ``Association(cross=…)``; outliers and samples of clusters without a
+        partner have no opinion.
+    """
+    return Pair.build(lambda m: SoftLabels.one_hot(of_samples(own[m].labels, partner[m]), own[m.other].count))
 
 
 def mixed_prototypes(centroids: Pair[Tensor], partner: Pair[Tensor], *, own: float) -> Pair[Tensor]:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from reidassoc import Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.assignment import cosine_table, of_samples, one_to_one
+from reidassoc import Association, Associator, Scene
+from reidassoc.ops.assignment import cosine_table, cross_labels, one_to_one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,4 @@ class MyIdea(Associator):
         own = scene.clustering.own
         distance = 1 - cosine_table(own.visible.centroids, own.infrared.centroids)  # (K_v, K_r)
         partner = one_to_one(distance**self.power)
-
-        def cross(modality: Modality) -> SoftLabels:
-            return SoftLabels.one_hot(of_samples(own[modality].labels, partner[modality]), own[modality.other].count)
-
-        return Association(cross=Pair.build(cross))
+        return Association(cross=cross_labels(own, partner))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -110,6 +110,11 @@ class SoftLabels:
         prob = torch.zeros(len(labels), count + 1, device=labels.device)
         prob[torch.arange(len(labels), device=labels.device), torch.where(labels < 0, count, labels)] = 1.0
         return SoftLabels(prob[:, :count].contiguous(), weight)  # type: ignore[arg-type]
+
+    @staticmethod
+    def joined(parts: Sequence[SoftLabels]) -> SoftLabels:
+        """The rows of several labels of one space, in order, as a dense one: for those of a batch."""
+        return SoftLabels(torch.cat([part.prob for part in parts]), torch.cat([part.weight for part in parts]))
 
     def __len__(self) -> int:
         return len(self.prob)
