@@ -55,7 +55,8 @@ def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
         values[key] = checked(value, hints[key], f"{name}: {key}")
     missing = [f.name for f in fields(cls) if f.init and default_of(f) is MISSING and f.name not in values]
     if missing:
-        raise SpecError(f"{name}: option '{missing[0]}' is required, as in {name}({missing[0]}=…)")
+        otherwise = ", or --data FOLDER" if missing[0] == "root" and getattr(cls, "kind", "") == "datasets" else ""
+        raise SpecError(f"{name}: option '{missing[0]}' is required, as in {name}({missing[0]}=…){otherwise}")
     try:
         return cls(**values)
     except ValueError as error:

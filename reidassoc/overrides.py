@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from reidassoc import registry
 from reidassoc.errors import RecipeError, nearest_name
+from reidassoc.options import options_of
 from reidassoc.recipe import Part, Recipe, load_recipe, parse_recipe, shipped_recipes
 from reidassoc.spec import Spec
 
@@ -152,9 +153,27 @@ def apply_change(data: dict[str, Any], path: str, value: Any) -> None:
     else:
         known = ["clusterer", "associator", "refiner", "objective", "network", "dataset", *stages, *data]
         known = [key for key in dict.fromkeys(known) if key != "stages"]
-        raise RecipeError(
-            f"--set {path}: no '{head}' in the recipe{nearest_name(head, known)}; there are: {', '.join(known)}"
-        )
+        meant = f"; did you mean {' or '.join(found)}?" if (found := places(data, path)) else nearest_name(head, known)
+        raise RecipeError(f"--set {path}: no '{head}' in the recipe{meant}; there are: {', '.join(known)}")
+
+
+def places(data: Mapping[str, Any], key: str) -> list[str]:
+    """Where a recipe has a key: the paths that end in it, by options of plug-ins and keys of stages."""
+    used = {kind: (f"{kind}s", data[kind]) for kind in ("clusterer", "network", "dataset")}
+    for stage in data["stages"]:
+        if stage["associator"]:
+            used["associator"] = "associators", stage["associator"]
+        for kind in ("refiner", "objective"):
+            for part in stage[f"{kind}s"]:
+                use = Part.model_validate(Part.parse(part)).use
+                used[f"{kind}.{use.name}"] = f"{kind}s", str(use)
+    found = [
+        path
+        for path, (kind, text) in used.items()
+        if any(option.name == key for option in options_of(registry.get(kind, Spec.parse(text).name)))
+    ]
+    stages = [stage["name"] for stage in data["stages"] if key in stage and key != "name"]
+    return [f"{path}.{key}" for path in [*found, *stages]]
 
 
 def changed(text: str, option: str, value: Any) -> str:

@@ -271,6 +271,8 @@ def read(name: str) -> Any:
     else:
         shipped = shipped_recipes()
         if name not in shipped:
+            if family := [other for other in shipped if other.startswith(f"{name}/")]:
+                raise RecipeError(f"no recipe '{name}'; there are: {', '.join(family)}")
             listed = ", ".join(shipped)
             raise RecipeError(
                 f"no recipe '{name}'{nearest_name(name, shipped)}; shipped: {listed}; or name a .yaml file"

@@ -203,6 +203,8 @@ def hint(name: str, known: list[str]) -> str:
     """What may be meant by a name that nothing bears."""
     if any(point.name == name for point in out_of_step()):
         return "; setup.cfg has it, but it is not installed: run pip install -e . again, in the checkout"
+    if others := [kind for kind in KINDS if name in names(kind)]:
+        return f"; '{name}' is among the {' and the '.join(others)}"
     return nearest_name(name, known) or "; if it is in a file of yours: --plugin FILE"
 
 

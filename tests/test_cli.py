@@ -136,7 +136,9 @@ BAD = {
     "new without a name": (["new", "associator", "My-Idea"], "no name for a plug-in: 'My-Idea'"),
     "check nothing": (["check", "none.py"], "no plug-in file none.py"),
     "no such option": (["run", "--asociator", "mult"], "No such option"),
-    "no such command": (["rum"], "No such command 'rum'"),
+    "no such command": (["rum"], "No such command 'rum'; did you mean 'run'?; there are: run, evaluate, "),
+    "a word too many": (["run", "mult"], "got 'mult'; parts are named by options, as in --associator mult"),
+    "no data": (["run", "--dataset", "regdb"], "option 'root' is required, as in regdb(root=…), or --data FOLDER"),
     "unknown step": (
         ["evaluate", "nowhere", "--transductive", "cmpf"],
         "no transductive step 'cmpf'; did you mean 'cmfp'",

@@ -94,6 +94,7 @@ def test_the_command_line_goes_from_a_run_to_a_table_and_advice(rival: Path, tmp
         (["features", "--dataset", "synthetic", "--epoch", "3", "--out", "f.npz"], "--epoch chooses among a run's"),
         (["features", "--dataset", "sythetic", "--out", "f.npz"], "no dataset 'sythetic'; did you mean 'synthetic'"),
         (["lab", "none.safetensors"], "no feature file none.safetensors"),
+        (["lab", "RUN"], "is a run folder, not a feature file; next: reidassoc features "),
         (["lab", "bad.safetensors"], "can't be read as .safetensors"),
         (["advise", "bad.safetensors"], "can't be read as .safetensors"),
         (["advise", "bad.safetensors", "--k1", "x"], "--k1 x: expected whole numbers"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -281,6 +282,10 @@ def test_a_broken_package_of_recipes_breaks_only_itself(module: str, monkeypatch
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no recipe file"):
         load_recipe(str(tmp_path / "none.yaml"))
+    with pytest.raises(
+        RecipeError, match=r"^no recipe 'pgm'; there are: pgm/llcm, pgm/regdb, pgm/synthetic, pgm/sysu_mm01$"
+    ):
+        load_recipe("pgm")
     with pytest.raises(RecipeError, match="no recipe 'malt/synthetic'; did you mean 'mult/synthetic'"):
         load_recipe("malt/synthetic")
     for number, text in enumerate(["[1, 2", "- a\n- b\n", "!!python/object/apply:os.system ['true']", "\x00"]):
@@ -306,3 +311,21 @@ def test_parts_that_do_not_fit_are_refused_with_the_reason(recipe: Recipe) -> No
         choose(recipe="base/synthetic", associator="mult")
     with pytest.raises(PluginError, match="no dataset 'sysu'; did you mean 'sysu_mm01'"):
         choose(dataset="sysu")
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("eps", "clusterer.eps"),
+        ("alpha", "associator.alpha"),
+        ("sharpening", "refiner.oclr.sharpening"),
+        ("momentum", "objective.dcl.momentum or objective.amirl.momentum"),
+        ("epochs", "intra.epochs or cross.epochs"),
+        ("sede", "'seed'"),
+    ],
+)
+def test_a_key_without_its_place_is_told_where_it_belongs(key: str, meant: str) -> None:
+    with pytest.raises(
+        RecipeError, match=rf"^--set {key}: no '{key}' in the recipe; did you mean {re.escape(meant)}\?; there are"
+    ):
+        choose(recipe="mult/synthetic", changes=[(key, 1)])

@@ -106,6 +106,8 @@ def test_added_classes_are_found_by_their_kind() -> None:
 def test_an_unknown_name_gets_the_nearest_one() -> None:
     with pytest.raises(PluginError, match="no associator 'malt'; did you mean 'mult'"):
         registry.build("associators", "malt")
+    with pytest.raises(PluginError, match=r"^no associator 'dbscan'; 'dbscan' is among the clusterers; known"):
+        registry.build("associators", "dbscan")
     with pytest.raises(PluginError, match="no kind of plug-in 'asociator'; did you mean 'associators'"):
         registry.get("asociator", "mult")
     with pytest.raises(SpecError, match="mult: no option 'alpa'; did you mean 'alpha'"):
@@ -134,6 +136,13 @@ def test_a_plug_in_that_came_after_the_installation_is_told_from_an_unknown_one(
         registry.build("refiners", "later")
     with pytest.raises(PluginError, match=r"setup\.cfg has it"):
         registry.kinds_of("later")
+
+
+def test_a_docstring_is_broken_by_the_terminal_alone() -> None:
+    shown = CliRunner().invoke(cli, ["show", "hdbscan"], env={"COLUMNS": "400"}).output
+    assert "on the Euclidean distance of unit features, whose order is that of the cosine; each modality" in shown
+    assert "\n>>> from reidassoc.testing import toy_features\n>>> Hdbscan()" in shown
+    assert "    PluginError: the package infomap" in CliRunner().invoke(cli, ["show", "infomap"]).output
 
 
 def test_a_broken_package_breaks_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     for kind in kinds:
         cls, entry = registry.get(kind, name), registry.find(kind, name)
         console.print(f"[bold]{kind.removesuffix('s')} {name}[/]  ({_plain(entry.origin)})")
-        console.print(inspect.getdoc(cls) or "", markup=False)
+        console.print(_flowing(inspect.getdoc(cls) or ""), markup=False)
         if entry.paper:
             console.print(f"\nPaper: {entry.paper}", markup=False)
         if needed := sorted(getattr(cls, "needs", ())):
@@ -96,6 +96,12 @@ def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
         if table.row_count:
             console.print(table)
         console.print()
+
+
+def _flowing(text: str) -> str:
+    """A docstring with each paragraph on one line, for the terminal to break; examples and indented blocks stay."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(p if p.startswith(">>>") or "\n " in p else p.replace("\n", " ") for p in paragraphs)
 
 
 def _plain(text: str) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from reidassoc.errors import nearest_name
+
 GROUPS = {
     "Train and evaluate": ("run", "evaluate", "reproduce", "import-checkpoint"),
     "Compare": ("bench", "table", "report"),
@@ -67,6 +69,14 @@ def load_plugins(files: Iterable[str]) -> None:
 
 class FrontPage(click.Group):
     """Commands by what they are for, in the order in which one meets them."""
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            names = [name for group in GROUPS.values() for name in group]
+            context.fail(f"No such command '{args[0]}'{nearest_name(args[0], names)}; there are: {', '.join(names)}")
+        return super().resolve_command(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         listed = {name for names in GROUPS.values() for name in names}

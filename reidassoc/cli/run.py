@@ -12,6 +12,14 @@ from reidassoc.cli.options import device_option, load_plugins, plugin_option, ro
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
+def refuse_stray(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> None:
+    """``run mult`` is what many type first: say which option is meant."""
+    if words:
+        context.fail(
+            f"nothing is expected here, got '{words[0]}'; parts are named by options, as in --associator {words[0]}"
+        )
+
+
 @click.command(short_help="Train and evaluate; print a table.")
 @click.option(
     "--associator",
@@ -78,6 +86,7 @@ TRACKERS = ("tensorboard", "wandb", "mlflow")
     "--keep", type=click.IntRange(min=1), default=2, metavar="N", help="Checkpoints to keep, the newest.  [default: 2]"
 )
 @click.option("--resume", metavar="DIR", type=click.Path(), help="Go on with an interrupted run.")
+@click.argument("stray", nargs=-1, metavar="", expose_value=False, callback=refuse_stray)
 def run(
     associator: str | None,
     clusterer: str | None,

@@ -50,6 +50,8 @@ def read_features(path: str | Path) -> FeatureFile:
             one modality alone.
     """
     path = Path(path)
+    if (path / "recipe.yaml").is_file():
+        raise DataError(f"{path} is a run folder, not a feature file; next: reidassoc features {path} --out FILE")
     arrays, notes = read_arrays(path, NAMES)
     features = Pair.build(lambda modality: features_from(arrays, modality, path))
     columns = [column(arrays, f"identity_{m}", len(features[m]), path) for m in Modality]
