@@ -49,6 +49,7 @@ class Batch:
     epoch: int
     scene: Scene
     targets: Targets
+    _taken: dict[tuple[str, str], SoftLabels] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[View]:
         return iter(self.views.values())
@@ -58,7 +59,11 @@ class Batch:
 
     def labels(self, view: View, space: str) -> SoftLabels:
         """The targets of a view's samples in a label space, B rows."""
-        return self.targets.of(view.modality, space).take(view.rows)
+        if self.views.get(view.stream) is not view:
+            return self.targets.of(view.modality, space).take(view.rows)
+        if (view.stream, str(space)) not in self._taken:
+            self._taken[view.stream, str(space)] = self.targets.of(view.modality, space).take(view.rows)
+        return self._taken[view.stream, str(space)]
 
     def twin(self, view: View) -> View:
         """The other view of the same images: visible ↔ augmented; a stream seen once is its own twin."""

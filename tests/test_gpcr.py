@@ -15,7 +15,7 @@ from reidassoc import Features, Modality, Pair, registry
 from reidassoc.banks import Banks
 from reidassoc.batch import Batch, View
 from reidassoc.errors import RecipeError
-from reidassoc.ops.positives import near_rows, positive_loss
+from reidassoc.ops.positives import near_floor, near_rows, positive_loss
 from reidassoc.testing import check_refiner
 from reidassoc.types import STREAMS
 from reidassoc_plugins.objectives.dual import Dual
@@ -153,6 +153,7 @@ def test_it_says_what_it_misses() -> None:
 
 def near_mask(logits: Tensor, k: int) -> list[list[bool]]:
     near = near_rows(logits, k)
+    assert torch.equal(near_floor(logits, k), near.floor)
     mask = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, near.index, near.has(logits, near.index))
     assert torch.equal(mask, logits > near.floor)  # the index holds every entry above the floor
     return mask.tolist()
@@ -163,6 +164,9 @@ def test_near_rows_leave_ties_with_the_next_one_out() -> None:
     assert near_mask(logits, 2) == [[True, True, False, False, False], [False] * 5]
     assert near_mask(logits, 3) == [[True, True, False, False, False], [False] * 5]
     assert near_mask(logits, 5) == [[True] * 5] * 2
+    many = torch.randn(40, 90, generator=torch.Generator().manual_seed(0)).round(decimals=1)  # with ties
+    for k in (1, 8, 30, 89, 90):
+        near_mask(many, k)
 
 
 def test_positive_loss_is_finite_where_a_row_has_none() -> None:

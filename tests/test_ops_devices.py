@@ -29,7 +29,7 @@ from reidassoc.ops.memories import memory_cost, sub_memories
 from reidassoc.ops.mmd import kernel_width, mmd, mmd_by_label, same_label, squared_distances
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.part_features import PARTS, unit_parts
-from reidassoc.ops.positives import Near, near_rows, positive_loss
+from reidassoc.ops.positives import Near, near_floor, near_rows, positive_loss
 from reidassoc.ops.propagation import propagate
 from reidassoc.ops.prototypes import centroids, clusters_of, updated_centroids
 from reidassoc.ops.sparse import (
@@ -192,7 +192,7 @@ def _(device: torch.device) -> Sequence[Tensor]:
 
 
 @case("losses.soft_cross_entropy", "losses.mean_over_opinions", "losses.cross_prediction", "triplet.hardest_triplet",
-      "positives.near_rows", "positives.positive_loss", "positives.Near")  # fmt: skip
+      "positives.near_rows", "positives.near_floor", "positives.positive_loss", "positives.Near")  # fmt: skip
 def _(device: torch.device) -> Sequence[Tensor]:
     x, labels = people(40, device).requires_grad_(), soft(40, 6, device)
     logits = x @ people(6, device, 1).T / 0.1
@@ -203,7 +203,13 @@ def _(device: torch.device) -> Sequence[Tensor]:
         hardest_triplet(x, whole(40, below=5, device=device), margin=0.3),
     ]  # fmt: skip
     slopes = [torch.autograd.grad(loss, x, retain_graph=True)[0] for loss in losses]
-    return [*(loss.detach() for loss in losses), *slopes, near.index.sort(dim=1).values, near.floor.detach()]
+    return [
+        *(loss.detach() for loss in losses),
+        *slopes,
+        near.index.sort(dim=1).values,
+        near.floor.detach(),
+        near_floor(logits, 3),
+    ]
 
 
 @case("memories.sub_memories", "memories.memory_cost")

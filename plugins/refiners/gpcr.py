@@ -14,7 +14,7 @@ from torch import Tensor
 from reidassoc import Bank, Banks, Batch, Modality, Refiner, Scene, Targets
 from reidassoc.errors import RecipeError
 from reidassoc.ops.part_features import unit_parts
-from reidassoc.ops.positives import Near, near_rows, positive_loss
+from reidassoc.ops.positives import Near, near_floor, near_rows, positive_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Gpcr(Refiner):
                 "'paired' batches, such as dual"
             )
         parts = self.part_features(batch) if self.parts else {}
-        count = next(iter(parts.values())).shape[1] if parts else 0
+        by_number = list(torch.stack([x.transpose(0, 1) for x in parts.values()], 1).flatten(1, 2)) if parts else []
         alike: list[Tensor] = []
         by_part: list[Tensor] = []
         for modality in Modality:
@@ -79,13 +79,11 @@ class Gpcr(Refiner):
             near = {stream: near_rows(rows, self.k) for stream, rows in logits.items()}
             alike.append(self.global_loss(logits, near))
             known = {stream: near[stream].has(rows, near[stream].index) for stream, rows in logits.items()}
-            for part in range(count):
-                live = banks[f"gpcr.{modality}.{part}"]
-                by_part.append(
-                    self.part_loss(parts, live.logits(torch.cat([x[:, part] for x in parts.values()])), near, known)
-                )
+            for number, rows in enumerate(by_number):
+                live = banks[f"gpcr.{modality}.{number}"]
+                by_part.append(self.part_loss(parts, live.logits(rows), near, known))
         terms = {"global": torch.stack(alike).sum()}
-        return {**terms, "part": torch.stack(by_part).sum() / count} if count else terms
+        return {**terms, "part": torch.stack(by_part).sum() / len(by_number)} if by_number else terms
 
     def part_features(self, batch: Batch) -> dict[tuple[str, str], Tensor]:
         """(B, P, D) unit part features by (query stream, map stream)."""
@@ -121,7 +119,7 @@ class Gpcr(Refiner):
         names = list(pairs)
         blocks = torch.split(logits, len(logits) // len(names))
         index = [near[query].index for query, _ in names]
-        floors = torch.split(near_rows(logits, self.k).floor, len(blocks[0]))
+        floors = torch.split(near_floor(logits, self.k), len(blocks[0]))
         found = {
             pair: Near(rows, floor).has(block, rows)
             for pair, rows, floor, block in zip(names, index, floors, blocks, strict=True)

@@ -13,7 +13,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from reidassoc.ops.accelerate import SMALL, compiled_images, over_rows
+from reidassoc.ops.accelerate import compiled_images
 from reidassoc.recipe import Augmentation
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # ImageNet's
@@ -166,7 +166,7 @@ def augment_compiled(kernels: ModuleType, images: Tensor, chosen: Draw, pad: int
     constants = tuple(x.flatten().numpy() for x in (MEAN, DEVIATION, ERASED, GREY))
     out = torch.empty(images.shape)
     given = (images.numpy(), pad, *(x.numpy() for x in choices), (fraction.numpy(), normal), constants, out.numpy())
-    over_rows(lambda start, stop: kernels.augmented(start, stop, *given), count, serial=out.numel() < SMALL)
+    kernels.augmented(*given)  # by one thread: torch's are awake beside it, and it takes less than starting more
     return out
 
 

@@ -116,11 +116,16 @@ class Step:
     def feeds(self, batch: Batch, rounds: Mapping[str, Tensor]) -> dict[str, Feed]:
         """What each fed bank takes in: its streams' features and hard labels, in its order."""
         feeds = {}
+        known: dict[
+            tuple[tuple[str, ...], int | None], Tensor
+        ] = {}  # banks of several spaces take in the same features
         for name, plan in rounds.items():
             bank = self.banks[name].bank
             fed = [batch[stream] for stream in bank.fed_by]
             labels = torch.cat([batch.labels(view, bank.space).hard for view in fed])
-            features = torch.cat([fed_feature(view, bank.part) for view in fed])
+            if (bank.fed_by, bank.part) not in known:
+                known[bank.fed_by, bank.part] = torch.cat([fed_feature(view, bank.part) for view in fed])
+            features = known[bank.fed_by, bank.part]
             feeds[name] = Feed(features, labels, plan.to(batch[bank.fed_by[0]].rows.device, non_blocking=True))
         return feeds
 

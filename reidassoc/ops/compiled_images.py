@@ -16,8 +16,6 @@ Array = Any
 
 @njit(**EXACT)  # type: ignore[untyped-decorator]
 def augmented(
-    start: int,
-    stop: int,
     images: Array,
     pad: int,
     shift: Array,
@@ -31,7 +29,7 @@ def augmented(
     constants: tuple[Array, Array, Array, Array],
     out: Array,
 ) -> None:
-    """Images [start, stop): see `Draw` for the choices.
+    """See `reidassoc.data.transforms.Draw` for the choices.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -42,7 +40,7 @@ def augmented(
     height, width = images.shape[2:]
     fraction, normal = tables
     mean, deviation, fill, share = constants
-    for b in range(start, stop):
+    for b in range(len(images)):
         down, along = shift[b, 0] - pad, shift[b, 1] - pad
         first, last = 0, 3
         if channel[b] >= 0 and not grey[b]:

@@ -191,3 +191,21 @@ def mean_rows(
         used += met
         count[i - start] = met
     return count, out_column[:used].copy(), out_value[:used].copy()
+
+
+@njit(**EXACT)  # type: ignore[untyped-decorator]
+def largest_rows(values: Array, k: int, out: Array) -> None:
+    """The k-th largest value of each row, by a list of the k largest so far, ascending."""
+    best = np.empty(k, values.dtype)
+    for i in range(len(values)):
+        row = values[i]
+        best[:] = -np.inf
+        for j in range(len(row)):
+            value = row[j]
+            if value > best[0]:
+                at = 1
+                while at < k and best[at] < value:
+                    best[at - 1] = best[at]
+                    at += 1
+                best[at - 1] = value
+        out[i] = best[0]

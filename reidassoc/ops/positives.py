@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reidassoc.ops.accelerate import compiled_search
+
 
 @dataclass(frozen=True)
 class Near:
@@ -41,6 +43,20 @@ def near_rows(logits: Tensor, k: int) -> Near:
         return Near(everything, logits.new_full((rows, 1), -torch.inf))
     value, index = torch.topk(logits, k + 1, dim=1)
     return Near(index[:, :k], value[:, k:])
+
+
+@torch.no_grad()
+def near_floor(logits: Tensor, k: int) -> Tensor:
+    """(B, 1): the ``floor`` of `near_rows` alone."""
+    rows, count = logits.shape
+    if count <= k:
+        return logits.new_full((rows, 1), -torch.inf)
+    kernels = compiled_search(logits.device)
+    if kernels is None:
+        return torch.topk(logits, k + 1, dim=1).values[:, k:]
+    floor = logits.new_empty(rows)
+    kernels.largest_rows(logits.contiguous().numpy(), k + 1, floor.numpy())
+    return floor[:, None]
 
 
 def positive_loss(logits: Tensor, index: Tensor, positive: Tensor) -> Tensor:

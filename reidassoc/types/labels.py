@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -124,12 +125,12 @@ class SoftLabels:
         """K, the number of clusters of the space."""
         return self.prob.shape[1]
 
-    @property
+    @cached_property
     def opinion(self) -> Tensor:
         """(N,) bool: rows that say something, with a positive weight."""
         return (self.prob.sum(1) > 0) & (self.weight > 0)
 
-    @property
+    @cached_property
     def hard(self) -> Tensor:
         """(N,) int64: the most probable cluster (the first one of equals), −1 where there is no opinion."""
         if self.count == 0:
@@ -203,11 +204,11 @@ class TopLabels(SoftLabels):
     def count(self) -> int:
         return self._count  # type: ignore[attr-defined, no-any-return]
 
-    @property
+    @cached_property
     def opinion(self) -> Tensor:
         return (self.value.sum(1) > 0) & (self.weight > 0)
 
-    @property
+    @cached_property
     def hard(self) -> Tensor:
         return torch.where(self.opinion, self.index[:, 0], OUTLIER)
 
