@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -19,9 +21,11 @@ import torch
 from click.testing import CliRunner
 from conftest import SMALL
 
+from reidassoc import registry
 from reidassoc.cli import cli
 from reidassoc.cli.options import GROUPS
 from reidassoc.cli.tables import protocol_table, result_table, transductive_table
+from reidassoc.data.export import export
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.result import Result
 
@@ -166,6 +170,74 @@ def test_bad_input_ends_in_one_line(name: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]  # nothing half-written
 
 
+def spoilt_checkpoint(folder: Path) -> list[str]:
+    for path in RunFolder(folder).checkpoints():
+        path.write_bytes(path.read_bytes()[:1000])
+    return ["run", "--resume", str(folder)]
+
+
+def spoilt_checkpoint_to_evaluate(folder: Path) -> list[str]:
+    return ["evaluate", spoilt_checkpoint(folder)[-1]]
+
+
+def another_recipe(folder: Path) -> list[str]:
+    path = folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("seed: 0", "seed: 5"))
+    return ["run", "--resume", str(folder)]
+
+
+def unreadable_images(folder: Path) -> list[str]:
+    """A test image that is cut off: training would leave one out, evaluation refuses it."""
+    tree = folder.parent / "tree"
+    export(
+        registry.build("datasets", "synthetic(size='tiny', identities=4, images=2, test_identities=2)"),
+        tree,
+        layout="manifest",
+    )
+    with open(tree / "manifest.csv", encoding="utf-8") as file:
+        tested = next(row["path"] for row in csv.DictReader(file) if row["split"] != "train")
+    (tree / tested).write_bytes((tree / tested).read_bytes()[:100])
+    return [
+        "run",
+        "--recipe",
+        "mult/synthetic",
+        "--dataset",
+        "manifest",
+        "--data",
+        str(tree),
+        "--out",
+        str(folder.parent / "new"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoilt_checkpoint, "epoch_005.pt can't be read as a checkpoint"),
+        (spoilt_checkpoint_to_evaluate, "epoch_005.pt can't be read as a checkpoint"),
+        (
+            another_recipe,
+            "the checkpoint was written under another recipe; resume with the run folder's own recipe.yaml",
+        ),
+        (unreadable_images, "images can't be read, and evaluation needs every image: "),
+    ],
+)
+def test_what_is_spoilt_on_the_disk_ends_in_one_line_and_stays_as_it_was(
+    spoil: Callable[[Path], list[str]], message: str, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    arguments = spoil(folder)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = command(*arguments, "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert len([line for line in done.stderr.splitlines() if line.startswith("Error")]) == 1
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "cache" not in path.parts}
+    assert after == before
+
+
 def test_associate_labels_anybodys_features(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     centres = torch.nn.functional.normalize(torch.randn(6, 16, generator=generator), dim=1)
@@ -188,7 +260,10 @@ def test_associate_labels_anybodys_features(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert "peak memory" in done.stdout
+    assert re.search(r"cluster \d+\.\d\d s, associate \d+\.\d\d s; peak memory \d+\.\d\d GiB\n", done.stdout)
+    quality = re.search(r"pair precision, across modalities +(\S+) +(\S+)", done.stdout)
+    assert quality is not None
+    assert quality.groups() == ("100.0", "100.0")
     with np.load(tmp_path / "o.npz") as labels:
         assert set(labels.files) == {"own_visible", "cross_visible", "own_infrared", "cross_infrared"}
         assert all(labels[name].dtype == np.int64 and labels[name].shape == (48,) for name in labels.files)

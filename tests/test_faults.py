@@ -340,6 +340,19 @@ def test_two_runs_do_not_share_a_folder(small: Recipe, finished: Path, tmp_path:
     ):
         ra.run(recipe, out=tmp_path / "run", device="cpu", resume=True)
     assert before == {path: path.read_bytes() for path in before}
+    short, refused = override(small, [("intra.epochs", 1), ("cross.epochs", 1)]), list[str]()
+
+    def intrude(row: Mapping[str, Any]) -> None:
+        with pytest.raises(DataError, match="is in use") as caught:
+            ra.run(short, out=tmp_path / "held", device="cpu", resume=True)
+        refused.append(str(caught.value))
+
+    for again in (False, True):  # a run holds its folder, begun or resumed
+        if again:
+            (tmp_path / "held" / "checkpoints" / "epoch_002.pt").unlink()
+        ra.run(short, out=tmp_path / "held", device="cpu", resume=again, log=Heard(intrude))
+    assert len(refused) == 3
+    assert [row["epoch"] for row in rows_of(tmp_path / "held")] == [0, 1]
     RunFolder(tmp_path / "new").create(recipe)
     with pytest.raises(DataError, match="was taken by another run just now"):  # of two that start at once, one is first
         RunFolder(tmp_path / "new").create(recipe)

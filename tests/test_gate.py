@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import reidassoc as ra
 from reidassoc import registry
+from reidassoc.banks import Banks
 from reidassoc.engine.epochs import LOST
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.gate import finite_step, update
@@ -149,6 +150,31 @@ def test_a_run_that_skips_goes_on_with_what_it_had(small: Recipe, tmp_path: Path
         for name in ("epoch_004.pt", "epoch_005.pt")
     )
     assert not torch.equal(before["network"]["project.weight"], after["network"]["project.weight"])
+
+
+def test_banks_take_in_what_finite_steps_saw_and_nothing_else(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost step's features may well be finite."""
+    seen: list[tuple[bool, bool]] = []
+    real = Banks.update
+
+    def update(self: Banks, feeds: Any, gate: Tensor | None = None) -> None:
+        before = {live.bank.name: live.vectors.clone() for live in self}
+        real(self, feeds, gate=gate)
+        assert all(feed.features.isfinite().all() for feed in feeds.values())
+        if feeds:
+            seen.append(
+                (
+                    gate is None or bool(gate),
+                    any(not torch.equal(live.vectors, before[live.bank.name]) for live in self),
+                )
+            )
+
+    monkeypatch.setattr(Banks, "update", update)
+    parts = {"cross.objectives": ["amirl", "faulty"], "cross.iterations": 8, "on_nan": "skip"}
+    ra.run(faulty(small, "faulty", **parts), out=tmp_path / "run", device="cpu")
+    assert set(seen) == {(True, True), (False, False)}
 
 
 def test_a_skipped_epoch_leaves_the_network_as_it_was(small: Recipe, tmp_path: Path) -> None:

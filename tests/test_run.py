@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 import reidassoc as ra
 from reidassoc import registry
@@ -28,6 +29,7 @@ from reidassoc.ops.prototypes import centroids
 from reidassoc.overrides import override
 from reidassoc.recipe import Recipe
 from reidassoc.types import Clustering, Clusters, Features, Modality, Pair
+from reidassoc_plugins.networks.tiny import Tiny
 
 
 def rows_without_times(folder: Path) -> list[dict[str, Any]]:
@@ -161,6 +163,35 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, list):
         return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgetful(Tiny):
+    """Tiny with dropout, which draws from torch's own generator."""
+
+    def build(self, *, size: tuple[int, int]) -> nn.Module:
+        network = super().build(size=size)
+        project = network.get_submodule("project")
+        project.register_forward_hook(lambda module, _, output: F.dropout(output, 0.3, module.training))
+        return network
+
+
+def test_a_network_that_draws_for_itself_goes_on_to_the_same_end(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.add("forgetful", Forgetful)
+    few = [("intra.epochs", 2), ("cross.epochs", 1), ("evaluate_every", 0)]
+    recipe = override(small, few).model_copy(update={"network": ra_spec("forgetful")})
+    ra.run(recipe, out=tmp_path / "whole", device="cpu")
+    with monkeypatch.context() as patch:
+        cut(patch, "step", 1)
+        with pytest.raises(Cut):
+            ra.run(recipe, out=tmp_path / "cut", device="cpu")
+    torch.rand(7)  # whatever the process drew before
+    ra.run(recipe, out=tmp_path / "cut", device="cpu", resume=True)
+    assert rows_without_times(tmp_path / "cut") == rows_without_times(tmp_path / "whole")
+    plain = ra.run(recipe.model_copy(update={"network": small.network}), out=tmp_path / "plain", device="cpu")
+    assert rows_without_times(plain.folder)[0]["losses"] != rows_without_times(tmp_path / "whole")[0]["losses"]
 
 
 def test_evaluating_the_checkpoint_gives_the_run_s_result(finished: Path) -> None:
