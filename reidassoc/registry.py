@@ -26,6 +26,7 @@ from reidassoc.options import construct
 from reidassoc.spec import Spec
 
 GROUP = "reidassoc."
+NAMED = "only ra.associate takes such an object; name one of scikit-learn's: sklearn(estimator='Name(option=value)')"
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,8 @@ def spec_of(plugin: object) -> Spec:
     cls = type(plugin)
     kind = getattr(cls, "kind", None)
     if kind not in KINDS or not is_dataclass(plugin):
-        raise PluginError(
-            f"{cls.__name__} is no plug-in: expected a dataclass that subclasses Clusterer, Associator, …"
-        )
+        expected = "expected a dataclass that subclasses Clusterer, Associator, …"
+        raise PluginError(f"{cls.__name__} is no plug-in: {NAMED if hasattr(plugin, 'fit_predict') else expected}")
     known = next((entry.name for entry in entries(kind) if entry.cls is cls), None)
     name = known or name_of(cls)
     if known is None:
@@ -152,9 +152,8 @@ def spec_of(plugin: object) -> Spec:
     except SpecError:
         same = False
     if not same:
-        way_out = "use numbers, words, true, false and tuples"
-        if any(hasattr(value, "fit_predict") for value in values.values()):
-            way_out = "only ra.associate takes such an object; name one of scikit-learn's: sklearn(estimator='Name(option=value)')"
+        estimator = any(hasattr(value, "fit_predict") for value in values.values())
+        way_out = NAMED if estimator else "use numbers, words, true, false and tuples"
         raise PluginError(f"{name}: its options can't be written as text: {spec}; {way_out}")
     return spec
 

@@ -106,16 +106,29 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
         registry.spec_of(Odd(thing=object()))
     with pytest.raises(PluginError, match=r"only ra\.associate takes such an object; .* sklearn\(estimator='"):
         ra.run("mult", clusterer=FitPredict(estimator=AgglomerativeClustering(n_clusters=4)))
+    with pytest.raises(PluginError, match=r"only ra\.associate takes such an object; .* sklearn\(estimator='"):
+        ra.run("mult", clusterer=AgglomerativeClustering(n_clusters=4))
 
 
 def test_an_object_that_is_no_plug_in_is_told_what_would_be_one() -> None:
     x = torch.eye(4).repeat_interleave(8, 0)
-    with pytest.raises(PluginError, match=r"AgglomerativeClustering: .* wrap it in FitPredict\(estimator=…\)"):
-        ra.associate("nearest", x, x, clusterer=AgglomerativeClustering(n_clusters=4))  # type: ignore[arg-type]
+    with pytest.raises(PluginError, match="clusterer AgglomerativeClustering: expected a spec"):
+        ra.associate("nearest", x, x, clusterer=AgglomerativeClustering)
     with pytest.raises(PluginError, match="associator Nearest: expected a spec"):
         ra.associate(Nearest, x, x)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match=r"expected a spec as text, .* got an object of Nearest"):
         Spec.parse(Nearest())  # type: ignore[arg-type]
+
+
+def test_a_clusterer_of_scikit_learn_is_taken_as_it_is() -> None:
+    x = torch.eye(4).repeat_interleave(8, 0) + 0.01 * torch.randn(32, 4, generator=torch.manual_seed(0))
+    estimator = AgglomerativeClustering(n_clusters=4)
+    labels = ra.associate("nearest", x, x[8:], clusterer=estimator, device="cpu")
+    assert labels.own.visible.tolist() == np.arange(4).repeat(8).tolist()
+    assert labels.clusters == Pair(4, 4)
+    assert not hasattr(estimator, "labels_")  # a copy of it was used
+    wrapped = ra.associate("nearest", x, x[8:], clusterer=FitPredict(estimator=estimator), device="cpu")
+    assert (wrapped.cross.infrared == labels.cross.infrared).all()
 
 
 def test_features_of_another_form_are_told_what_is_taken() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import runpy
@@ -163,6 +164,8 @@ def test_an_installed_package_is_found_checked_and_run(tmp_path: Path) -> None:
         ["list", "associators"],
         ["check", "my_idea"],
         ["run", "--associator", "my_idea(power=3.0)", *tiny, "--out", "run"],
+        ["features", "run", "--out", "end.npz"],
+        ["lab", "end.npz", "--associator", "my_idea,nearest", "--format", "csv", "--out", "lab.csv"],
     ]
     # One process for all of them: importing torch takes longer than anything else here.
     script = "import json, sys\nfrom reidassoc.cli import cli\n"
@@ -173,3 +176,6 @@ def test_an_installed_package_is_found_checked_and_run(tmp_path: Path) -> None:
     assert row.rstrip().endswith("MIT")
     assert "keeps its contract" in said
     assert json.loads((tmp_path / "run" / "result.json").read_text())["method"]["associator"] == "my_idea(power=3.0)"
+    with (tmp_path / "lab.csv").open(newline="") as file:
+        scored = {row["associator"]: row["problem"] for row in csv.DictReader(file)}
+    assert scored == {"my_idea": "", "nearest": ""}

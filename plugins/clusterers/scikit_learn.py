@@ -93,7 +93,12 @@ class Sklearn(Clusterer):
         made(self.estimator)  # so that a recipe is refused before any work
 
     def __call__(self, features: Pair[Features], *, epoch: int, seed: int, previous: Clustering | None) -> Clustering:
-        return FitPredict(estimator=made(self.estimator))(features, epoch=epoch, seed=seed, previous=previous)
+        return self.of(made(self.estimator))(features, epoch=epoch, seed=seed, previous=previous)
+
+    @staticmethod
+    def of(estimator: Any) -> FitPredict:
+        """The clusterer that an object with ``fit_predict`` makes; ``ra.associate`` asks for it."""
+        return FitPredict(estimator=estimator)
 
 
 def made(text: str) -> Any:

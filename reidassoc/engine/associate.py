@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,13 @@ from reidassoc.scene import Scene
 from reidassoc.types import Features, Modality, Pair, Targets
 
 Labels = npt.NDArray[np.int64]
+
+
+class FitsAndPredicts(Protocol):
+    """What scikit-learn's clusterers are."""
+
+    def fit_predict(self, x: Any, /) -> Any:
+        """The (N,) labels of (N, D) features; negative = outlier."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ def associate(
     visible: Features | Tensor | npt.NDArray[np.generic],
     infrared: Features | Tensor | npt.NDArray[np.generic],
     *,
-    clusterer: str | Clusterer = "dbscan",
+    clusterer: str | Clusterer | FitsAndPredicts = "dbscan",
     identity: Pair[Tensor] | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -64,7 +71,7 @@ def associate(
         associator: a spec such as ``"mult(alpha=0.3)"``, or an object.
         visible: (N_v, D) floating point; rows are normalised here.
         infrared: (N_r, D), likewise.
-        clusterer: likewise a spec or an object.
+        clusterer: likewise a spec or an object; one with scikit-learn's ``fit_predict`` will do.
         identity: true identities, for scoring (and for a clusterer or associator that needs them).
 
     Raises:
@@ -109,12 +116,12 @@ def made(kind: str, given: object) -> Any:
     """The plug-in that a spec describes, or the object that was given in its place."""
     if isinstance(given, str):
         return registry.build(kind, given)
+    if kind == "clusterers" and hasattr(given, "fit_predict") and not isinstance(given, type):
+        adapter: Any = registry.get(kind, "sklearn")
+        return adapter.of(given)
     if callable(given) and not isinstance(given, type):
         return given
     what = f"{kind.removesuffix('s')} {given.__name__ if isinstance(given, type) else type(given).__name__}"
-    if kind == "clusterers" and hasattr(given, "fit_predict"):
-        wrap = "FitPredict(estimator=…) of reidassoc_plugins.clusterers.scikit_learn"
-        raise PluginError(f"{what}: an object with fit_predict is no clusterer yet; wrap it in {wrap}")
     raise PluginError(f"{what}: expected a spec such as 'name(option=value)', or an object of a plug-in's class")
 
 
