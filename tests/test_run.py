@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 import reidassoc as ra
 from reidassoc import registry
+from reidassoc.data.export import export
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint
+from reidassoc.engine.evaluate import evaluate
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.labelling import KEPT_LABELS, RELAXED, SKIPPED
 from reidassoc.engine.step import Step
@@ -420,10 +422,26 @@ def test_oracle_runs_are_flagged(small: Recipe, tmp_path: Path) -> None:
 def test_the_exported_tree_gives_the_same_run_as_memory(finished: Path, tmp_path: Path) -> None:
     from conftest import SMALL
 
-    from reidassoc.data.export import export
-
     export(registry.build("datasets", "synthetic(size='tiny')"), tmp_path / "tree", layout="sysu_mm01")
     recipe = ra.choose(recipe="mult/synthetic", dataset="sysu_mm01", root=str(tmp_path / "tree"), changes=SMALL)
     result = ra.run(recipe, out=tmp_path / "run", device="cpu")
     assert result.protocols == json.loads((finished / "result.json").read_text())["protocols"]
     assert rows_without_times(tmp_path / "run") == rows_without_times(finished)
+
+
+def test_a_run_scores_the_same_on_the_exported_tree_and_nearly_so_from_jpeg(finished: Path, tmp_path: Path) -> None:
+    for name in ("png", "jpeg"):
+        export(
+            registry.build("datasets", "synthetic(size='tiny')"),
+            tmp_path / name,
+            layout="sysu_mm01",
+            jpeg=name == "jpeg",
+        )
+    memory, png, jpeg = (
+        evaluate(finished, dataset=dataset, root=root, device="cpu")["protocols"]
+        for dataset, root in ((None, None), ("sysu_mm01", str(tmp_path / "png")), ("sysu_mm01", str(tmp_path / "jpeg")))
+    )
+    assert png == memory
+    assert len(memory) == 4
+    for protocol, metrics in memory.items():
+        assert 0 < abs(jpeg[protocol]["mAP"]["mean"] - metrics["mAP"]["mean"]) < 1
