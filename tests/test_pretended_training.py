@@ -15,6 +15,7 @@ from torch import Tensor
 import reidassoc as ra
 from reidassoc import registry
 from reidassoc.data.loader import HostBatch
+from reidassoc.engine import associate as engine_associate
 from reidassoc.engine import train
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.step import Step
@@ -85,3 +86,14 @@ def test_labels_copy_nothing_to_the_host_that_grows_with_the_pairs_of_samples(na
         found = associate(registry.build("associators", name), Scene(0, 0, features, clustering))
     assert found.cross is not None
     assert all(bool((labels.prob.cpu().sum(1) > 0).any()) for labels in found.cross)
+
+
+def test_anybodys_features_are_labelled_as_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = Toy(clusters=Pair(9, 7), samples=6).features.map(lambda given: given.x.numpy())
+    here = ra.associate("mult(k1=8)", *features, clusterer="dbscan(k1=8)", device="cpu")
+    monkeypatch.setattr(engine_associate, "open_device", lambda *_: There(accelerator="cpu", devices=1))
+    with pretended_device():
+        there = ra.associate("mult(k1=8)", *features, clusterer="dbscan(k1=8)", device="cpu")
+    assert max(here.cross.visible) > 3
+    for found, expected in ((there.own, here.own), (there.cross, here.cross)):
+        assert all((one == other).all() for one, other in zip(found, expected, strict=True))
