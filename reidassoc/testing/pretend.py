@@ -2,8 +2,8 @@
 
 Tensors on it say that they are elsewhere (their device is torch's ``meta``, which no method asks for) and hold real numbers.
 What a GPU refuses is refused: operands in two places, a NumPy view of what is not on the host, draws by a generator of the
-host. Inside `no_waiting`, what a GPU has to finish its work for is refused, too. Code that passes keeps the rules of devices;
-what CUDA's own kernels compute, and how fast, only a machine with a GPU can tell.
+host; and, if asked, what the host would wait for. Code that passes keeps the rules of devices; what CUDA's own kernels compute,
+and how fast, only a machine with a GPU can tell.
 """
 
 from __future__ import annotations
@@ -135,9 +135,8 @@ def carried_out(function: Any, name: str, args: Sequence[Any], kwargs: Mapping[s
         kwargs = {**kwargs, "device": torch.device("cpu")}
     own_args, own_kwargs = tree_map(lambda x: x.host if isinstance(x, Elsewhere) else x, (tuple(args), dict(kwargs)))
     found = function(*own_args, **own_kwargs)
-    if there and torch.Tag.inplace_view in getattr(
-        function, "tags", ()
-    ):  # squeeze_ and the like: the shape outside follows
+    if there and torch.Tag.inplace_view in getattr(function, "tags", ()):
+        # squeeze_ and the like change a shape: the one that is seen outside follows.
         with torch._C._DisableTorchDispatch():
             function(*args, **kwargs)
     given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
