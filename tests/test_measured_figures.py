@@ -77,6 +77,15 @@ def test_a_bank_update_s_cost() -> None:
     assert_shown([said[2]], [100 * found["ours_s"] / float(bare[1])])
 
 
+def test_extraction_beside_the_network_alone() -> None:
+    rows = {
+        row["stage"].split(", ")[1]: row["ours_s"] / row["baseline_s"]
+        for row in record("perf_sysu_extraction_*")["rows"]
+    }
+    assert f"it takes {rows['resnet50']:.2f} of the processor seconds" in SCALING
+    assert f"288 × 144, {rows['tiny']:.2f} on `tiny`" in SCALING
+
+
 @pytest.mark.parametrize(
     ("start", "stage"),
     [

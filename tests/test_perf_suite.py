@@ -30,6 +30,8 @@ STEPS = {
     "compile",
     "compile_resnet",
     "data_path",
+    "extraction_read",
+    "extraction_read_resnet",
 }  # beside a bare step: no parity
 
 
@@ -62,7 +64,7 @@ def test_the_suite_covers_the_stages_of_an_epoch(stages: ModuleType) -> None:
     assert set(wanted.split()) | STEPS == set(stages.STAGES)
 
 
-@pytest.mark.parametrize("name", ["mult_step", "data_path"])
+@pytest.mark.parametrize("name", ["mult_step", "data_path", "extraction_read"])
 def test_whole_steps_stand_beside_bare_ones(stages: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = importlib.import_module("steps")
     monkeypatch.setattr(steps, "IMAGES", 4)

@@ -36,6 +36,8 @@ STAGES: dict[str, Callable[[Bench], Row]] = {
     "compile_resnet": lambda b: training.option(b, "resnet50", "compile", RESNET),
     "data_path": training.data_path,
     "extraction": training.extraction,
+    "extraction_read": lambda b: training.extraction_read(b, "tiny"),
+    "extraction_read_resnet": lambda b: training.extraction_read(b, "resnet50"),
     "evaluation": evaluation.evaluation,
     "label_quality": evaluation.quality,
 }

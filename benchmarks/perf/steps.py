@@ -29,6 +29,7 @@ from reidassoc.engine.averaging import Average
 from reidassoc.engine.checkpoint import State
 from reidassoc.engine.device import open_device
 from reidassoc.engine.epochs import Run
+from reidassoc.engine.extract import extract, unit_features
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.labelling import Given, label
 from reidassoc.engine.log import Observer
@@ -180,3 +181,27 @@ def in_place_and_read(steps: int) -> tuple[float, float]:
 
         pairs = [(processor_seconds(in_place), processor_seconds(read)) for _ in range(3)]
     return statistics.median(p[0] for p in pairs) / steps, statistics.median(p[1] for p in pairs) / steps
+
+
+def alone_and_extracted(network: str, runs: int) -> tuple[float, float]:
+    """Processor seconds of the network alone on images in place, and of extraction from the cache of decoded images on disk."""
+    recipe = recipe_of("mult", network)
+    composed, fabric, batch = compose(recipe), open_device("cpu"), recipe.extract_batch
+    with tempfile.TemporaryDirectory() as folder:
+        where: dict[str, Any] = {"cache": Path(folder), "memory_limit": 0}
+        stores = composed.dataset.train().map(lambda images: ImageStore(images, size=recipe.size, **where))
+        module = build_network(composed.network, recipe, fabric).eval()
+        ready = [(m, normalise(rows)) for m in Modality for rows in stores[m].read(stores[m].good).split(batch)]
+
+        @torch.no_grad()
+        def alone() -> None:
+            module.eval()  # extraction leaves it in training
+            for modality, images in ready:
+                unit_features(module, images, modality, fabric)
+
+        extract(module, stores, fabric, batch=batch)
+        pairs = [
+            (processor_seconds(alone), processor_seconds(lambda: extract(module, stores, fabric, batch=batch)))
+            for _ in range(runs)
+        ]
+    return statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from bench import Bench, largest, unit, verdict
 from meter import Row, measured
-from steps import as_is_and_changed, bare_and_whole, in_place_and_read
+from steps import alone_and_extracted, as_is_and_changed, bare_and_whole, in_place_and_read
 from torch import Tensor
 
 from reidassoc.data.transforms import augment, draw
@@ -23,6 +23,7 @@ BATCH, POSITIVES = 144, 30
 BANK_BAR = 0.05  # of a bare step
 STEP_BARS = {"mult": 1.15, "salcr": 1.3}  # times the bare step
 READING_BAR = 1.05  # times the step on images that are in place
+EXTRACTION_BAR = 1.1  # times the network alone on images in place
 
 
 def bank_update(b: Bench) -> Row:
@@ -87,6 +88,15 @@ def data_path(b: Bench) -> Row:
     ratio = read / in_place
     said = verdict(f"{READING_BAR} x a step with its data in place (plain); it is {ratio:.3f}", ratio <= READING_BAR)
     return Row("data path, mult step", "3 x 64 images 64 x 32", read, in_place, None, 0.0, "processor seconds", said)
+
+
+def extraction_read(b: Bench, network: str) -> Row:
+    """Features of images that are read from the cache, as the engine makes them, beside the network alone."""
+    alone, whole = alone_and_extracted(network, max(3, b.runs) if network == "tiny" else 1)
+    ratio = whole / alone
+    said = verdict(f"{EXTRACTION_BAR} x the network alone (plain); it is {ratio:.3f}", ratio <= EXTRACTION_BAR)
+    size = "512 images " + ("64 x 32" if network == "tiny" else "288 x 144")
+    return Row(f"extraction from the cache, {network}", size, whole, alone, None, 0.0, "processor seconds", said)
 
 
 def oclr(b: Bench) -> Row:
