@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import torch
-from watch import resident_bytes
+from watch import Peak, resident_bytes
 
 T = TypeVar("T")
 
@@ -98,20 +97,10 @@ def measured(work: Callable[[], T], runs: int, *, warm: bool = True) -> tuple[fl
     """Median seconds, GiB that the process grew by at most, and the last result; one run before them warms up."""
     if warm:
         work()
-    done, before = threading.Event(), resident_bytes()
-    peak = before
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.005):
-            peak = max(peak, resident_bytes())
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    before = resident_bytes()
     seconds = []
-    for _ in range(runs):
-        spent, result = clocked(work)
-        seconds.append(spent)
-    done.set()
-    watcher.join()
-    return statistics.median(seconds), (peak - before) / 2**30, result
+    with Peak(0.005) as peak:
+        for _ in range(runs):
+            spent, result = clocked(work)
+            seconds.append(spent)
+    return statistics.median(seconds), (peak.most - before) / 2**30, result

@@ -24,6 +24,33 @@ def resident_bytes() -> int:
 
 
 @dataclass
+class Peak:
+    """The most memory of this process inside ``with Peak(…) as peak:``, looked at every few milliseconds.
+
+    Args:
+        every: seconds between two looks.
+        most: bytes, so far.
+    """
+
+    every: float
+    most: int = field(default_factory=resident_bytes)
+
+    def __enter__(self) -> Peak:
+        self._done = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._done.wait(self.every):
+            self.most = max(self.most, resident_bytes())
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._watcher.join()
+
+
+@dataclass
 class Meter:
     """Wall and processor time of steps, and the peak memory of the process while they ran."""
 
@@ -33,25 +60,15 @@ class Meter:
     peak_gib: dict[str, float] = field(default_factory=dict)
 
     def measure(self, step: str, work: Callable[[], T]) -> T:
-        done, peak = threading.Event(), resident_bytes()
-
-        def watch() -> None:
-            nonlocal peak
-            while not done.wait(0.02):
-                peak = max(peak, resident_bytes())
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            torch.cuda.synchronize(self.device)
-        started, worked = time.perf_counter(), time.process_time()
-        result = work()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.seconds[step], self.cpu_seconds[step] = time.perf_counter() - started, time.process_time() - worked
-        done.set()
-        watcher.join()
+        with Peak(0.02) as peak:
+            if self.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self.device)
+                torch.cuda.synchronize(self.device)
+            started, worked = time.perf_counter(), time.process_time()
+            result = work()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            self.seconds[step], self.cpu_seconds[step] = time.perf_counter() - started, time.process_time() - worked
         cuda = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
-        self.peak_gib[step] = max(peak, cuda) / 2**30
+        self.peak_gib[step] = max(peak.most, cuda) / 2**30
         return result
