@@ -22,7 +22,8 @@ from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint
 from reidassoc.engine.evaluate import evaluate
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.labelling import KEPT_LABELS, RELAXED, SKIPPED
+from reidassoc.engine.labelling import FALLBACKS, KEPT_LABELS, RELAXED, SKIPPED
+from reidassoc.engine.log import Observer
 from reidassoc.engine.step import Step
 from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.evaluation.queries import load_scores
@@ -331,6 +332,23 @@ class Scripted(Clusterer):
         return Scripted(mode="even") if self.mode == "no_infrared" else None
 
 
+class Heard(Observer):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def once(self, text: str) -> None:
+        self.said.append(text)
+
+
+FELL_BACK = {  # in which epochs, and how
+    "fades": dict.fromkeys((2, 3, 4), KEPT_LABELS),
+    "no_infrared": {0: RELAXED, **dict.fromkeys((1, 2, 3, 4), KEPT_LABELS)},
+    "outliers": dict.fromkeys(range(5), SKIPPED),
+}
+
+
 @pytest.mark.parametrize(
     ("mode", "counts"),
     [
@@ -345,8 +363,11 @@ class Scripted(Clusterer):
 def test_degenerate_labels_do_not_stop_a_run(mode: str, counts: dict[str, int], small: Recipe, tmp_path: Path) -> None:
     registry.add("scripted", Scripted)
     recipe = override(small, [("evaluate_every", 0)]).model_copy(update={"clusterer": ra_spec("scripted", mode=mode)})
-    result = ra.run(recipe, out=tmp_path / "run", device="cpu")
+    heard = Heard()
+    result = ra.run(recipe, out=tmp_path / "run", device="cpu", log=heard)
     assert result.data["counts"] == counts
+    said = [f"epoch {epoch}: {FALLBACKS[name]}" for epoch, name in FELL_BACK.get(mode, {}).items()]
+    assert [text for text in heard.said if text.startswith("epoch")] == said
     assert result.data["epochs"] == 5
     assert result.protocols
 

@@ -25,7 +25,7 @@ from reidassoc.engine.exhibits import EXHIBITS, Exhibits, exhibits
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import KEPT, RunFolder
 from reidassoc.engine.joint_norm import by_itself
-from reidassoc.engine.labelling import SKIPPED, Given, Labelled, label
+from reidassoc.engine.labelling import FALLBACKS, SKIPPED, Given, Labelled, label
 from reidassoc.engine.log import Observer
 from reidassoc.engine.losses import sample_losses, wanted
 from reidassoc.engine.optim import build_optimiser, learning_rate, set_learning_rate
@@ -82,7 +82,10 @@ class Run:
             clock.lap("extract")
             given = Given(features, epoch, within, self.recipe.seed, self.state.targets, self.state.losses)
             make = partial(label, method, stage, given, counts=self.counts, identity=self.identity)
+            before = Counter(self.counts)
             labelled = label_together(self.fabric, given, self.counts, make)
+            for name in self.counts - before:
+                self.log.once(f"epoch {epoch}: {FALLBACKS[name]}")
             clock.lap("label")
             losses: dict[str, float] = {}
             if labelled:
@@ -123,6 +126,7 @@ class Run:
         sampler = Sampler.build(targets, sampling, identities=stage.identities, images=stage.images)
         if not sampler.usable:
             self.counts[SKIPPED] += 1
+            self.log.once(f"epoch {epoch}: no label can be drawn: nothing is trained")
             return {}
         if sampler.short:
             self.log.once(

@@ -17,6 +17,11 @@ from reidassoc.types import SHARED, Clustering, Clusters, Features, Modality, Pa
 KEPT_LABELS = "epochs with the last epoch's labels"
 RELAXED = "epochs with a relaxed clusterer"
 SKIPPED = "epochs without training"
+FALLBACKS = {  # what is said of an epoch that counts as such
+    KEPT_LABELS: "a modality has no cluster: the last epoch's labels are kept",
+    RELAXED: "a modality has no cluster: the clusterer is relaxed",
+    SKIPPED: "a modality has no cluster: nothing is trained",
+}
 
 
 @dataclass(frozen=True)
