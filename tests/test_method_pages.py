@@ -1,7 +1,8 @@
-"""Every published method has a page, the same sections on each, and its figures are those of the stored cells."""
+"""Every method has a page, all alike, with the figures of the stored cells; every other part of a stage has a section."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from reidassoc import registry
 from reidassoc.bench.plan import read_plan
 from reidassoc.bench.results import Results, read_results
 from reidassoc.options import options_of
+from reidassoc.recipe import load_recipe, shipped_recipes
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
 from method_results import MARKER, METHODS, PAGES, ROOT, STORE, table
@@ -19,6 +21,7 @@ from method_results import MARKER, METHODS, PAGES, ROOT, STORE, table
 SECTIONS = ["Idea", "Options", "Paper and code", "Our results"]
 NO_PAPER = {"from_file", "nearest", "oracle", "random", "unison"}  # unison has docs/unison.md
 ALIASES = {"dagi"}
+PARTS = {"refiners": "refining", "objectives": "losses"}  # kind: page
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,44 @@ def test_every_clusterer_has_a_section_with_its_options() -> None:
     for name in names:
         assert f"| [`{name}`](#{name}) |" in shown
         assert (f"<!-- options: clusterer {name} -->" in shown) == bool(options_of(registry.get("clusterers", name)))
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_every_refiner_and_objective_has_a_section_with_its_formula_and_options(kind: str) -> None:
+    assert f": methods/{PARTS[kind]}.md\n" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    shown, what = text(PARTS[kind]), kind.removesuffix("s")
+    sections = dict(re.findall(r"^## `(\w+)`$\n(.*?)(?=^## )", shown, re.MULTILINE | re.DOTALL))
+    assert sorted(sections) == registry.names(kind)
+    for name, section in sections.items():
+        assert f"| [`{name}`](#{name}) |" in shown
+        assert "```text\n" in section, f"{name} has no formula"
+        assert "*Against " in section, f"{name} is compared with nothing"
+        expected = [f"{what} {name}"] if options_of(registry.get(kind, name)) else []
+        assert re.findall(r"<!-- options: (.+?) -->", section) == expected
+
+
+def test_the_recipes_named_are_those_that_have_it() -> None:
+    """Families of recipes, by what stands in their stages after the first (of `base`, in its only one)."""
+    having: dict[str, set[str]] = {name: set() for kind in PARTS for name in registry.names(kind)}
+    for recipe in shipped_recipes():
+        stages = load_recipe(recipe).stages
+        for part in (part for stage in stages[1:] or stages for part in (*stage.refiners, *stage.objectives)):
+            having[part.use.name].add(recipe.partition("/")[0])
+    shown = "".join(map(text, PARTS.values()))
+    rows = re.findall(r"^\| \[`(\w+)`\]\(#\w+\) \|[^|]*\|[^|]*\|([^|]*)\|", shown, re.MULTILINE)
+    assert {name: set(re.findall(r"`(\w+)`", cell)) for name, cell in rows} == having
+
+
+def test_what_agree_and_propagate_do_is_what_is_stored() -> None:
+    path = ROOT / "benchmarks" / "results" / "unison_settings.json"
+    grids = json.loads(path.read_text(encoding="utf-8"))["mean_f1"].values()
+    scores = {setting: 100 * score for grid in grids for setting, score in grid.items()}
+    both = [setting.removesuffix("+agree") for setting in scores if setting.endswith("+agree")]
+    rows = re.findall(r"^\| `(.+?)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]*) ?\|$", text("refining"), re.MULTILINE)
+    assert [row[0] for row in rows] == both
+    for setting, alone, agree, propagate in rows:
+        smoothed = scores.get(f"{setting}+propagate")
+        assert (alone, agree) == (f"{scores[setting]:.1f}", f"{scores[f'{setting}+agree']:.1f}")
+        assert propagate == ("" if smoothed is None else f"{smoothed:.1f}")
+        assert scores[f"{setting}+agree"] > scores[setting]  # as the page says
+        assert smoothed is None or smoothed < scores[setting]
