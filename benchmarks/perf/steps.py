@@ -183,9 +183,10 @@ def in_place_and_read(steps: int) -> tuple[float, float]:
     return statistics.median(p[0] for p in pairs) / steps, statistics.median(p[1] for p in pairs) / steps
 
 
-def alone_and_extracted(network: str, runs: int) -> tuple[float, float]:
-    """Processor seconds of the network alone on images in place, and of extraction from the cache of decoded images on disk."""
-    recipe = recipe_of("mult", network)
+def alone_and_extracted(network: str, images: int, runs: int) -> tuple[float, float]:
+    """Processor seconds of the network alone on so many images in place, and of extraction from the cache on disk."""
+    data = f"synthetic(size='tiny', identities={PEOPLE}, images={images // (2 * PEOPLE)})"
+    recipe = override(recipe_of("mult", network), [("dataset", data)])
     composed, fabric, batch = compose(recipe), open_device("cpu"), recipe.extract_batch
     with tempfile.TemporaryDirectory() as folder:
         where: dict[str, Any] = {"cache": Path(folder), "memory_limit": 0}

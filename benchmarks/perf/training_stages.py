@@ -69,7 +69,7 @@ def training_step(b: Bench) -> Row:
 
 def whole_step(b: Bench, method: str, network: str, size: str) -> Row:
     """The engine's step beside the bare network's on the same batch, both in processor seconds."""
-    bare, whole = bare_and_whole(method, network, max(3, b.runs) if network == "tiny" else 2)
+    bare, whole = bare_and_whole(method, network, max(15, b.runs) if network == "tiny" else 3)
     asked, ratio = STEP_BARS[method], whole / bare
     said = verdict(f"{asked} x the bare step (plain); it is {ratio:.3f}", ratio <= asked)
     return Row(f"{method} step, {network}", size, whole, bare, None, 0.0, "processor seconds", said)
@@ -77,7 +77,7 @@ def whole_step(b: Bench, method: str, network: str, size: str) -> Row:
 
 def option(b: Bench, network: str, key: str, size: str) -> Row:
     """The bare step with a key of the recipe true, beside the one without; adopted by default only if it wins."""
-    as_is, changed = as_is_and_changed(network, key, max(5, b.runs) if network == "tiny" else 2)
+    as_is, changed = as_is_and_changed(network, key, max(15, b.runs) if network == "tiny" else 2)
     said = verdict(f"faster than without (plain); it takes {changed / as_is:.3f} of that", changed < as_is)
     return Row(f"bare step, {network}, {key}", size, changed, as_is, None, 0.0, "processor seconds", said)
 
@@ -92,10 +92,11 @@ def data_path(b: Bench) -> Row:
 
 def extraction_read(b: Bench, network: str) -> Row:
     """Features of images that are read from the cache, as the engine makes them, beside the network alone."""
-    alone, whole = alone_and_extracted(network, max(3, b.runs) if network == "tiny" else 1)
+    images = 512 if network == "tiny" else 128
+    alone, whole = alone_and_extracted(network, images, max(3, b.runs) if network == "tiny" else 1)
     ratio = whole / alone
     said = verdict(f"{EXTRACTION_BAR} x the network alone (plain); it is {ratio:.3f}", ratio <= EXTRACTION_BAR)
-    size = "512 images " + ("64 x 32" if network == "tiny" else "288 x 144")
+    size = f"{images} images " + ("64 x 32" if network == "tiny" else "288 x 144")
     return Row(f"extraction from the cache, {network}", size, whole, alone, None, 0.0, "processor seconds", said)
 
 
