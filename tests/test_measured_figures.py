@@ -77,13 +77,24 @@ def test_a_bank_update_s_cost() -> None:
     assert_shown([said[2]], [100 * found["ours_s"] / float(bare[1])])
 
 
+def ratio_of(stage: str, pattern: str = "perf_sysu_intel-*") -> str:
+    """What a row of a record says beside its plain version, as pages show it."""
+    (found,) = [row for row in record(pattern)["rows"] if row["stage"] == stage]
+    return f"{found['ours_s'] / found['baseline_s']:.2f}"
+
+
 def test_extraction_beside_the_network_alone() -> None:
-    rows = {
-        row["stage"].split(", ")[1]: row["ours_s"] / row["baseline_s"]
-        for row in record("perf_sysu_extraction_*")["rows"]
-    }
-    assert f"it takes {rows['resnet50']:.2f} of the processor seconds" in SCALING
-    assert f"288 × 144, {rows['tiny']:.2f} on `tiny`" in SCALING
+    found = [ratio_of(f"extraction from the cache, {network}") for network in ("resnet50", "tiny")]
+    assert f"it takes {found[0]} of the processor seconds of the network alone" in SCALING
+    assert f"288 × 144, {found[1]} on `tiny`" in SCALING
+
+
+def test_options_and_one_thread() -> None:
+    compiled = [ratio_of(f"bare step, {network}, compile") for network in ("tiny", "resnet50")]
+    assert f"`compile` takes {compiled[0]} of the bare step on `tiny` and {compiled[1]} on ResNet-50" in SCALING
+    assert f"`channels_last` takes {ratio_of('bare step, resnet50, channels_last')} of it" in SCALING
+    alone = [ratio_of(f"{method} step, tiny", "perf_sysu_mult_step_*-1-threads_*") for method in ("mult", "salcr")]
+    assert f"it is {alone[0]} for `mult`, within its bar, and {alone[1]} for `salcr`" in SCALING
 
 
 @pytest.mark.parametrize(
