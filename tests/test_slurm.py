@@ -1,4 +1,4 @@
-"""Jobs of a Slurm cluster: what they ask for, when they are submitted, and (marked) a grid on a real Slurm of one node."""
+"""Jobs of a Slurm cluster: what they ask for, when they are submitted; and (marked) a grid, and a run across nodes, on a real one."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from reidassoc.bench.slurm import Slurm, SlurmRunner, Submission, on_slurm
 from reidassoc.bench.store import Store, locked
 from reidassoc.bench.worker import ready, work
 from reidassoc.cli import cli
+from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError, ReidassocError
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "one-node-slurm"
+SCRIPT = Path(__file__).parent.parent / "scripts" / "local-slurm"
 
 
 @pytest.mark.parametrize(
@@ -284,12 +285,12 @@ def test_locks_that_do_not_reach_the_job_are_noticed(tmp_path: Path, monkeypatch
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A running Slurm: the one that SLURM_CONF names, or one started for these tests."""
+    """A running Slurm of two nodes: the one that SLURM_CONF names, or one started for these tests."""
     if "SLURM_CONF" in os.environ:
         yield
         return
     place = tmp_path_factory.mktemp("slurm")
-    done = subprocess.run([SCRIPT, "start", place], stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run([SCRIPT, "start", place, "2"], stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode == 3:  # where it can't be installed or started
         pytest.skip(done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr
@@ -356,3 +357,32 @@ def test_a_grid_on_a_real_slurm_survives_a_killed_and_a_requeued_job(slurm: None
     work(plan, alone, device="cpu")
     assert table_of(store.path) == table_of(alone.path) == (store.path / "table.md").read_text()
     assert json.loads((store.path / "plan.json").read_text()) == json.loads((alone.path / "plan.json").read_text())
+
+
+@pytest.mark.slurm
+@pytest.mark.timeout(600)
+def test_one_run_on_two_nodes_of_a_real_slurm_is_that_of_one_process(slurm: None, tmp_path: Path) -> None:
+    changes = ["intra.epochs=1", "cross.epochs=1", "intra.iterations=3", "cross.iterations=3"]
+    changes += ["intra.identities=6", "cross.identities=6", "evaluate_every=0"]
+    train = [
+        sys.executable,
+        "-m",
+        "reidassoc",
+        "run",
+        "--recipe",
+        "mult/synthetic",
+        "--dataset",
+        "synthetic(size='tiny')",
+    ]
+    train += ["--device", "cpu", "--no-report", *(word for change in changes for word in ("--set", change))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "REIDASSOC_CACHE": str(tmp_path / "cache")}
+    across = ["srun", "--nodes", "2", "--ntasks-per-node", "2", "--kill-on-bad-exit=1", *train, "--devices", "2"]
+    subprocess.run([*across, "--out", tmp_path / "across"], env={**environment, "MASTER_ADDR": "127.0.0.1"}, check=True)
+    subprocess.run([*train, "--out", tmp_path / "alone"], env=environment, check=True)
+    found, expected = ([row["losses"] for row in RunFolder(tmp_path / name).metrics] for name in ("across", "alone"))
+    assert len(found) == len(expected) == 2
+    assert found[0] == pytest.approx(
+        expected[0], rel=1e-4
+    )  # later ones follow other clusters, which a last digit may move
+    result = json.loads((tmp_path / "across" / "result.json").read_text())
+    assert result["environment"]["devices"] == 4
