@@ -1,4 +1,4 @@
-"""Jobs of a Slurm cluster: what they ask for, when they are submitted; and (marked) a grid, and a run across nodes, on a real one."""
+"""Jobs of a Slurm cluster: what they ask for, when they are submitted; (marked) a grid and a run across nodes on a real one."""
 
 from __future__ import annotations
 
