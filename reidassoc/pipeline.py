@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -153,4 +156,15 @@ def guarded(kind: str, part: object, call: Callable[[], T]) -> T:
     except (ReidassocError, MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:
-        raise PluginError(f"{kind} {name_of(type(part))} failed: {type(error).__name__}: {error}") from error
+        text = f"{kind} {name_of(type(part))} failed: {type(error).__name__}: {error}"
+        raise PluginError(text + place_of(error, part)) from error
+
+
+def place_of(error: Exception, part: object) -> str:
+    """`` (my_idea.py, line 12)``: the deepest line of the plug-in's own file that an error came through."""
+    try:
+        file = inspect.getsourcefile(type(part))
+    except TypeError:  # made by hand
+        return ""
+    own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" ({Path(file).name}, line {own[-1]})" if file and own else ""

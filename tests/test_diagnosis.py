@@ -316,3 +316,16 @@ def test_the_command_ends_with_two_if_a_contract_is_broken(tmp_path: Path) -> No
     assert done.returncode == 2
     assert "must return an Association, got NoneType" in done.stdout
     assert done.stderr == "Error: bad broke the contract: mend what fails above, and check again\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misspelt(Associator):
+    """Asks for what is not there."""
+
+    def __call__(self, scene: Scene) -> Association:
+        return Association(cross=scene.clusterings)  # type: ignore[attr-defined]
+
+
+def test_a_name_that_is_not_there_is_called_that_on_every_scene() -> None:
+    for finding in look(Misspelt)["fails"]:
+        assert "look at its spelling" in finding[3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -109,3 +110,15 @@ def test_bad_input_is_one_line(
     with pytest.raises(ReidassocError, match=message) as caught:
         CliRunner().invoke(cli, words, standalone_mode=False, catch_exceptions=False)
     assert "\n" not in str(caught.value)
+
+
+def test_associate_takes_the_clusterer_that_the_file_names(rival: Path, tmp_path: Path) -> None:
+    ra.save_features(rival, tmp_path / "f.npz", device="cpu")
+    named = read_features(tmp_path / "f.npz").notes["clusterer"]
+    for out, words in (("a.npz", []), ("b.npz", ["--clusterer", named])):
+        arguments = ["associate", str(tmp_path / "f.npz"), "--associator", "nearest", "--out", str(tmp_path / out)]
+        done = CliRunner().invoke(cli, [*arguments, *words, "--device", "cpu"])
+        assert done.exit_code == 0, done.output
+        assert f"nearest on {named}" in " ".join(done.output.split())
+    first, second = (np.load(tmp_path / name) for name in ("a.npz", "b.npz"))
+    assert all((first[key] == second[key]).all() for key in first)

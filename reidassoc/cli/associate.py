@@ -9,7 +9,9 @@ from reidassoc.cli.options import device_option, load_plugins, memory_option, pl
 
 @click.command(short_help="Label features of any model across modalities.")
 @click.argument("features", type=click.Path())
-@click.option("--clusterer", default="dbscan", show_default=True, metavar="SPEC", help="How features are clustered.")
+@click.option(
+    "--clusterer", metavar="SPEC", help="How features are clustered.  [default: what the file names, else dbscan]"
+)
 @click.option("--associator", default="mult", show_default=True, metavar="SPEC", help="How clusters are associated.")
 @click.option("--out", required=True, metavar="FILE", type=click.Path(), help="Where the labels go (.npz).")
 @plugin_option
@@ -18,7 +20,7 @@ from reidassoc.cli.options import device_option, load_plugins, memory_option, pl
 @memory_option
 def associate(
     features: str,
-    clusterer: str,
+    clusterer: str | None,
     associator: str,
     out: str,
     plugins: tuple[str, ...],
@@ -43,9 +45,10 @@ def associate(
 
     load_plugins(plugins)
     loaded = read_features(features)
+    clusterer = clusterer or loaded.notes.get("clusterer", "dbscan")
     with limited(memory_limit):
         found = label(
             associator, *loaded.features, clusterer=clusterer, identity=loaded.identity, seed=seed, device=device
         )
     write_labels(out, found.own, found.cross)
-    associated_table(found, out)
+    associated_table(found, out, f"{associator} on {clusterer}")

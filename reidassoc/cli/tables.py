@@ -118,9 +118,10 @@ def print_labels(console: Console, quality: Mapping[str, float], title: str) -> 
     console.print(table)
 
 
-def associated_table(found: Associated, out: str) -> None:
-    """Print what labelling somebody's features cost, and how good the labels are if identities are known."""
+def associated_table(found: Associated, out: str, methods: str) -> None:
+    """Print which methods labelled somebody's features, what it cost, and how good the labels are if identities are known."""
     console = console_of()
+    console.print(escape(methods))
     table = Table("modality", "samples", "clusters", "own label", "cross label", box=SIMPLE_HEAD, pad_edge=False)
     for modality in Modality:
         own, cross = found.own[modality], found.cross[modality]

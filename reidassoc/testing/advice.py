@@ -85,6 +85,8 @@ def advice_for(error: ContractError, toy: Toy | None = None) -> str:
         return ""
     if "unexpected keyword" in message or "positional argument" in message:
         return "It is called with other arguments than it takes: see the method's signature in reidassoc.interfaces."
+    if isinstance(error.__cause__, (AttributeError, NameError, ImportError)):
+        return "A name that is not there: look at its spelling, and at reidassoc.types and reidassoc.interfaces for what there is."
     if "same device" in message:
         return DEVICE
     if "index -1 is out of bounds" in message:

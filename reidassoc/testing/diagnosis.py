@@ -186,7 +186,8 @@ def symmetries(plugin: Any) -> Iterator[Finding]:
             check(plugin, DISTINCT)
             yield Finding("ok", f"{what} does not matter")
         except ContractError as error:
-            hint = "; for an outlier −1 as an index is the last cluster" if "outliers" in str(error) else ""
+            last = "; for an outlier −1 as an index is the last cluster: write of_samples(labels, table)"
+            hint = last if "outliers" in str(error) else ""
             text = f"{what} matters ({error}{hint}); right if your method means it so, or breaks near ties"
             yield Finding("note", text)
 

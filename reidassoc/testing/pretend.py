@@ -171,7 +171,8 @@ def check_manners(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
     if here:
         shape = tuple(here[0].shape)
         raise PretendError(
-            f"{name}: expected all tensors on the same device, but one of shape {shape} is on the CPU; make it with device=x.device"
+            f"{name}: expected all tensors on the same device, but one of shape {shape} is on the CPU; "
+            "make it with device=x.device, or move it: .to(x.device)"
         )
 
 
