@@ -113,10 +113,17 @@ def test_bad_input_is_one_line(
 
 
 def test_associate_takes_the_clusterer_that_the_file_names(rival: Path, tmp_path: Path) -> None:
-    ra.save_features(rival, tmp_path / "f.npz", device="cpu")
-    named = read_features(tmp_path / "f.npz").notes["clusterer"]
+    ra.save_features(rival, tmp_path / "f.safetensors", device="cpu")
+    named = read_features(tmp_path / "f.safetensors").notes["clusterer"]
     for out, words in (("a.npz", []), ("b.npz", ["--clusterer", named])):
-        arguments = ["associate", str(tmp_path / "f.npz"), "--associator", "nearest", "--out", str(tmp_path / out)]
+        arguments = [
+            "associate",
+            str(tmp_path / "f.safetensors"),
+            "--associator",
+            "nearest",
+            "--out",
+            str(tmp_path / out),
+        ]
         done = CliRunner().invoke(cli, [*arguments, *words, "--device", "cpu"])
         assert done.exit_code == 0, done.output
         assert f"nearest on {named}" in " ".join(done.output.split())
