@@ -146,7 +146,7 @@ def as_html(table: Table) -> str:
 def rich_table(table: Table) -> RichTable:
     """For a terminal, without remarks and footnotes."""
     drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False)
-    drawn.add_column("method")
+    drawn.add_column("method", overflow="fold")
     for column in table.columns:
         drawn.add_column(COLUMNS[column], justify="left" if column in TEXT_COLUMNS else "right")
     for number, row in enumerate(table.rows):

@@ -151,7 +151,10 @@ def cost(found: Sequence[Cost]) -> Section:
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     table = f'<div class="scroll"><table class="cost"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     devices = sorted({name for one in found for name in one.devices})
-    lead = f"Mean over the seeds, on {'; '.join(devices)}. Memory: of the process on a CPU, of torch on a GPU."
+    lead = (
+        f"Mean over the seeds, on {'; '.join(devices)}, by the clock: what else the machine did counts, too. "
+        "Memory: of the process on a CPU, of torch on a GPU."
+    )
     return Section("cost", "Cost", lead, f'<ul class="legend">{keys}</ul>{table}')
 
 
@@ -167,7 +170,8 @@ def embedding(found: Sequence[Dots], seed: int) -> Section:
 
 def associations(number: int) -> Section:
     lead = (
-        "Which cluster was associated with which, at each epoch: right if most images of both show the same person. "
+        "Which cluster was associated with which, at each epoch: right if most images of both show the same person; beside it, "
+        "how many of its images have that label. "
         "Choose an epoch by its bar; a column of the strip is a person."
     )
     return Section("associations", "Associations", lead, waiting("associations", number))

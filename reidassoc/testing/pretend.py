@@ -117,7 +117,8 @@ def pretended_device(*, waits: bool = True, to_host: int | None = None) -> Itera
     Raises:
         PretendError: from the function that a GPU would have refused.
     """
-    with _Mode(waits, to_host), _Constants(), patch.object(optimizer, FUSED, lambda: ["cpu", "cuda", PLACE.type]):
+    fused = patch.object(optimizer, FUSED, lambda: ["cpu", "cuda", PLACE.type], create=True)
+    with _Mode(waits, to_host), _Constants(), fused:
         yield PLACE
 
 
