@@ -155,9 +155,9 @@ def read_grid(path: Path) -> Grid:
         first = error.errors()[0]
         place = ".".join(str(step) for step in first["loc"])
         if first["type"] == "extra_forbidden":
-            known = [*Grid.model_fields, *Variant.model_fields] if "." in place else list(Grid.model_fields)
+            known = list(Variant.model_fields if "." in place else Grid.model_fields)
             hint = nearest_name(str(first["loc"][-1]), known)
-            raise RecipeError(f"{path}: no key '{place}'{hint}; keys: {', '.join(Grid.model_fields)}") from None
+            raise RecipeError(f"{path}: no key '{place}'{hint}; keys there: {', '.join(known)}") from None
         if first["type"] == "too_short":
             raise RecipeError(f"{path}: '{place}' is empty, so the grid holds no run; name at least one") from None
         raise RecipeError(f"{path}: {place}: {first['msg']}") from None

@@ -139,6 +139,7 @@ def bench(
         for line in runner.listed():
             click.echo(line)
         return
+    click.echo(f"A line an epoch, as runs go on: {runner.store.path}/cells/*/metrics.jsonl", err=True)
     try:
         runner.run_watched(retry_failed=retry_failed)
     except KeyboardInterrupt:
