@@ -65,9 +65,8 @@ def smallest_of_component(row: Tensor, column: Tensor, n: int) -> Tensor:
         )
         return torch.from_numpy(first[component])
     smallest = torch.arange(n, device=row.device)
-    while (
-        True
-    ):  # about log n times: each node takes its neighbours' smallest, and so do the roots; then paths are halved
+    # About log n times each node takes its neighbours' smallest, and so do the roots; then paths are halved.
+    while True:
         least = smallest.scatter_reduce(0, row, smallest[column], "amin")
         least = least.scatter_reduce(0, smallest[row], least[column], "amin")
         least = least[least]
