@@ -77,6 +77,34 @@ def test_a_package_s_own_tests_pass_until_the_method_changes(kind: str, tmp_path
         tests["test_parity"]()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_finished_file_becomes_a_package(kind: str, tmp_path: Path) -> None:
+    """Its text as it is, found under its name and its companions' names; the parity test waits for its author."""
+    (file,) = new(kind, "my_idea", out=tmp_path, package=False)
+    other = new("associator" if kind == "clusterer" else "clusterer", "its_like", out=tmp_path, package=False)[0]
+    file.write_text(file.read_text() + "\n\n" + other.read_text().replace("from __future__ import annotations\n", ""))
+    files = new(kind, "my_idea", out=tmp_path, taken=file)
+    assert files[0].read_text() == file.read_text()
+    project = files[3].read_text()
+    assert f'[project.entry-points."reidassoc.{kind}s"]\nmy_idea = "reidassoc_my_idea:MyIdea"\n' in project
+    assert 'its_like = "reidassoc_my_idea:ItsLike"\n' in project
+    registry.load_file(str(files[0]))
+    tests = {name: test for name, test in runpy.run_path(str(files[1])).items() if name.startswith("test_")}
+    with pytest.raises(pytest.fail.Exception, match="FILL IN"):
+        tests.pop("test_parity")()
+    for test in tests.values():
+        test()
+
+
+def test_a_file_without_the_plugin_makes_no_package(tmp_path: Path) -> None:
+    (file,) = new("associator", "my_idea", out=tmp_path, package=False)
+    with pytest.raises(PluginError, match="holds no associator 'other', but associator 'my_idea'"):
+        new("associator", "other", out=tmp_path, taken=file)
+    with pytest.raises(PluginError, match="no plug-in file"):
+        new("associator", "other", out=tmp_path, taken=tmp_path / "nothing.py")
+    assert [path.name for path in tmp_path.iterdir()] == ["my_idea.py"]
+
+
 def changed(cls: type, kind: str) -> type:
     """The method with something about it different: what its author will do."""
 

@@ -13,19 +13,29 @@ KINDS = ("associator", "clusterer", "refiner", "objective", "network", "dataset"
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("name")
 @click.option("--file", "as_file", is_flag=True, help="Write one file, for --plugin, in the place of a package.")
+@click.option(
+    "--from",
+    "taken",
+    metavar="FILE",
+    help="Make the package around your FILE, which holds the plug-in; its code is run.",
+)
 @click.option("--out", default=".", metavar="DIR", type=click.Path(), help="Where it goes.  [default: here]")
-def new(kind: str, name: str, as_file: bool, out: str) -> None:
+def new(kind: str, name: str, as_file: bool, taken: str | None, out: str) -> None:
     """Write a working plug-in of a KIND, to start from: a package with tests that pip installs, or one file.
 
     \b
     Examples:
       reidassoc new associator my_idea --file
       reidassoc new clusterer my_clusters
+      reidassoc new associator my_idea --from my_idea.py
     """
     # Imported late, here and below: help must not import torch.
+    from reidassoc.errors import PluginError
     from reidassoc.scaffold import new as write
 
-    written = write(kind, name, out=out, package=not as_file)
+    if as_file and taken:
+        raise PluginError("--from makes a package around a file that is there: leave out --file")
+    written = write(kind, name, out=out, package=not as_file, taken=taken)
     for path in written:
         click.echo(path)
     if as_file:
@@ -35,6 +45,8 @@ def new(kind: str, name: str, as_file: bool, out: str) -> None:
         click.echo(f"\nnext: pip install -e '{written[0].parent}[test]'")
         click.echo(f"      reidassoc check {name}")
         click.echo(f"      reidassoc run --{kind} {name}")
+        if taken:
+            click.echo(f"      write `expected` in {written[1]}: test_parity fails until you do")
 
 
 @click.command(short_help="Check a plug-in; explain what is wrong with it.")

@@ -21,7 +21,9 @@ CLASS, NAME = "MyIdea", "my_idea"  # of the plug-ins that are copied
 NAME_FORM = re.compile(r"[a-z][a-z0-9]+(_[a-z][a-z0-9]+)*")
 
 
-def new(kind: str, name: str, *, out: str | Path = ".", package: bool = True) -> list[Path]:
+def new(
+    kind: str, name: str, *, out: str | Path = ".", package: bool = True, taken: str | Path | None = None
+) -> list[Path]:
     """Write a working plug-in to start from.
 
     Args:
@@ -29,16 +31,18 @@ def new(kind: str, name: str, *, out: str | Path = ".", package: bool = True) ->
         name: what it will be called, a Python identifier in lower case such as ``my_idea``.
         out: the folder in which the file ``NAME.py``, or the package's folder ``NAME``, is made.
         package: a package with entry point, tests and README; else one file for ``--plugin``.
+        taken: a file that holds the plug-in already; the package is made around its text (its code is run).
 
     Returns:
         the files written, the plug-in itself first.
 
     Raises:
-        PluginError: the name is taken or no name, something is there already, or the folder can't be written.
+        PluginError: the name is another plug-in's or no name, the file taken holds no such plug-in, something is there
+            already, or the folder can't be written.
     """
     one = registry.kind_of(kind).removesuffix("s")
-    check_name(one, name)
-    made = package_files(one, name) if package else {Path(f"{name}.py"): source(one, name)}
+    check_name(one, name, taken)
+    made = package_files(one, name, taken) if package else {Path(f"{name}.py"): source(one, name)}
     first = Path(out) / next(iter(made)).parts[0]
     if first.exists():
         raise PluginError(f"{first} exists already; choose another name, or another folder with --out")
@@ -51,15 +55,18 @@ def new(kind: str, name: str, *, out: str | Path = ".", package: bool = True) ->
     return [Path(out) / path for path in made]
 
 
-def check_name(kind: str, name: str) -> None:
-    """Refuse names that no plug-in can bear, and those that another one of the kind bears."""
+def check_name(kind: str, name: str, taken: str | Path | None = None) -> None:
+    """Refuse names that no plug-in can bear, and those that another one of the kind bears (but for the one of a file taken)."""
     if not NAME_FORM.fullmatch(name) or iskeyword(name):
         raise PluginError(
             f"no name for a plug-in: '{name}'; expected words of two or more lower-case letters or digits, joined by "
             "underscores, such as my_idea"
         )
-    if name in registry.names(f"{kind}s"):
-        raise PluginError(f"{registry.find(f'{kind}s', name).origin} has {kind} '{name}' already; choose another name")
+    if name not in registry.names(f"{kind}s"):
+        return
+    origin = registry.find(f"{kind}s", name).origin
+    if taken is None or Path(origin).resolve() != Path(taken).expanduser().resolve():
+        raise PluginError(f"{origin} has {kind} '{name}' already; choose another name")
 
 
 def class_of(name: str) -> str:
@@ -73,8 +80,10 @@ def source(kind: str, name: str) -> str:
     return text.replace(CLASS, class_of(name)).replace(NAME, name)
 
 
-def package_files(kind: str, name: str) -> dict[Path, str]:
+def package_files(kind: str, name: str, taken: str | Path | None = None) -> dict[Path, str]:
     """Relative path → text of every file of a package, the plug-in first."""
+    own = source(kind, name), {f"{kind}s": {name: class_of(name)}}
+    text, points = own if taken is None else finished(taken, kind, name)
     module = f"reidassoc_{name}"  # a module called `random`, say, would hide Python's own
     words: dict[str, object] = {
         "kind": kind,
@@ -82,12 +91,13 @@ def package_files(kind: str, name: str) -> dict[Path, str]:
         "name": name,
         "dashed": name.replace("_", "-"),
         "module": module,
-        "cls": class_of(name),
+        "points": points,
+        "taken": taken is not None,
         "version": __version__,
         "width": max(len(f"reidassoc list {kind}s"), len(f"reidassoc check {name}")),  # of the README's commands
     }
     made = {
-        f"{module}.py": source(kind, name),
+        f"{module}.py": text,
         f"tests/test_{name}.py": filled(f"test_{kind}.py", words),
         "README.md": filled("README.md", words),
         "pyproject.toml": filled("pyproject.toml", words),
@@ -95,6 +105,23 @@ def package_files(kind: str, name: str) -> dict[Path, str]:
     return {Path(name) / path: text for path, text in made.items()}
 
 
+def finished(file: str | Path, kind: str, name: str) -> tuple[str, dict[str, dict[str, str]]]:
+    """A file's text, and the entry points of its plug-ins: group → name → class; PluginError if it lacks the one asked for."""
+    found = registry.load_file(str(file))
+    points: dict[str, dict[str, str]] = {}
+    for entry in found:
+        if entry.cls is not None:
+            points.setdefault(entry.kind, {})[entry.name] = entry.cls.__name__
+    if name not in points.get(f"{kind}s", {}):
+        held = ", ".join(f"{entry.kind.removesuffix('s')} '{entry.name}'" for entry in found)
+        raise PluginError(f"{file} holds no {kind} '{name}', but {held}; its class's name says how it is called")
+    return Path(found[0].origin).read_text(encoding="utf-8"), points
+
+
 def filled(template: str, words: Mapping[str, object]) -> str:
     text = files("reidassoc.scaffold").joinpath("package").joinpath(f"{template}.txt").read_text(encoding="utf-8")
-    return Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(text).render(words)
+    return (
+        Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True)
+        .from_string(text)
+        .render(words)
+    )
