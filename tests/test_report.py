@@ -78,6 +78,7 @@ def test_every_section_is_there(page: Path) -> None:
     names = ["overview", "epochs", "cmc", "cost", "map", "associations", "retrieval", "sources"]
     assert re.findall(r'<section id="(\w+)-0">', text) == names
     assert re.findall(r'href="#(\w+)-0"', text) == names
+    assert "nearest image first, last epoch, seed 0." in text
 
 
 def test_names_are_shown_and_never_run(page: Path) -> None:

@@ -41,7 +41,7 @@ def report(
 
     \b
     Examples:
-      reidassoc report runs/mult-synthetic-1 runs/pgm-synthetic-1
+      reidassoc report runs/mult-synthetic-1 runs/mult-synthetic-nearest-1
       reidassoc report runs/synthetic --out synthetic.html --figures figures
       reidassoc report weak=runs/mult-synthetic-2 strong=runs/mult-synthetic-3
     """

@@ -177,9 +177,10 @@ def associations(number: int) -> Section:
     return Section("associations", "Associations", lead, waiting("associations", number))
 
 
-def browser(number: int) -> Section:
+def browser(number: int, seeds: Sequence[int]) -> Section:
+    which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     lead = (
-        "The same query, one row per method, nearest image first, last epoch, one seed. Solid frame and tick: the right person; "
+        f"The same query, one row per method, nearest image first, last epoch, {which}. Solid frame and tick: the right person; "
         "dashed frame and cross: another one. Images that the protocol ignores are left out."
     )
     return Section("retrieval", "Retrieval", lead, waiting("retrieval", number))

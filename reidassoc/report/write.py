@@ -73,7 +73,7 @@ def write_report(
 
     Examples:
         >>> import reidassoc as ra
-        >>> ra.write_report(["runs/mult-synthetic-1", "runs/pgm-synthetic-1"])  # doctest: +SKIP
+        >>> ra.write_report(["runs/mult-synthetic-1", "runs/mult-synthetic-nearest-1"])  # doctest: +SKIP
     """
     results = read_named(runs)
     found = chapters(results, protocol=protocol, allow=allow, published=published, device=device)
@@ -97,7 +97,8 @@ def part_of(chapter: Chapter, number: int) -> Part:
     made += [sections.cost(spent)] if spent else []
     made += [sections.embedding(mapped, chapter.methods[0].example.outcome.seed)] if mapped else []
     made += [sections.associations(number)] if any(pairs) else []
-    made += [sections.browser(number)] if queries else []
+    seeds = sorted({method.example.outcome.seed for method in chapter.methods})
+    made += [sections.browser(number, seeds)] if queries else []
     made += [sections.sources(chapter)]
     data = {
         "methods": [[method.name, method.colour] for method in chapter.methods],
