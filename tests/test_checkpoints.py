@@ -19,7 +19,7 @@ from reidassoc.engine import checkpoint, train
 from reidassoc.engine.folder import FolderTaken, RunFolder
 from reidassoc.engine.log import Terminal
 from reidassoc.errors import DataError
-from reidassoc.overrides import override
+from reidassoc.overrides import choose, override
 from reidassoc.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -152,6 +152,13 @@ def test_two_runs_that_begin_at_once_do_not_share_a_folder(
     RunFolder(chosen.path).create(small)  # meanwhile, by another one
     with ExitStack() as held:
         assert train.begin(chosen, None, small, held, there=False).path == Path("runs/mult-synthetic-2")
+
+
+def test_a_folder_names_the_associator_that_its_recipe_does_not_bring(small: Recipe) -> None:
+    assert train.title(small) == "mult-synthetic"
+    assert train.title(choose(associator="nearest")) == "mult-synthetic-nearest"
+    assert train.title(choose(recipe="adca/synthetic")) == "adca-synthetic", "its own, whatever that is called"
+    assert train.title(small.model_copy(update={"name": "mine"})) == "mine", "a file's are all its own"
 
 
 def test_a_folder_behind_a_link_that_leads_nowhere_is_said(

@@ -29,7 +29,7 @@ from reidassoc.engine.start import build_network, calibrate, training_images, tr
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.ops.memory_limit import memory_limit
 from reidassoc.pipeline import Composed, compose
-from reidassoc.recipe import Optimiser, Recipe
+from reidassoc.recipe import Optimiser, Recipe, load_recipe
 from reidassoc.types import Pair
 
 
@@ -47,7 +47,8 @@ def run(
 
     Args:
         recipe: what to do; see :func:`reidassoc.overrides.choose` for how names become one.
-        out: the run folder; ``runs/<recipe>-<number>`` if not given.
+        out: the run folder; ``runs/RECIPE-NUMBER`` if not given, as in ``runs/mult-synthetic-1``; an associator that
+            is not the recipe's is named, too: ``runs/mult-synthetic-nearest-1``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         devices: of this machine, one process each: those that torchrun, srun or ``reidassoc run --devices`` started.
         resume: go on with the run in ``out``, repeating the epoch in which it was interrupted.
@@ -149,11 +150,24 @@ def chosen_folder(out: str | Path | None, recipe: Recipe, resume: bool) -> RunFo
             )
         return folder
     if out is None:
-        number = 1
-        while (path := Path("runs") / f"{recipe.name.replace('/', '-')}-{number}").exists():
+        number, name = 1, title(recipe)
+        while (path := Path("runs") / f"{name}-{number}").exists():
             number += 1
         return RunFolder(path)
     return RunFolder.free(Path(out))
+
+
+def title(recipe: Recipe) -> str:
+    """The recipe's name, and the associators that it does not bring itself: ``mult-synthetic``, ``mult-synthetic-nearest``."""
+
+    def associators(one: Recipe) -> list[str]:
+        return [stage.associator.name for stage in one.stages if stage.associator is not None]
+
+    try:
+        usual = associators(load_recipe(recipe.name))
+    except RecipeError:  # from a file of one's own: all in it is the recipe's
+        usual = associators(recipe)
+    return "-".join([recipe.name.replace("/", "-"), *dict.fromkeys(n for n in associators(recipe) if n not in usual)])
 
 
 def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer, *, resume: bool) -> Run:
