@@ -32,7 +32,15 @@ from reidassoc.ops.assignment import cosine_table
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.votes import vote
 from reidassoc.registry import Entry
-from reidassoc.testing import ContractError, Toy, check_associator, check_dataset, check_network, check_objective
+from reidassoc.testing import (
+    ContractError,
+    Toy,
+    check_associator,
+    check_dataset,
+    check_network,
+    check_objective,
+    check_outliers,
+)
 from reidassoc.testing.diagnosis import diagnose, smallest
 from reidassoc_plugins.datasets.synthetic import Synthetic
 from reidassoc_plugins.networks.tiny import Tiny
@@ -139,23 +147,45 @@ def test_a_healthy_plugin_is_told_so_and_its_symmetries_are_only_noted() -> None
     assert any("how clusters are numbered matters" in note[0] for note in notes)
 
 
-def test_an_outlier_that_takes_part_as_the_last_cluster_is_noted() -> None:
-    @dataclass(frozen=True, kw_only=True)
-    class ByIndex(Associator):
-        """Each sample takes what a table of clusters says, outliers what it says of the last one."""
+@dataclass(frozen=True, kw_only=True)
+class ByIndex(Associator):
+    """Each sample takes what a table of clusters says; outliers do right in one of three ways, or wrong."""
 
-        def __call__(self, scene: Scene) -> Association:
-            own = scene.clustering.own
-            if not scene.clustering.usable:
-                return Association()
-            cosine = cosine_table(own.visible.centroids, own.infrared.centroids)
-            table = Pair(cosine.argmax(1), cosine.argmax(0))
-            return Association(
-                cross=Pair.build(lambda m: SoftLabels.one_hot(table[m][own[m].labels], own[m.other].count))
-            )
+    outliers: str
 
-    (note,) = look(ByIndex)["note"]
-    assert "for an outlier −1 as an index is the last cluster" in note[0]
+    def __call__(self, scene: Scene) -> Association:
+        own = scene.clustering.own
+        if not scene.clustering.usable:
+            return Association()
+        cosine = cosine_table(own.visible.centroids, own.infrared.centroids)
+        table = Pair(cosine.argmax(1), cosine.argmax(0))
+        return Association(
+            cross=Pair.build(lambda m: SoftLabels.one_hot(self.read(table[m], own[m].labels), own[m.other].count))
+        )
+
+    def read(self, table: Tensor, labels: Tensor) -> Tensor:
+        table = table.to(labels.device)
+        if self.outliers == "own row":
+            return torch.cat([table, table.new_tensor([-1])])[labels]
+        if self.outliers == "masked":
+            return torch.where(labels >= 0, table[labels], -1)
+        if self.outliers == "looked for":
+            found = torch.full_like(labels, -1)
+            found[labels >= 0] = table[labels[labels >= 0]]
+            return found
+        return table[labels]
+
+
+@pytest.mark.parametrize("right", ["own row", "masked", "looked for"])
+def test_outliers_may_be_left_out_in_any_way(right: str) -> None:
+    assert set(look(ByIndex, ByIndex(outliers=right))) <= {"ok", "note"}
+    check_outliers(ByIndex(outliers=right))
+
+
+def test_an_outlier_that_takes_part_as_the_last_cluster_is_a_failure() -> None:
+    (finding,) = look(ByIndex, ByIndex(outliers="wrong"))["fails"]
+    assert "takes outliers for members of the last cluster" in finding[0]
+    assert "of_samples(labels, table)" in finding[2]
 
 
 def test_options_must_be_a_frozen_dataclass_s() -> None:

@@ -22,6 +22,7 @@ from reidassoc.testing import (
     check_clusterer,
     check_network,
     check_objective,
+    check_outliers,
     check_refiner,
     pretended_device,
     toy_features,
@@ -250,6 +251,7 @@ def answer(kind: str, name: str, device: torch.device | str = "cpu") -> list[tor
     return [x for of in part.refine(scene, targets).table.values() for x in (of.prob, of.weight)]
 
 
+ASSOCIATORS = [name for kind, name in built_in("associators") if (kind, name) not in NEEDS_A_FILE]
 LABELLING = [p for p in built_in("clusterers", "associators", "refiners") if p not in NEEDS_A_FILE]
 
 
@@ -282,7 +284,12 @@ def test_contract_with_a_gpus_manners(kind: str, name: str) -> None:
             check(registry.build(kind, REQUIRED.get((kind, name), name)), cases, device)
 
 
-@pytest.mark.parametrize("name", [name for kind, name in built_in("associators") if (kind, name) not in NEEDS_A_FILE])
+@pytest.mark.parametrize("name", ASSOCIATORS)
+def test_no_table_is_read_at_an_outliers_minus_one(name: str) -> None:
+    check_outliers(registry.build("associators", name))
+
+
+@pytest.mark.parametrize("name", ASSOCIATORS)
 def test_anybodys_features(name: str) -> None:
     """Half precision gives the labels of the same numbers in single precision; a modality without images gets no labels."""
     spec, identity = str(REQUIRED.get(("associators", name), name)), toy_identity()

@@ -6,6 +6,7 @@
 """
 
 from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer, check_refiner
+from reidassoc.testing.outliers import check_outliers
 from reidassoc.testing.pretend import PretendError, pretended_device
 from reidassoc.testing.properties import check_permutation, check_renumbering, check_swap
 from reidassoc.testing.scenes import CASES, Toy, permuted, renumbered, swapped, toy_features, toy_identity, toy_scene
@@ -21,6 +22,7 @@ __all__ = [
     "check_dataset",
     "check_network",
     "check_objective",
+    "check_outliers",
     "check_permutation",
     "check_refiner",
     "check_renumbering",

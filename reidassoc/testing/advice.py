@@ -42,6 +42,11 @@ ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (r"prob is on", DEVICE),
     (
+        r"was used as an index",
+        "Python and torch count a negative index from the end. Write reidassoc.ops.assignment.of_samples(labels, table), "
+        "torch.where(labels >= 0, table[labels], OUTLIER), or look at labels[labels >= 0] only.",
+    ),
+    (
         r"centroids are not",
         "A centroid is the plain mean of the members' features, not normalised again: "
         "reidassoc.ops.prototypes.centroids(features.x, labels, count).",

@@ -16,6 +16,7 @@ from reidassoc.options import options_of
 from reidassoc.registry import Entry
 from reidassoc.testing.advice import advice_for, as_code, in_words
 from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer, check_refiner
+from reidassoc.testing.outliers import check_outliers
 from reidassoc.testing.pretend import PretendError, pretended_device
 from reidassoc.testing.properties import DISTINCT, check_permutation, check_renumbering, check_swap
 from reidassoc.testing.scenes import CASES, Toy
@@ -91,7 +92,7 @@ def diagnose(entry: Entry, plugin: Any) -> Diagnosis:
     if healthy and entry.kind in ON_SCENES:
         findings.append(on_gpu(entry, plugin))
     if healthy and entry.kind == "associators":
-        findings += symmetries(plugin)
+        findings += [outliers(plugin), *symmetries(plugin)]
     return Diagnosis(entry.kind, entry.name, entry.origin, tuple(findings))
 
 
@@ -179,6 +180,16 @@ def once(entry: Entry, plugin: Any) -> Finding:
     return Finding("ok", "keeps its contract")
 
 
+def outliers(plugin: Any) -> Finding:
+    """Whether −1 is taken for the number of a cluster: no error of Python's, and wrong."""
+    try:
+        check_outliers(plugin)
+    except ContractError as error:
+        details = (f"what happened: {error}", f"what it means: {advice_for(error)}")
+        return Finding("fails", "takes outliers for members of the last cluster", details)
+    return Finding("ok", "reads no table at an outlier's −1")
+
+
 def symmetries(plugin: Any) -> Iterator[Finding]:
     """What most associators promise, and none must."""
     for check, what in SYMMETRIES:
@@ -186,9 +197,7 @@ def symmetries(plugin: Any) -> Iterator[Finding]:
             check(plugin, DISTINCT)
             yield Finding("ok", f"{what} does not matter")
         except ContractError as error:
-            last = "; for an outlier −1 as an index is the last cluster: write of_samples(labels, table)"
-            hint = last if "outliers" in str(error) else ""
-            text = f"{what} matters ({error}{hint}); right if your method means it so, or breaks near ties"
+            text = f"{what} matters ({error}); right if your method means it so, or breaks near ties"
             yield Finding("note", text)
 
 
