@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from rich.console import Console
 
 from reidassoc.bench.formats import markdown
 from reidassoc.bench.live import Watch
@@ -281,6 +283,41 @@ def test_a_damaged_result_stops_no_benchmark(tmp_path: Path) -> None:
     (store.cells / plan.cells[0].id).mkdir()
     (store.cells / plan.cells[0].id / "result.json").write_text("{")
     assert Watch(plan, store).describe(plan.cells[0]) == "its result.json can't be read"
+
+
+def test_where_there_is_no_terminal_a_line_a_minute_says_how_far_the_runs_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, store = made(written(tmp_path, TINY), tmp_path / "out")
+    names = [f"{cell.method}, {cell.dataset}, seed {cell.seed}" for cell in plan.runs]
+    states = dict.fromkeys((cell.id for cell in plan.runs), "waiting")
+    monkeypatch.setattr(Watch, "describe", lambda self, cell: states[cell.id])
+    said, now = io.StringIO(), [0.0]
+    watch = Watch(plan, store, Console(file=said, width=40), clock=lambda: now[0])
+
+    def lines() -> list[str]:
+        said.seek(0), said.truncate()
+        watch()
+        return said.getvalue().splitlines()
+
+    assert lines() == []
+    states[plan.runs[0].id] = "epoch 3 of 9"
+    assert lines() == [f"{names[0]}: runs"]
+    now[0] += 59
+    assert lines() == []
+    now[0] += 2
+    assert lines() == [f"{names[0]}: epoch 3 of 9"]
+    assert lines() == []
+    states[plan.runs[1].id] = "epoch 1 of 9"
+    assert lines() == [f"{names[1]}: runs"]
+    now[0] += 61
+    assert lines() == [f"{names[0]}: epoch 3 of 9; {names[1]}: epoch 1 of 9"]
+    now[0] += 61
+    monkeypatch.setattr("reidassoc.bench.live.NAMED", 1)
+    assert lines() == [f"{names[0]}: epoch 3 of 9; and 1 more"]
+    states |= dict.fromkeys(states, "mAP 1.0")
+    now[0] += 61
+    assert lines() == [f"{name}: mAP 1.0" for name in names]
 
 
 def hold(path: str, ready: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -14,14 +15,23 @@ from rich.table import Table as RichTable
 from reidassoc.bench.plan import Cell, Plan
 from reidassoc.bench.store import Store
 
+PAUSE_S = 60  # between two lines on how far the runs are
+NAMED = 4  # runs in such a line
+
 
 class Watch:
-    """Shows the states on a terminal as they change; elsewhere one line for each cell that begins or ends."""
+    """Shows the states on a terminal as they change; elsewhere a line for each cell that begins or ends, and one a minute."""
 
     def __init__(
-        self, plan: Plan, store: Store, console: Console | None = None, caption: Callable[[], str] = lambda: ""
+        self,
+        plan: Plan,
+        store: Store,
+        console: Console | None = None,
+        caption: Callable[[], str] = lambda: "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.plan, self.store, self.caption = plan, store, caption
+        self.plan, self.store, self.caption, self.clock = plan, store, caption, clock
+        self.last = clock()
         self.console = console or Console(stderr=True, highlight=False)
         self.live = Live(console=self.console, transient=True, auto_refresh=False)
         self.said: dict[str, str] = {}
@@ -42,14 +52,21 @@ class Watch:
         caption = self.caption()
         if self.said.setdefault("caption", "") != caption:
             self.said["caption"] = caption
-            self.console.print(caption, markup=False, soft_wrap=True)
+            self.say(caption)
         for cell in self.plan.runs:
             text = states[cell.id]
             coarse = text.partition(" ")[0] if text.startswith("epoch") else text
             if self.said.setdefault(cell.id, "waiting") != coarse:
                 self.said[cell.id] = coarse
-                name = f"{cell.method}, {cell.dataset}, seed {cell.seed}"
-                self.console.print(f"{name}: {'runs' if coarse == 'epoch' else text}", markup=False, soft_wrap=True)
+                self.say(f"{name_of(cell)}: {'runs' if coarse == 'epoch' else text}")
+        running = [cell for cell in self.plan.runs if states[cell.id].startswith("epoch")]
+        if running and self.clock() - self.last >= PAUSE_S:
+            more = f"; and {len(running) - NAMED} more" if len(running) > NAMED else ""
+            self.say("; ".join(f"{name_of(cell)}: {states[cell.id]}" for cell in running[:NAMED]) + more)
+
+    def say(self, line: str) -> None:
+        self.last = self.clock()
+        self.console.print(line, markup=False, soft_wrap=True)
 
     def describe(self, cell: Cell) -> str:
         """``mAP 59.0``, ``epoch 12 of 53``, ``failed: why``, ``begun`` or ``waiting``."""
@@ -77,3 +94,7 @@ class Watch:
             cells = {c.seed: states[c.id] for c in self.plan.cells if (c.method, c.dataset) == (method, dataset)}
             table.add_row(escape(method), escape(dataset), *(escape(cells.get(seed, "")) for seed in seeds))
         return table
+
+
+def name_of(cell: Cell) -> str:
+    return f"{cell.method}, {cell.dataset}, seed {cell.seed}"
