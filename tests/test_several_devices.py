@@ -110,6 +110,7 @@ def test_neighbours_and_affinities_are_shared_and_the_labels_are_those_of_one_pr
     assert {"_strips", "_mutual_rows", "_encoded_rows", "_mean_rows", "_overlap_rows"} == set(found[1]["done"])
     assert found[0]["done"] == found[1]["done"]
     for rank in found:
+        assert rank["counts"] == expected["counts"] == {"as from a fall-back": 1}
         for key in ("clusters", "targets", "affinity"):
             assert len(rank[key]) == len(expected[key]) >= 4
             assert all(torch.equal(one, other) for one, other in zip(rank[key], expected[key], strict=True)), key

@@ -178,13 +178,19 @@ def labelled(fabric: Fabric) -> dict[str, Any]:
             epoch=1, stage_epoch=0, seed=0,
         )  # fmt: skip
         counts = Counter[str]()
-        made = together.label_together(fabric, given, counts, partial(label, method, stage, given, counts=counts))
+
+        def make() -> Any:
+            counts["as from a fall-back"] += 1
+            return label(method, stage, given, counts=counts)
+
+        made = together.label_together(fabric, given, counts, make)
     finally:
         (neighbours.BLOCK_ELEMENTS, shares.ROWS), together.known = before, found
     assert made is not None
     own, affinity = made.scene.clustering.own, made.scene.affinity()
     return {
         "done": done,
+        "counts": dict(counts),
         "clusters": [own[m].labels for m in Modality] + [own[m].centroids for m in Modality],
         "targets": [labels.prob for labels in made.targets.table.values()],
         "affinity": [x for m in Modality for x in (affinity[m].crow_indices(), affinity[m].values())],
