@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -390,3 +391,17 @@ def test_the_front_page_lists_every_command_whole_and_in_a_group() -> None:
     assert sorted(name for names in GROUPS.values() for name in names) == sorted(cli.commands)
     assert "Others" not in shown
     assert "..." not in shown.partition("Train and evaluate:")[2]
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_asleep_unless_the_user_says_otherwise(
+    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs on the same cores would otherwise all but stop each other; OpenMP reads it when torch is loaded, after this."""
+    monkeypatch.setattr(sys, "argv", ["reidassoc", "--version"])
+    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")  # so that it is put back at the end
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    with contextlib.suppress(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == after

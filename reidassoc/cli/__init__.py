@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -57,6 +58,8 @@ def interrupt(number: int, frame: object) -> None:
 
 def main() -> None:
     """Run the command line; an error of ours ends in one line and exit code 2."""
+    # Before torch is loaded: OpenMP's threads wait asleep, not spinning, or two runs on the same cores all but stop each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if processes.stops_in_order():  # others of several processes end at once: they may be waiting for each other
         signal.signal(signal.SIGTERM, interrupt)
     try:
