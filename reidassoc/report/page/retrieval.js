@@ -78,7 +78,7 @@ function browser(root, chapter) {
     const [a, b] = [methods[chosen.a][0], two ? methods[chosen.b][0] : ""];
     const won = values.filter(([, value]) => value > 0).length, lost = values.filter(([, value]) => value < 0).length;
     const mean = values.reduce((sum, [, value]) => sum + value, 0) / values.length / 10;
-    const part = held().trials > 1 ? ` Trial ${chosen.trial + 1} of ${held().trials} alone; the table has the mean over all trials and seeds.` : "";
+    const part = held().trials > 1 ? ` Trial ${chosen.trial + 1} alone; the table has the mean over all trials and seeds.` : "";
     const text = two
       ? `AP of ${a} minus that of ${b}, ${values.length} queries: higher for ${won}, lower for ${lost}, mean ${mean < 0 ? "−" : "+"}${Math.abs(mean).toFixed(1)}.${part} Press a bar to see its query.`
       : `AP of ${values.length} queries, mean ${mean.toFixed(1)}.${part} Press a bar to see its query.`;
