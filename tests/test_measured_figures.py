@@ -123,6 +123,12 @@ def test_the_main_job_s_time() -> None:
     assert f"({record('main_job')['seconds']:.0f} s in" in page
 
 
+def test_where_the_main_job_ends() -> None:
+    page = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    ended = record("synthetic/mult-0")["protocols"]["all-search single-shot"]["mAP"]["mean"]
+    assert f"about 60 % mAP (all-search single-shot): {ended:.1f} in the stored run" in page
+
+
 def test_affinities_per_image() -> None:
     assert_shown(row("stored affinities per image")[:-1], [size["affinities"] for size in record("scale_*")["rows"]])
 

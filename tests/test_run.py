@@ -19,7 +19,7 @@ import reidassoc as ra
 from reidassoc import registry
 from reidassoc.data.export import export
 from reidassoc.data.store import ImageStore
-from reidassoc.engine import checkpoint
+from reidassoc.engine import checkpoint, train
 from reidassoc.engine.evaluate import evaluate
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.labelling import FALLBACKS, KEPT_LABELS, RELAXED, SKIPPED
@@ -368,6 +368,10 @@ def test_degenerate_labels_do_not_stop_a_run(mode: str, counts: dict[str, int], 
     assert result.data["counts"] == counts
     said = [f"epoch {epoch}: {FALLBACKS[name]}" for epoch, name in FELL_BACK.get(mode, {}).items()]
     assert [text for text in heard.said if text.startswith("epoch")] == said
+    few = [text for text in heard.said if text.startswith("fewer than 6 usable labels in epoch 4")]
+    assert [("a few epochs" in text, "--set cross.identities=N" in text) for text in few] == [(True, True)] * (
+        mode == "one"
+    )
     assert result.data["epochs"] == 5
     assert result.protocols
 
@@ -383,8 +387,14 @@ def test_what_was_counted_before_a_run_was_cut_off_is_counted_once(
         cut(patch, "metrics", 3)  # the epoch is counted, and repeated
         with pytest.raises(Cut):
             ra.run(recipe, out=tmp_path / "run", device="cpu")
-    result = ra.run(recipe, out=tmp_path / "run", device="cpu", resume=True)
+    heard = Heard()
+    result = ra.run(recipe, out=tmp_path / "run", device="cpu", resume=True, log=heard)
     assert result.data["counts"] == {KEPT_LABELS: 3}
+    assert "going on after epoch 2: 3 of 5 epochs are trained" in heard.said
+    again = ra.run(recipe, out=tmp_path / "run", device="cpu", resume=True, log=(ended := Heard()))
+    assert "the run is finished already: all its 5 epochs are trained" in ended.said
+    assert again.protocols == result.protocols
+    assert "from the start, 5 epochs" in train.going_on(0, 5)
 
 
 def ra_spec(name: str, **options: Any) -> Any:

@@ -14,10 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from conftest import SMALL
 
 import reidassoc as ra
 from reidassoc import Association, Scene, registry
+from reidassoc.cli import cli
 from reidassoc.errors import PluginError
 from reidassoc.overrides import choose
 from reidassoc.scaffold import new
@@ -94,6 +96,13 @@ def test_a_finished_file_becomes_a_package(kind: str, tmp_path: Path) -> None:
         tests.pop("test_parity")()
     for test in tests.values():
         test()
+
+
+def test_what_to_do_after_a_package_was_made_of_a_file_is_said(tmp_path: Path) -> None:
+    (file,) = new("associator", "my_idea", out=tmp_path, package=False)
+    words = ["new", "associator", "my_idea", "--from", str(file), "--out", str(tmp_path)]
+    done = CliRunner().invoke(cli, words)
+    assert f"leave out --plugin {file} from now on" in done.output
 
 
 def test_a_file_without_the_plugin_makes_no_package(tmp_path: Path) -> None:

@@ -47,6 +47,9 @@ def new(kind: str, name: str, as_file: bool, taken: str | None, out: str) -> Non
         click.echo(f"      reidassoc run --{kind} {name}")
         if taken:
             click.echo(f"      write `expected` in {written[1]}: test_parity fails until you do")
+            click.echo(
+                f"      leave out --plugin {taken} from now on: the package has its name, and the file is not needed"
+            )
 
 
 @click.command(short_help="Check a plug-in; explain what is wrong with it.")

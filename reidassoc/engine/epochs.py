@@ -130,7 +130,8 @@ class Run:
             return {}
         if sampler.short:
             self.log.once(
-                f"fewer than {stage.identities} usable labels in epoch {epoch}: some are drawn twice in a batch"
+                f"fewer than {stage.identities} usable labels in epoch {epoch}: some are drawn twice in a batch; harmless for a "
+                f"few epochs, else take fewer at once (--set {stage.name}.identities=N) or a looser clusterer"
             )
         step = Step(
             self.fabric, self.state.network, self.state.optimiser, method, scene, targets, banks, self.state.heads,

@@ -192,12 +192,21 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer
         refuse_other_images(state, stores)
         if ranks.first(fabric):
             folder.forget_from(state.epoch)
-        log.once(f"going on with epoch {state.epoch} of {recipe.epochs}")
+        log.once(going_on(state.epoch, recipe.epochs))
     if norm_groups(recipe, fabric.world_size) == 1:
         normalise_jointly(network, fabric)
     for each in state.networks:
         translate(each, recipe)
     return Run(composed, fabric, folder, stores, identity, evaluation, state, Counter(state.counts), log)
+
+
+def going_on(trained: int, epochs: int) -> str:
+    """What a resumed run says, ``trained`` epochs of ``epochs`` being done; they are numbered from 0."""
+    if trained >= epochs:
+        return f"the run is finished already: all its {epochs} epochs are trained"
+    if trained == 0:
+        return f"no epoch had ended: going on from the start, {epochs} epochs"
+    return f"going on after epoch {trained - 1}: {trained} of {epochs} epochs are trained"
 
 
 def refuse_other_images(state: checkpoint.State, stores: Pair[ImageStore]) -> None:

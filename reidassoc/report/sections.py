@@ -113,8 +113,12 @@ def over_epochs(chapter: Chapter, charts: Sequence[Curves]) -> Section:
     )
     marks = " Dotted: a stage begins." if any(chart.marks for chart in charts) else ""
     followed = any(chart.name == "map" for chart in charts)
-    what = "Retrieval on the test set, and the labels" if followed else "Only the last epoch was evaluated. The labels"
-    lead = f"{what} against true identities, which no method sees.{marks}{spread}"
+    lead = (
+        "Retrieval on the test set, and the labels against true identities, which no method sees."
+        if followed
+        else "How right the labels are, by true identities, which no method sees; retrieval was measured at the end alone."
+    )
+    lead += marks + spread
     body = legend(chapter) + f'<div class="charts">{"".join(map(svg.curves, charts))}</div>'
     return Section("epochs", "Over the epochs", lead, body)
 
@@ -171,7 +175,7 @@ def embedding(found: Sequence[Dots], seed: int) -> Section:
 def associations(number: int) -> Section:
     lead = (
         "Which cluster was associated with which, at each epoch: right if most images of both show the same person; beside it, "
-        "how many of its images have that label. "
+        "how many of the first one's images were given the second as their label. "
         "Choose an epoch by its bar; a column of the strip is a person."
     )
     return Section("associations", "Associations", lead, waiting("associations", number))

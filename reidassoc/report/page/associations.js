@@ -113,12 +113,12 @@ function explorer(root, chapter) {
     const [cluster, size, person, purity, partner, share, theirs, other, pure, state, mine, yours] = pair;
     const side = (name, number, count, who, much, tiles) => el("div", {},
       el("div", {class: "strip"}, ...tiles.map(place => tile(chapter, `train-${name}`, place))),
-      el("p", {}, number < 0 ? "–" : `${name} ${number}: ${count} images, ${who < 0 ? "unknown" : `person ${who} (${much} %)`}`));
+      el("p", {}, number < 0 ? "–" : `${name} ${number}: ${count} images, ${who < 0 ? "unknown" : `${much} % show person ${who}`}`));
     const history = el("div", {class: "history", role: "img", "aria-label": "over the epochs"});
     const states = direction.people[person] || "";
     [...states].forEach((known, n) => history.append(el("i", {class: `s${known}${n === chosen.at ? " now" : ""}`, title: `epoch ${held.epochs[n]}: ${STATES[known]}`})));
     return el("article", {class: `card s${state}`},
-      el("h3", {}, person < 0 ? `cluster ${cluster}` : `person ${person}`, el("span", {class: "verdict", title: `${share} % of its images have this label`}, `${state === 1 ? "✓ " : state === 2 ? "✕ " : ""}${STATES[state]}${partner >= 0 ? `, ${share} %` : ""}`)),
+      el("h3", {}, person < 0 ? `cluster ${cluster}` : `person ${person}`, el("span", {class: "verdict", title: `${share} % of its images have this label`}, `${state === 1 ? "✓ " : state === 2 ? "✕ " : ""}${STATES[state]}${partner >= 0 ? `; label of ${share} % of its images` : ""}`)),
       el("div", {class: "pair"}, side(direction.from, cluster, size, person, purity, mine), el("span", {"aria-hidden": "true"}, "→"), side(direction.to, partner, theirs, other, pure, yours)),
       history);
   }
