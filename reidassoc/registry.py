@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Entry:
     cls: type | None
     problem: str = ""
     package_licence: str = ""
+    text_hash: str = ""  # of the file that it was read from, as it was then; empty for what is installed
 
     @property
     def claim(self) -> str:
@@ -97,7 +99,7 @@ def load_file(text: str) -> list[Entry]:
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is no Python file: its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
+    module, text_hash = importlib.util.module_from_spec(spec), sha256(path.read_bytes()).hexdigest()[:16]
     sys.modules[module_name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
@@ -109,7 +111,7 @@ def load_file(text: str) -> list[Entry]:
             if wanted and cls.__name__ != wanted:
                 continue
             refuse_name(name_of(cls), cls)
-            found.append(Entry(str(cls.kind), name_of(cls), str(path), cls))  # type: ignore[attr-defined]
+            found.append(Entry(str(cls.kind), name_of(cls), str(path), cls, text_hash=text_hash))  # type: ignore[attr-defined]
     if not found:
         what = f"no plug-in class {wanted}" if wanted else "no plug-in class"
         raise PluginError(f"{path} holds {what}; a plug-in subclasses Clusterer, Associator, Refiner, …")

@@ -22,6 +22,7 @@ import torch
 from click.testing import CliRunner
 from rich.console import Console
 
+from reidassoc import registry
 from reidassoc.bench.formats import markdown
 from reidassoc.bench.live import Watch
 from reidassoc.bench.plan import Plan, named_roots, read_plan, shared_starts
@@ -32,11 +33,14 @@ from reidassoc.bench.table import compare_results
 from reidassoc.bench.worker import work
 from reidassoc.cli import cli
 from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.log import Observer
 from reidassoc.engine.prefix import leave_snapshot, snapshot_path, start_from
+from reidassoc.engine.result import changed_files
 from reidassoc.engine.train import run
 from reidassoc.errors import CheckpointError, PluginError, RecipeError, ReidassocError
-from reidassoc.overrides import override
+from reidassoc.overrides import choose, override
 from reidassoc.recipe import load_recipe
+from reidassoc.sources import start_name
 
 SPECS = sorted((Path(__file__).parent.parent / "benchmarks" / "specs").glob("*.yaml"))
 TINY = """
@@ -263,6 +267,93 @@ def test_a_failed_cell_hides_no_other_and_is_retried_on_demand(tmp_path: Path) -
     work(plan, store, device="cpu")
     assert [store.state(cell) for cell in plan.cells] == ["finished", "finished"]
     assert store.result(plan.cells[0])["protocols"] == store.result(plan.cells[1])["protocols"]
+
+
+MINE = '''
+from dataclasses import dataclass
+import reidassoc as ra
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(ra.Associator):
+    """The nearest cluster."""
+    def __call__(self, scene: ra.Scene) -> ra.Association:
+        return ra.registry.build("associators", "nearest")(scene)
+
+@dataclass(frozen=True, kw_only=True)
+class Groups(ra.Clusterer):
+    """As dbscan."""
+    def __call__(self, features, **told):
+        return ra.registry.build("clusterers", "dbscan(eps=0.6, min_samples=4, k1=8, k2=4)")(features, **told)
+'''
+
+
+def test_an_edited_file_makes_other_cells_and_loses_none(tmp_path: Path) -> None:
+    """Its old figures would be taken for those of the new text; what is installed alone keeps its names."""
+    (tmp_path / "mine.py").write_text(MINE)
+    text = TINY.replace("methods: {", "plugins: [mine.py]\nmethods: {mine: {associator: mine}, ").replace(", mult:", "")
+    spec = written(tmp_path, text)
+    plan, store = made(spec, tmp_path / "out")
+    work(plan, store, device="cpu")
+    mine, shipped = plan.cells
+    starts, hashed = {path.name for path in store.starts.iterdir()}, store.result(mine)["files"]
+    assert list(hashed) == ["mine.py"]
+    assert store.result(shipped)["files"] == {}
+    assert shipped.id == f"{shipped.recipe.digest}-s0"
+
+    (tmp_path / "mine.py").write_text(MINE.replace("The nearest", "Still the nearest"))
+    plan, _ = made(spec, store.path)
+    assert [store.state(cell) for cell in plan.cells] == ["waiting", "finished"]
+    work(plan, store, device="cpu")
+    assert [store.state(cell) for cell in plan.cells] == ["finished", "finished"]
+    assert store.finished(mine), "the old one is still there"
+    assert store.result(plan.cells[0])["files"] != hashed
+    assert {path.name for path in store.starts.iterdir()} == starts, "stage 1 knows no associator"
+    assert len(read_results([store.path]).outcomes) == 2
+
+
+def test_a_shared_start_is_of_the_files_that_its_epochs_use(tmp_path: Path) -> None:
+    names = []
+    for text in (MINE, MINE + "#"):
+        (tmp_path / "mine.py").write_text(text)
+        registry.load_file(str(tmp_path / "mine.py"))
+        recipes = [choose(associator="mine"), choose(associator="mine", clusterer="groups")]
+        names.append([start_name(recipe, 1) for recipe in recipes] + [start_name(recipes[0], 9)])
+    same = [one == other for one, other in zip(*names, strict=True)]
+    assert same == [True, False, False]
+    assert names[0][0] == load_recipe("mult/synthetic").prefix_digest(1)
+
+
+def test_a_file_that_changed_during_a_run_is_said(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    spec = written(tmp_path, TINY.replace("methods: {", "plugins: [mine.py]\nmethods: {mine: {associator: mine}, "))
+    recipe = read_plan(spec).cells[0].recipe
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, out=tmp_path / "run", device="cpu", log=Interrupting())
+    assert changed_files(RunFolder(tmp_path / "run"), recipe) == []
+    (tmp_path / "mine.py").write_text(MINE + "# another thought\n")
+    registry.load_file(str(tmp_path / "mine.py"))
+    log = Saying()
+    result = run(recipe, out=tmp_path / "run", device="cpu", resume=True, log=log)
+    assert "mine.py has changed since the run began: its first 1 epochs are of another text" in log.said
+    assert result.data["flags"] == ["mine.py changed during the run"]
+
+
+class Interrupting(Observer):
+    """Ctrl-C when the second epoch begins."""
+
+    def epoch(self, number: int, total: int, stage: str, steps: int) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+
+
+class Saying(Observer):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def once(self, text: str) -> None:
+        self.said.append(text)
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{}", "3", "\\ud800"])

@@ -16,7 +16,7 @@ LAYERS = (  # each may import itself and what stands before it
     ("ops",),
     ("scene", "banks", "batch", "interfaces"),
     ("archives", "yaml_text", "entrypoints", "extras", "spec", "options", "registry"),
-    ("inheritance", "recipe", "overrides", "fitting", "pipeline", "matrix", "weights"),
+    ("inheritance", "recipe", "overrides", "sources", "fitting", "pipeline", "matrix", "weights"),
     ("data", "evaluation", "testing", "scaffold"),
     ("engine",),
     ("bench", "report"),

@@ -17,6 +17,7 @@ from reidassoc.options import options_of
 from reidassoc.overrides import choose
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Recipe
+from reidassoc.sources import code, start_name
 from reidassoc.yaml_text import read_yaml
 
 Changes = dict[str, Any]
@@ -77,8 +78,8 @@ class Cell:
 
     @cached_property
     def id(self) -> str:
-        """The run's name: the digest of all that decides its result, and its seed."""
-        return f"{self.recipe.digest}-s{self.seed}"
+        """The run's name: the digest of all that decides its result, of files with plug-ins what they hold, and the seed."""
+        return f"{self.recipe.digest}{code(self.recipe)}-s{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def shared_starts(recipes: Mapping[str, Recipe]) -> dict[str, tuple[int, ...]]:
             total += stage.epochs
             ends.add(total)
     digests = {
-        name: {end: recipe.prefix_digest(end) for end in sorted(ends) if end < recipe.epochs}
+        name: {end: start_name(recipe, end) for end in sorted(ends) if end < recipe.epochs}
         for name, recipe in recipes.items()
     }
     count = Counter(digest for known in digests.values() for digest in known.values())

@@ -23,6 +23,7 @@ from reidassoc.bench.worker import over, work
 from reidassoc.engine.device import open_device
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import ReidassocError
+from reidassoc.sources import start_name
 
 LOOK_S = 0.5  # between two looks at the workers
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -69,7 +70,7 @@ class Runner:
                 f"{cell.id}  {state:<8}  {cell.recipe.epochs:>4} epochs  {cell.method}, {cell.dataset}, seed {cell.seed}"
             )
         runs = len(self.plan.runs)
-        shared = len({c.recipe.prefix_digest(e) for c in self.plan.runs for e in self.plan.starts(c)})
+        shared = len({start_name(c.recipe, e) for c in self.plan.runs for e in self.plan.starts(c)})
         return [*lines, f"{len(lines)} cells, {runs} runs, {shared} shared starts, in {self.store.path}"]
 
     def run_watched(self, *, retry_failed: bool = False) -> None:

@@ -23,6 +23,7 @@ from reidassoc.engine.prefix import leave_snapshot, snapshot_path, start_from
 from reidassoc.engine.train import run
 from reidassoc.errors import ReidassocError
 from reidassoc.recipe import Recipe
+from reidassoc.sources import start_name
 
 LOOK_AGAIN_S = 0.5  # between two looks at cells that others hold
 
@@ -118,7 +119,7 @@ def attempt(plan: Plan, store: Store, cell: Cell, device: str, told: Told) -> bo
 def missing_starts(plan: Plan, store: Store, cell: Cell) -> list[str]:
     """The shared starts that somebody has to train before the cell can go on, or it itself."""
     return [
-        cell.recipe.prefix_digest(epochs)
+        start_name(cell.recipe, epochs)
         for epochs in plan.starts(cell)
         if reached(store, cell) < epochs and not snapshot_path(store.starts, cell.recipe, epochs).is_dir()
     ]

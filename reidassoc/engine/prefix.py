@@ -1,8 +1,8 @@
 """Shared starts: the first epochs of a run, kept so that other runs that begin alike go on from there.
 
-A snapshot is a folder named by the recipe's prefix digest. It holds what a run folder holds at the end of those epochs:
-a checkpoint, the rows of the metrics, the labels. A run that starts from it ends in the same numbers as one that trains
-the epochs itself.
+A snapshot is a folder named by the recipe's prefix digest, and by what files with plug-ins hold. In it is what a run folder
+holds at the end of those epochs: a checkpoint, the rows of the metrics, the labels. A run that starts from it ends in the
+same numbers as one that trains the epochs itself.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from reidassoc.engine import checkpoint
 from reidassoc.engine.folder import ENVIRONMENT, METRICS, RunFolder, labels_name
 from reidassoc.errors import CheckpointError
 from reidassoc.recipe import Recipe
+from reidassoc.sources import start_name
 
 CHECKPOINT = "checkpoint.pt"
 
 
 def snapshot_path(store: Path, recipe: Recipe, epochs: int) -> Path:
     """Where the snapshot of a recipe's first ``epochs`` epochs lies, whether it is there or not."""
-    return store / recipe.prefix_digest(epochs)
+    return store / start_name(recipe, epochs)
 
 
 def leave_snapshot(store: Path, folder: RunFolder, recipe: Recipe, epochs: int) -> Path:
@@ -66,7 +67,7 @@ def start_from(snapshot: Path, out: Path, recipe: Recipe) -> RunFolder:
         DataError: the folder can't be written.
     """
     data = checkpoint.read(snapshot / CHECKPOINT, torch.device("cpu"))
-    if recipe.prefix_digest(data["epoch"]) != snapshot.name:
+    if start_name(recipe, data["epoch"]) != snapshot.name:
         raise CheckpointError(f"{snapshot} was left by a run that begins otherwise than {recipe.name}")
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.folder import ENVIRONMENT, RunFolder
 from reidassoc.pipeline import Composed
+from reidassoc.recipe import Recipe
+from reidassoc.sources import sources
 
 ORACLE = "uses true identities"  # the flag of a run that is a bound, not a method
 
@@ -70,9 +73,13 @@ def summarise(
             "network": str(recipe.network),
         },
         "dataset": {"spec": str(recipe.dataset), "fingerprint": composed.dataset.fingerprint()},
+        "files": named_sources(recipe),
         "seed": recipe.seed,
         "epochs": len(rows),
-        "flags": flags(composed, groups),
+        "flags": [
+            *flags(composed, groups),
+            *(f"{name} changed during the run" for name in changed_files(folder, recipe)),
+        ],
         "setting": {"batch_norm_groups": groups, "test_time": []},
         "protocols": protocols,
         "best_epoch_oracle": best,
@@ -97,6 +104,20 @@ def flags(composed: Composed, groups: int = 1) -> list[str]:
         here = "one device" if groups == 1 else f"{groups} GPUs"
         found.append(f"published with {recipe.batch_norm_gpus} GPUs; batch-norm statistics here are of {here}")
     return found
+
+
+def named_sources(recipe: Recipe) -> dict[str, str]:
+    """Name of each file with plug-ins of the recipe → a short hash of its text."""
+    return {Path(path).name: text_hash for path, text_hash in sources(recipe).items()}
+
+
+def changed_files(folder: RunFolder, recipe: Recipe) -> list[str]:
+    """Files with plug-ins that are not what they were when the run began."""
+    try:
+        began = json.loads((folder.path / ENVIRONMENT).read_text(encoding="utf-8"))["files"]
+        return [name for name, text_hash in named_sources(recipe).items() if began.get(name) != text_hash]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # older runs did not write it
+        return []
 
 
 def uses_identity(part: object) -> bool:

@@ -24,7 +24,7 @@ from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.peak_memory import peak_bytes, start_peak
 from reidassoc.engine.processes import note
 from reidassoc.engine.replicas import norm_groups, refuse_uneven
-from reidassoc.engine.result import Result, summarise
+from reidassoc.engine.result import Result, changed_files, named_sources, summarise
 from reidassoc.engine.start import build_network, calibrate, training_images, translate
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.ops.memory_limit import memory_limit
@@ -86,7 +86,7 @@ def run(
         if ranks.first(fabric):
             if not begun:
                 under_way.folder = begin(folder, out, recipe, held, there=resume)
-                under_way.folder.write_json(ENVIRONMENT, environment(fabric))
+                under_way.folder.write_json(ENVIRONMENT, {**environment(fabric), "files": named_sources(recipe)})
                 checkpoint.save(under_way.folder, under_way.state, recipe.digest, keep)
             note(under_way.folder.path)
         return finish(under_way, log)
@@ -192,6 +192,8 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer
         refuse_other_images(state, stores)
         if ranks.first(fabric):
             folder.forget_from(state.epoch)
+            for name in changed_files(folder, recipe):
+                log.once(f"{name} has changed since the run began: its first {state.epoch} epochs are of another text")
         log.once(going_on(state.epoch, recipe.epochs))
     if norm_groups(recipe, fabric.world_size) == 1:
         normalise_jointly(network, fabric)

@@ -1,0 +1,53 @@
+"""The files that a recipe's plug-ins come from, and what they held: unlike what is installed, they change between two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+
+from reidassoc import registry
+from reidassoc.recipe import Recipe, Stage
+from reidassoc.spec import Spec
+
+
+def sources(recipe: Recipe, epochs: int | None = None) -> dict[str, str]:
+    """Each file's path → a short hash of its text as it was loaded; empty where all plug-ins are installed.
+
+    Args:
+        recipe: whose plug-ins are registered.
+        epochs: only what the first so many epochs use; all of them if not given.
+    """
+    found = (registry.find(kind, spec.name) for kind, spec in parts(recipe, epochs))
+    return dict(sorted({entry.origin: entry.text_hash for entry in found if entry.text_hash}.items()))
+
+
+def code(recipe: Recipe, epochs: int | None = None) -> str:
+    """What the files hold, as an addition to a digest: ``-0123abcd``, or nothing. Where the files lie has no part in it."""
+    hashes = sorted(sources(recipe, epochs).values())
+    return "-" + sha256(" ".join(hashes).encode()).hexdigest()[:8] if hashes else ""
+
+
+def start_name(recipe: Recipe, epochs: int) -> str:
+    """Runs whose recipes and files agree in this reach the same state after so many epochs."""
+    return recipe.prefix_digest(epochs) + code(recipe, epochs)
+
+
+def parts(recipe: Recipe, epochs: int | None = None) -> Iterator[tuple[str, Spec]]:
+    """Kind and spec of every plug-in of a recipe, or of its first epochs."""
+    yield "datasets", recipe.dataset
+    yield "networks", recipe.network
+    yield "clusterers", recipe.clusterer
+    for stage in begun(recipe, epochs):
+        if stage.associator is not None:
+            yield "associators", stage.associator
+        yield from (("refiners", part.use) for part in stage.refiners)
+        yield from (("objectives", part.use) for part in stage.objectives)
+
+
+def begun(recipe: Recipe, epochs: int | None) -> Iterator[Stage]:
+    """The stages that the first epochs reach into."""
+    left = recipe.epochs if epochs is None else epochs
+    for stage in recipe.stages:
+        if left > 0:
+            yield stage
+        left -= stage.epochs
