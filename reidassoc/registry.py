@@ -12,7 +12,7 @@ import inspect
 import keyword
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from hashlib import sha256
@@ -27,6 +27,7 @@ from reidassoc.options import construct
 from reidassoc.spec import Spec
 
 GROUP = "reidassoc."
+ADDED = "added"  # the origin of a class that came neither from a package nor from a file
 NAMED = "only ra.associate takes such an object; name one of scikit-learn's: sklearn(estimator='Name(option=value)')"
 
 
@@ -69,12 +70,20 @@ def kind_of(text: str) -> str:
 
 
 def add(name: str, cls: type) -> None:
-    """Register a class under a name, for this process. Its kind is that of the interface that it subclasses."""
+    """Register a class under a name, for this process. Its kind is that of the interface that it subclasses.
+
+    It takes the place of what was added under that name before, as where a notebook's cell is run again.
+
+    Raises:
+        PluginError: it is no plug-in, or the name is none, or that of an installed one.
+    """
     kind = getattr(cls, "kind", None)
     if kind not in KINDS:
         raise PluginError(f"{cls.__name__} is no plug-in: subclass one of Clusterer, Associator, Refiner, …")
     refuse_name(name, cls)
-    _added[kind, name] = Entry(kind, name, "added", cls)
+    if (owner := owner_of(kind, name)) and load_point(kind, owner).cls is not cls:
+        raise PluginError(f"{holds(kind, owner)}; add {cls.__name__} under another name")
+    _added[kind, name] = Entry(kind, name, ADDED, cls)
 
 
 def refuse_name(name: str, cls: type) -> None:
@@ -86,11 +95,46 @@ def refuse_name(name: str, cls: type) -> None:
         )
 
 
+def owner_of(kind: str, name: str) -> EntryPoint | None:
+    """The entry point of the installed plug-in that bears a name, if one does; nothing is imported."""
+    points = [point for point in installed(GROUP + kind) if point.name == name]
+    return min(points, key=lambda point: point.value, default=None)
+
+
+def holds(kind: str, owner: EntryPoint) -> str:
+    """Who has a name already, as the beginning of an error."""
+    return f"{origin_of(owner)[0]} has {kind.removesuffix('s')} '{owner.name}' already"
+
+
 def load_file(text: str) -> list[Entry]:
     """Register the plug-ins of a file: ``path/to/file.py``, or one of them: ``file.py:Class``. This runs its code.
 
-    A class is registered under its ``name`` attribute, or its own name in snake_case.
+    A class is registered under its ``name`` attribute, or its own name in snake_case. The same file, loaded again, takes
+    its own place.
+
+    Raises:
+        PluginError: it can't be loaded, holds no plug-in, or one whose name is taken, by an installed plug-in or by one of
+            another file.
     """
+    found = read_file(text)
+    for entry in found:
+        before = _added.get((entry.kind, entry.name))
+        if before and before.origin != ADDED and module_of(before) != module_of(entry):
+            raise PluginError(
+                f"both {before.origin} and {entry.origin} hold {entry.kind.removesuffix('s')} '{entry.name}'; give one of "
+                "the files alone, or one of the classes another attribute name"
+            )
+    _added.update({(entry.kind, entry.name): entry for entry in found})
+    return found
+
+
+def module_of(entry: Entry) -> str:
+    """The module of an entry's class: one for each file, however it was named."""
+    return entry.cls.__module__ if entry.cls else ""
+
+
+def read_file(text: str) -> list[Entry]:
+    """The plug-ins of a file, not registered: what :func:`load_file` does first, with its errors."""
     path_text, _, wanted = text.partition(".py:")
     path = Path(path_text + ".py" if wanted else text).expanduser()
     if not path.is_file():
@@ -105,18 +149,33 @@ def load_file(text: str) -> list[Entry]:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise PluginError(f"{path} could not be loaded: {type(error).__name__}: {error}") from error
-    found = []
-    for cls in vars(module).values():
-        if inspect.isclass(cls) and cls.__module__ == module_name and getattr(cls, "kind", None) in KINDS:
+    found: dict[tuple[str, str], Entry] = {}
+    for cls in dict.fromkeys(value for value in vars(module).values() if inspect.isclass(value)):
+        if cls.__module__ == module_name and getattr(cls, "kind", None) in KINDS:
             if wanted and cls.__name__ != wanted:
                 continue
-            refuse_name(name_of(cls), cls)
-            found.append(Entry(str(cls.kind), name_of(cls), str(path), cls, text_hash=text_hash))  # type: ignore[attr-defined]
+            entry = Entry(str(cls.kind), name_of(cls), str(path), cls, text_hash=text_hash)  # type: ignore[attr-defined]
+            refuse_entry(entry, cls, found)
+            found[entry.kind, entry.name] = entry
     if not found:
         what = f"no plug-in class {wanted}" if wanted else "no plug-in class"
         raise PluginError(f"{path} holds {what}; a plug-in subclasses Clusterer, Associator, Refiner, …")
-    _added.update({(entry.kind, entry.name): entry for entry in found})
-    return found
+    return list(found.values())
+
+
+def refuse_entry(entry: Entry, cls: type, beside: Mapping[tuple[str, str], Entry]) -> None:
+    """Raise PluginError if a file's plug-in can't bear its name: no spec could name it, or another one bears it."""
+    refuse_name(entry.name, cls)
+    if owner := owner_of(entry.kind, entry.name):
+        raise PluginError(
+            f"{entry.origin}, class {cls.__name__}: {holds(entry.kind, owner)}; rename the class, or give it another "
+            "attribute name (if that package is yours: leave out --plugin, it is found by its name)"
+        )
+    if (entry.kind, entry.name) in beside:
+        raise PluginError(
+            f"{entry.origin} holds two classes of the name {entry.kind.removesuffix('s')} '{entry.name}', the second of them "
+            f"{cls.__name__}; give one another attribute name"
+        )
 
 
 def name_of(cls: type) -> str:
@@ -142,10 +201,8 @@ def spec_of(plugin: object) -> Spec:
     known = next((entry.name for entry in entries(kind) if entry.cls is cls), None)
     name = known or name_of(cls)
     if known is None:
-        if name in names(kind) and (kind, name) not in _added:
-            raise PluginError(
-                f"{find(kind, name).origin} has {kind.removesuffix('s')} '{name}' already; rename {cls.__name__}"
-            )
+        if owner := owner_of(kind, name):
+            raise PluginError(f"{holds(kind, owner)}; rename {cls.__name__}")
         add(name, cls)
     values = {f.name: getattr(plugin, f.name) for f in fields(plugin) if f.init}
     spec = Spec(name, {f.name: values[f.name] for f in fields(plugin) if f.init and values[f.name] != f.default})
@@ -180,11 +237,11 @@ def find(kind: str, name: str) -> Entry:
     """
     if (kind, name) in _added:
         return _added[kind, name]
-    points = sorted((point for point in installed(GROUP + kind) if point.name == name), key=lambda point: point.value)
-    if not points:
+    point = owner_of(kind, name)
+    if point is None:
         known = names(kind)
         raise PluginError(f"no {kind.removesuffix('s')} '{name}'{hint(name, known)}; known: {', '.join(known)}")
-    return load_point(kind, points[0])
+    return load_point(kind, point)
 
 
 def kinds_of(name: str) -> list[str]:
@@ -233,8 +290,13 @@ def package_of(distribution: Distribution) -> tuple[str, str]:
     return f"{distribution.name} {distribution.version}", licence
 
 
+def origin_of(point: EntryPoint) -> tuple[str, str]:
+    """The package that an entry point came with, and its licence; without a package, what it points to."""
+    return package_of(point.dist) if point.dist else (point.value, "")
+
+
 def load_point(kind: str, point: EntryPoint) -> Entry:
-    origin, licence = package_of(point.dist) if point.dist else (point.value, "")
+    origin, licence = origin_of(point)
     try:
         cls = point.load()
     except (Exception, SystemExit) as error:  # a stranger's package may fail in any way; it breaks only itself

@@ -31,6 +31,8 @@ class MyIdea(Associator):
         return Association()
 '''
 
+FOURTH = "    name = 'third'\n"
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_built_in_loads_and_says_what_it_does(kind: str) -> None:
@@ -87,6 +89,54 @@ def test_a_missing_file_or_class_is_named(tmp_path: Path) -> None:
         registry.load_file(f"{tmp_path / 'my_idea.py'}:Other")
 
 
+def test_a_file_s_class_may_not_bear_an_installed_plug_in_s_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table would show a stranger's figures under the shipped name. A package of the user's own is no other case."""
+    path = tmp_path / "mine.py"
+    path.write_text(FILE.replace("MyIdea", "Nearest"))
+    words = ["lab", "none.npz", "--plugin", str(path), "--associator", "nearest,mult"]
+    with pytest.raises(
+        PluginError,
+        match=r"mine\.py, class Nearest: reidassoc \S+ has associator 'nearest' already; rename the class, or give it",
+    ) as refused:
+        CliRunner().invoke(cli, words, catch_exceptions=False, standalone_mode=False)
+    assert "\n" not in str(refused.value)
+    assert registry.get("associators", "nearest").__module__ == "reidassoc_plugins.associators.nearest"
+    path.write_text(FILE.replace("MyIdea", "Dbscan"))  # the name of a clusterer is free among associators
+    registry.load_file(str(path))
+    path.write_text(FILE + "    name = 'mult'\n\n" + FILE.replace("MyIdea", "Other"))
+    registry.load_file(f"{path}:Other")  # the class that is asked for, alone
+    with pytest.raises(PluginError, match=r"class MyIdea: .* has associator 'mult' already"):
+        registry.load_file(str(path))
+    own, real = EntryPoint("my_idea", "reidassoc_my_idea:MyIdea", "reidassoc.associators"), registry.installed
+    monkeypatch.setattr(registry, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
+    path.write_text(FILE)
+    with pytest.raises(PluginError, match=r"reidassoc_my_idea:MyIdea has associator 'my_idea' already; .*--plugin"):
+        registry.load_file(str(path))
+
+
+def test_two_files_may_not_hold_plug_ins_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one.py", "two.py"):
+        (tmp_path / name).write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+    registry.load_file("one.py")
+    with pytest.raises(PluginError, match=r"^both one\.py and two\.py hold associator 'my_idea'; give one"):
+        registry.load_file("two.py")
+    (tmp_path / "two.py").write_text(FILE.replace("MyIdea", "Other") + FILE)
+    with pytest.raises(PluginError, match=r"both one\.py and two\.py"):
+        registry.load_file("two.py")
+    assert "other" not in registry.names("associators")  # nothing of a file that is refused
+    (tmp_path / "one.py").write_text(FILE.replace("0.0", "0.5"))  # edited, and loaded again by another way to it
+    registry.load_file(str(tmp_path / "one.py"))
+    assert registry.build("associators", "my_idea").floor == 0.5
+    (tmp_path / "three.py").write_text(FILE.replace("MyIdea", "Third") + FILE.replace("MyIdea", "Fourth") + FOURTH)
+    with pytest.raises(PluginError, match=r"three\.py holds two classes of the name associator 'third', .* Fourth;"):
+        registry.load_file("three.py")
+    (tmp_path / "three.py").write_text(FILE.replace("MyIdea", "Third") + "\n\nAgain = Third\n")  # one class
+    assert len(registry.load_file("three.py")) == 1
+
+
 def test_added_classes_are_found_by_their_kind() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Quiet(Associator):
@@ -101,6 +151,20 @@ def test_added_classes_are_found_by_their_kind() -> None:
         registry.add("not a name", Quiet)
     with pytest.raises(PluginError, match="is no plug-in"):
         registry.add("number", int)
+
+
+def test_an_added_class_takes_the_place_of_an_added_one_and_of_no_installed_one() -> None:
+    def typed(floor: float) -> type[Associator]:  # a notebook's cell, run again
+        namespace: dict[str, type[Associator]] = {}
+        exec(FILE.replace("0.0", str(floor)), namespace)
+        return namespace["MyIdea"]
+
+    for floor in (0.1, 0.2):
+        registry.add("my_idea", typed(floor))
+        assert registry.build("associators", "my_idea").floor == floor
+    with pytest.raises(PluginError, match=r"^reidassoc \S+ has associator 'nearest' already; add MyIdea under another"):
+        registry.add("nearest", typed(0.3))
+    registry.add("nearest", registry.get("associators", "nearest"))  # itself
 
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:

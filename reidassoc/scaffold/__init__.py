@@ -107,7 +107,7 @@ def package_files(kind: str, name: str, taken: str | Path | None = None) -> dict
 
 def finished(file: str | Path, kind: str, name: str) -> tuple[str, dict[str, dict[str, str]]]:
     """A file's text, and the entry points of its plug-ins: group → name → class; PluginError if it lacks the one asked for."""
-    found = registry.load_file(str(file))
+    found = registry.read_file(str(file))
     points: dict[str, dict[str, str]] = {}
     for entry in found:
         if entry.cls is not None:
