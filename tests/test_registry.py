@@ -228,3 +228,10 @@ def test_a_broken_package_breaks_only_itself(monkeypatch: pytest.MonkeyPatch) ->
     assert shown.exit_code == 0, shown.output
     assert "no_such_module_anywhere" in shown.output  # the reason, beside the plug-ins that load
     assert "mult" in shown.output.split()
+
+
+def test_a_pipe_gets_a_plugin_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    lines = CliRunner().invoke(cli, ["list", "associators"]).output.splitlines()
+    shown = [line.split()[0] for line in lines if "MIT" in line]
+    assert [name for name in shown if name in registry.names("associators")] == registry.names("associators")

@@ -62,4 +62,6 @@ def features(
     saved = save_features(run or choose(**named), out, epoch=epoch, device=device)  # type: ignore[arg-type]
     of = f"{len(saved.features.visible)} visible and {len(saved.features.infrared)} infrared features"
     known = "with" if saved.identity is not None else "without"
-    click.echo(f"{of} of epoch {saved.notes['epoch']}, {saved.features.visible.width} wide, {known} identities: {out}")
+    click.echo(
+        f"{of} that epoch {saved.notes['epoch']} starts from, {saved.features.visible.width} wide, {known} identities: {out}"
+    )

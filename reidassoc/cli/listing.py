@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import click
 
 from reidassoc.cli.options import load_plugins, plugin_option
+
+PIPED = 300  # columns where nobody said how many there are: a plug-in is a line, for grep
 
 
 @click.command("list", short_help="List plug-ins and recipes.")
@@ -36,7 +41,8 @@ def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> No
 
         print_matrix(registry.kind_of(kind) if kind else None)
         return
-    console = Console(highlight=False)
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(highlight=False, width=None if narrow else PIPED)
     for each in [registry.kind_of(kind)] if kind else KINDS:
         table = Table(title=each, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("name", no_wrap=True)
