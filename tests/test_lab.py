@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import mmap
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from reidassoc.bench.choices import Sweep, combinations, every_associator, split
 from reidassoc.bench.lab import Lab, Row
 from reidassoc.bench.lab_table import caption, record, render, text_table
 from reidassoc.bench.ledger import Ledger, metered
-from reidassoc.cli.tables import fitting
+from reidassoc.cli.tables import fitting, lab_table
 from reidassoc.data.arrays import FeatureFile, read_features, write_features
 from reidassoc.engine.peak_memory import peak_bytes, start_peak
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError, SpecError
@@ -336,3 +337,18 @@ def test_one_clusterer_stands_above_the_table_and_leaves_room_for_figures() -> N
     assert f"Clusterer {GROUPING}: {counts.visible} visible and {counts.infrared} infrared clusters." in caption(found)
     two = ra.lab(TOY, clusterers=[GROUPING, "dbscan(k1=10, eps=0.5)"], associators=["pgm"])
     assert not any(line.startswith("Clusterer") for line in caption(two))
+
+
+def test_specs_of_a_narrow_table_break_at_their_signs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    associators, refiners = ["unison(floor=0.25)", "mult(alpha=0.3, strength=20.0, k1=10)"], ["mix(beta=0.5)+agree"]
+    clusterers = ["dbscan(eps=0.5, k1=10)", GROUPING]
+    lab_table(ra.lab(TOY, clusterers=clusterers, associators=associators, refiners=refiners))
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    table = "\n".join(lines).partition("─\n")[2].partition("combinations")[0]
+    whole = {word for spec in (*clusterers, *associators, *refiners) for word in re.findall(r"[a-z]\w*", spec)}
+    assert set(re.findall(r"[a-z]\w*", table)) == whole
+    assert "\n  " in table  # it had to be folded

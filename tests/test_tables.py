@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
-from reidassoc.bench.formats import FORMATS, as_csv, as_html, latex, markdown, write_between
+from reidassoc.bench.formats import FORMATS, as_csv, as_html, figure, latex, markdown, rich_table, write_between
 from reidassoc.bench.published import content, published
 from reidassoc.bench.results import Results, export, read_results
 from reidassoc.bench.table import Table, compare_results
@@ -312,3 +313,54 @@ def test_the_published_data_are_whole() -> None:
     assert set(data["best_on_test"]) <= {entry["name"] for entry in data["methods"]}
     assert published("synthetic", ALL) == []
     assert load_recipe("mult/sysu_mm01").name.partition("/")[0].upper() in {entry["name"] for entry in data["methods"]}
+
+
+def drawn_at(width: int, table: Table) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    console.print(rich_table(table, width), crop=False)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_terminal_s_table_breaks_no_figure_and_cuts_no_heading(tmp_path: Path, width: int) -> None:
+    for seed in range(3):
+        cell(tmp_path, "good", seed, 6.0, labels={"visible/precision_cross": 0.4 + seed / 100})
+        cell(tmp_path, "near, with a longer name", seed + 10, 5.6)
+    columns = ("seeds", "rank1", "mAP", "each", "precision", "seconds")
+    table = compare_results(read_results([tmp_path]), columns=columns)
+    lines = drawn_at(width, table)
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    assert "…" not in text
+    for row in table.rows:
+        for entry in row.entries:
+            assert figure(entry) in text or figure(entry).replace(" ± ", "±") in text
+    rule = next(number for number, line in enumerate(lines) if set(line) == {"─"})
+    shown = " ".join(lines[:rule])
+    assert all(piece in shown for heading in table.headings for piece in heading.replace("s-m", "s- m").split())
+
+
+def test_a_table_too_wide_for_its_terminal_goes_beyond_its_edge(three: Path) -> None:
+    table = compare_results(read_results([three]))
+    lines = drawn_at(40, table)
+    assert max(map(len, lines)) > 40
+    assert "…" not in "".join(lines)
+    assert any(figure(table.rows[0].entries[1]).replace(" ± ", "±") in line for line in lines)
+    assert all(piece in "\n".join(lines) for piece in ("bad &", "<i>ug|ly_1</", "i>"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("synthetic", "synthetic"),
+        ("synthetic(size='default')", "synthetic"),
+        ("synthetic(size='tiny', identities=12)", "synthetic(size='tiny', identities=12)"),
+        ("sysu_mm01(root='/data')", "sysu_mm01"),
+        ("regdb(root='/data', split=3)", "regdb"),
+        ("somebody_s(size=3)", "somebody_s(size=3)"),
+    ],
+)
+def test_a_caption_names_the_options_of_another_dataset_than_the_default(spec: str, said: str, tmp_path: Path) -> None:
+    results = read_results([cell(tmp_path, "good", 0, dataset={"spec": spec})])
+    assert compare_results(results, beside_published=False).title == f"{said}: {ALL}"
+    assert f"{said}: {ALL}".replace("'", "&#x27;") in as_html(compare_results(results, beside_published=False))

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reidassoc import registry
 from reidassoc.bench.stored import read_failure, read_result
 from reidassoc.engine.folder import SCORES, RunFolder
 from reidassoc.errors import DataError, ReidassocError, SpecError
@@ -90,7 +91,7 @@ class Results:
             outcomes = tuple(o for o in self.outcomes if data_name(o.dataset) == name)
             missing = tuple(m for m in self.missing if data_name(Spec.parse(m[1])) == name)
             own = {outcome.row for outcome in outcomes} | {row for row, _, _ in missing}
-            title = self.title if len(set(names)) == 1 else f"{self.title or 'on'} {name}".strip()
+            title = f"{self.title} {name}" if self.title and len(set(names)) > 1 else self.title
             rows = tuple(row for row in self.rows if row in own)
             found.append(replace(self, outcomes=outcomes, missing=missing, rows=rows, title=title))
         return found
@@ -99,6 +100,16 @@ class Results:
 def data_name(spec: Spec) -> str:
     """A dataset's spec without the folder it lies in and without RegDB's split."""
     return str(spec.without("root", "split"))
+
+
+def shown_name(spec: Spec) -> str:
+    """The dataset as a caption names it: with those of its options that differ from their defaults; root and split left out."""
+    try:
+        usual = {field.name: field.default for field in fields(registry.get("datasets", spec.name))}
+    except ReidassocError:  # of a plug-in that is not here
+        usual = {}
+    same = [key for key, value in spec.options.items() if key in usual and value == usual[key]]
+    return data_name(spec.without(*same))
 
 
 def read_results(paths: Iterable[str | Path]) -> Results:

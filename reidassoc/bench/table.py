@@ -11,7 +11,7 @@ from typing import Any, Literal
 from reidassoc.bench.comparable import differences, refuse
 from reidassoc.bench.paired import against_best, interval_text, is_oracle
 from reidassoc.bench.published import published
-from reidassoc.bench.results import Outcome, Results, seconds_of
+from reidassoc.bench.results import Outcome, Results, seconds_of, shown_name
 from reidassoc.engine.result import ORACLE
 from reidassoc.errors import DataError, nearest_name
 from reidassoc.evaluation.statistics import Comparison, estimate
@@ -137,7 +137,7 @@ def compare_results(
     if beside_published:
         drawn += published_rows(first, shown, columns, notes)
     return Table(
-        title=f"{results.title or first.dataset.name}: {shown}",
+        title=f"{results.title or shown_name(first.dataset)}: {shown}",
         columns=tuple(columns),
         rows=tuple(drawn),
         notes=tuple(notes.texts),

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reidassoc.bench.advise import Advice
+from reidassoc.bench.folding import GAP, fold, shares
 from reidassoc.bench.lab import Lab
 from reidassoc.bench.lab_table import caption, text_table
 from reidassoc.bench.reproduce import Reproduction
@@ -163,18 +164,23 @@ def lab_table(found: Lab, out: str | None = None) -> None:
     for line in caption(found):
         console.print(escape(line))
     header, rows, left_out = fitting(*text_table(found), console.width)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, padding=(0, 1, 0, 0))
     text = header.index("coverage")
     for number, name in enumerate(header):
-        table.add_column(name, justify="left" if number < text else "right", no_wrap=number >= text, overflow="fold")
+        table.add_column(name, justify="left" if number < text else "right", no_wrap=True)
+    longest = [max(len(row[number]) for row in [header, *rows]) for number in range(len(header))]
+    wide = shares(longest[:text], console.width - sum(longest[text:]) - GAP * (len(header) - 1))
     if left_out:
         console.print(f"Left out for want of width: {', '.join(left_out)}; --format csv has everything.")
     last = None
     for row in rows:
         same = header[0] == "clusterer" and row[:2] == last
         last = row[:2]
-        table.add_row(*map(escape, ["", "", *row[2:]] if same else row))
-    console.print(table)
+        words = [fold(word, width) for word, width in zip(row, wide, strict=False)]
+        table.add_row(*map(escape, [*(["", "", *words[2:]] if same else words), *row[text:]]))
+    console.print()
+    console.print(table, crop=False)
+    console.print()
     failed = [one for one in found.rows if one.problem]
     for one in failed:
         console.print(escape(f"failed: {one.combination.associator} on {one.combination.clusterer}: {one.problem}"))
@@ -186,10 +192,10 @@ def lab_table(found: Lab, out: str | None = None) -> None:
 def fitting(header: list[str], rows: list[list[str]], width: int) -> tuple[list[str], list[list[str]], list[str]]:
     """A table without the columns of figures that would squeeze its words below `WORDS` characters, and their names."""
     text = header.index("coverage")
-    words = sum(min(WORDS, max(len(row[number]) for row in [header, *rows])) + 2 for number in range(text))
+    words = sum(min(WORDS, max(len(row[number]) for row in [header, *rows])) + GAP for number in range(text))
     left_out: list[str] = []
     for name in OPTIONAL:
-        figures = sum(max(len(row[number]) for row in [header, *rows]) + 2 for number in range(text, len(header)))
+        figures = sum(max(len(row[number]) for row in [header, *rows]) + GAP for number in range(text, len(header)))
         if words + figures <= width:
             break
         if name in header:
