@@ -296,6 +296,23 @@ def test_a_benchmark_s_datasets_are_chapters(finished: Path, tmp_path: Path, mon
     assert drawn == [tmp_path / "figures" / "0", tmp_path / "figures" / "1"]
 
 
+def test_runs_of_several_datasets_are_chapters_that_say_of_what(finished: Path, tmp_path: Path) -> None:
+    for name, dataset in (("a", "synthetic(size='tiny')"), ("b", "synthetic(size='default')")):
+        shutil.copytree(finished, tmp_path / name, ignore=shutil.ignore_patterns("checkpoints", "exhibits.npz"))
+        result = json.loads((finished / "result.json").read_text())
+        result["dataset"]["spec"] = dataset
+        (tmp_path / name / "result.json").write_text(json.dumps(result))
+    text = html.unescape(ra.write_report([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html").read_text("utf-8"))
+    assert "<title>mult on synthetic(size='tiny') and synthetic</title>" in text
+    headings = ["mult on synthetic(size='tiny')", "mult on synthetic"]
+    assert re.findall(r'<h2 class="dataset">([^<]*)</h2>', text) == headings
+    assert re.findall(r"<ul><li><a href=\"#chapter-\d\"><b>([^<]*)</b>", text) == headings
+    text = html.unescape(
+        ra.write_report([tmp_path / "a", f"other={tmp_path / 'b'}"], tmp_path / "page.html").read_text("utf-8")
+    )
+    assert "<title>mult on synthetic(size='tiny'); other on synthetic</title>" in text
+
+
 def test_the_command_line_writes_it(finished: Path, rival: Path, tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     done = CliRunner().invoke(cli, ["report", str(finished), str(rival), "--out", str(out), "--no-published"])

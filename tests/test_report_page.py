@@ -57,7 +57,7 @@ async function read() {
 
   const pairs = document.querySelector(".associations");
   seen.clusters = all(".card", pairs).length;
-  choose(pairs, "show", "1"); seen.right = texts(".verdict", pairs);
+  choose(pairs, "show", "1"); seen.right = texts(".verdict", pairs); seen.shares = texts(".share", pairs);
   choose(pairs, "show", "2"); seen.wrong = texts(".verdict", pairs);
   choose(pairs, "show", "all");
   all(".epochs g", pairs)[0].dispatchEvent(new MouseEvent("click")); seen.epoch = texts(".counts b", pairs)[0];
@@ -144,8 +144,10 @@ def test_associations_are_filtered_by_verdict_epoch_and_person(told: dict[str, A
     seen = told["seen"]
     assert seen["clusters"] > 0
     assert seen["right"]
-    assert all(re.fullmatch(r"✓ right; label of \d+ % of its images", text) for text in seen["right"])
-    assert all(re.fullmatch(r"✕ wrong; label of \d+ % of its images", text) for text in seen["wrong"])
+    assert set(seen["right"]) == {"✓ right"}
+    assert set(seen["wrong"]) <= {"✕ wrong"}
+    assert len(seen["shares"]) == len(seen["right"])
+    assert all(re.fullmatch(r"\d+ % of visible \d+ are labelled infrared \d+", text) for text in seen["shares"])
     assert seen["epoch"] == "2"
     assert re.fullmatch(r"infrared \d+: \d+ images, \d+ % show person \d+", seen["sides"])
     person = re.fullmatch(r"(person \d+) ✕", seen["chip"][0])

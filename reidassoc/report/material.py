@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reidassoc.archives import read_npz
-from reidassoc.bench.results import Outcome, Results, read_results
+from reidassoc.bench.results import Outcome, Results, read_results, shown_name
 from reidassoc.bench.table import Table, compare_results
 from reidassoc.engine.exhibits import Exhibits, exhibits_of
 from reidassoc.engine.folder import SCORES, RunFolder, labels_name
@@ -153,8 +153,8 @@ def chapter(results: Results, *, protocol: str | None, allow: bool, published: b
         runs = tuple(Shown(o, pictures.get(o.origin)) for o in results.outcomes if o.row == row)
         example = next(run for run in runs if run.outcome is examples[row])
         methods.append(Method(row, colour, runs, example))
-    spec = results.outcomes[0].dataset
-    return Chapter(results.title or spec.name, first, known, tables, tuple(methods), results, notes)
+    title = results.title or shown_name(results.outcomes[0].dataset)
+    return Chapter(title, first, known, tables, tuple(methods), results, notes)
 
 
 def examples_of(results: Results) -> dict[str, Outcome]:

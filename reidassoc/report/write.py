@@ -35,9 +35,17 @@ NAMED = 4  # methods in a title
 
 @dataclass(frozen=True)
 class Part:
-    """A chapter of the page: its sections, its figures, its style rules and its data."""
+    """A chapter of the page: its methods and dataset, its sections, its figures, its style rules and its data.
+
+    Args:
+        title: a benchmark's, or ``METHODS on DATASET``.
+        methods: in a few words.
+        dataset: its name.
+    """
 
     title: str
+    methods: str
+    dataset: str
     sections: tuple[Section, ...]
     figures: tuple[Chart, ...]
     css: str
@@ -107,27 +115,39 @@ def part_of(chapter: Chapter, number: int) -> Part:
         "retrieval": queries or {},
     }
     figures: tuple[Chart, ...] = (*lines, *ranked, *([cost_chart(spent)] if spent else []), *mapped)
-    return Part(title_of(chapter), tuple(made), figures, sheets.css(number) if sheets is not None else "", data)
+    methods = methods_of(chapter)
+    title = chapter.results.title or f"{methods} on {chapter.title}"
+    return Part(
+        title, methods, chapter.title, tuple(made), figures, sheets.css(number) if sheets is not None else "", data
+    )
 
 
-def title_of(chapter: Chapter) -> str:
-    """``mult, pgm on synthetic``; a benchmark's title where it has one."""
+def methods_of(chapter: Chapter) -> str:
+    """``mult, pgm``; of many, how many they are."""
     names = [method.name for method in chapter.methods]
-    shown = ", ".join(names) if len(names) <= NAMED else f"{len(names)} methods"
-    return chapter.results.title or f"{shown} on {chapter.title}"
+    return ", ".join(names) if len(names) <= NAMED else f"{len(names)} methods"
+
+
+def title_of(parts: Sequence[Part]) -> str:
+    """``mult, pgm on synthetic``; of several chapters with the same methods, the datasets in a row."""
+    if len(parts) == 1 or len({part.methods for part in parts}) > 1:
+        return "; ".join(part.title for part in parts)
+    *most, last = (part.dataset for part in parts)
+    return f"{parts[0].methods} on {', '.join(most)} and {last}"
 
 
 def page(parts: Sequence[Part], title: str = "") -> str:
     """The whole file, called by its chapters unless it has a title."""
-    title = title or ", ".join(part.title for part in parts)
+    title = title or title_of(parts)
     several = len(parts) > 1
     body = "".join(chapter_of(part, number, headed=several) for number, part in enumerate(parts))
     filled = {
         "title": escape(title),
         "made": f"reidassoc {escape(__version__)}, {datetime.now(timezone.utc).date().isoformat()}",
         "contents": "".join(
-            (f'<li><a href="#chapter-{number}"><b>{escape(part.title)}</b></a></li>' if several else "")
-            + sections.contents(part.sections, number)
+            "<ul>"
+            + (f'<li><a href="#chapter-{number}"><b>{escape(part.title)}</b></a></li>' if several else "")
+            + f"{sections.contents(part.sections, number)}</ul>"
             for number, part in enumerate(parts)
         ),
         "style": template("report.css") + "\n".join(part.css for part in parts),

@@ -118,8 +118,9 @@ function explorer(root, chapter) {
     const states = direction.people[person] || "";
     [...states].forEach((known, n) => history.append(el("i", {class: `s${known}${n === chosen.at ? " now" : ""}`, title: `epoch ${held.epochs[n]}: ${STATES[known]}`})));
     return el("article", {class: `card s${state}`},
-      el("h3", {}, person < 0 ? `cluster ${cluster}` : `person ${person}`, el("span", {class: "verdict", title: `${share} % of its images have this label`}, `${state === 1 ? "✓ " : state === 2 ? "✕ " : ""}${STATES[state]}${partner >= 0 ? `; label of ${share} % of its images` : ""}`)),
+      el("h3", {}, person < 0 ? `cluster ${cluster}` : `person ${person}`, el("span", {class: "verdict"}, `${state === 1 ? "✓ " : state === 2 ? "✕ " : ""}${STATES[state]}`)),
       el("div", {class: "pair"}, side(direction.from, cluster, size, person, purity, mine), el("span", {"aria-hidden": "true"}, "→"), side(direction.to, partner, theirs, other, pure, yours)),
+      partner < 0 ? "" : el("p", {class: "share"}, `${share} % of ${direction.from} ${cluster} are labelled ${direction.to} ${partner}`),
       history);
   }
 
