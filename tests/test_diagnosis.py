@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pytest
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from reidassoc import (
@@ -27,7 +28,7 @@ from reidassoc import (
     registry,
 )
 from reidassoc.errors import PluginError
-from reidassoc.interfaces import Dataset, Network, Objective, Sampling
+from reidassoc.interfaces import Dataset, Network, Objective, Refiner, Sampling
 from reidassoc.ops.assignment import cosine_table
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.votes import vote
@@ -42,6 +43,7 @@ from reidassoc.testing import (
     check_outliers,
 )
 from reidassoc.testing.diagnosis import diagnose, smallest
+from reidassoc.types import Targets
 from reidassoc_plugins.datasets.synthetic import Synthetic
 from reidassoc_plugins.networks.tiny import Tiny
 from reidassoc_plugins.objectives.amirl import Amirl
@@ -133,6 +135,7 @@ def test_a_tensor_left_on_the_cpu_is_named_even_without_a_gpu() -> None:
     assert "GPU" in finding[0]
     assert "prob is on the cpu" in finding[1]
     assert "device=x.device" in finding[2]
+    assert "Look for torch.zeros, arange" in finding[2]
 
 
 def test_a_scene_shrinks_to_where_it_still_fails() -> None:
@@ -145,6 +148,116 @@ def test_a_healthy_plugin_is_told_so_and_its_symmetries_are_only_noted() -> None
     notes = look(registry.get("associators", "random"))["note"]
     assert any("which modality is which matters" in note[0] for note in notes)
     assert any("how clusters are numbered matters" in note[0] for note in notes)
+
+
+def said(found: Mapping[str, list[tuple[str, ...]]]) -> str:
+    """Everything that failed, as lines."""
+    return "\n".join(line for finding in found["fails"] for line in finding)
+
+
+def test_a_default_that_its_option_may_not_have_is_a_failure() -> None:
+    """Of a type that no text can name, nothing is said; no default is no failure."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Wrong(Associator):
+        """Says nothing."""
+
+        needed: int
+        low: Annotated[int, Field(ge=1)] = 0
+        word: int = "5"  # type: ignore[assignment]
+        pydantics: int = Field(default=3, ge=1)
+        whole: float = 1
+        none: int | None = None
+        place: Path = Path()
+        names: frozenset[str] = frozenset({"a"})
+        toy: Toy = field(default_factory=Toy)
+        how: Callable[[float], float] = abs
+
+        def __call__(self, scene: Scene) -> Association:
+            return Association()
+
+    ((text, *details),) = look(Wrong, Wrong(needed=1))["fails"]
+    assert text == "a default is none that its option may have"
+    assert [detail.partition(", got")[0] for detail in details] == [
+        "the default of low must be int ≥ 1",
+        "the default of word must be int",
+        "the default of pydantics must be int",
+    ]
+
+
+@pytest.mark.parametrize("field_name", ["cross", "own", "shared"])
+@pytest.mark.parametrize("pair", [True, False])
+def test_plain_tensors_in_the_place_of_labels_are_named(field_name: str, pair: bool) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Plain(Associator):
+        """Numbers of clusters as they are."""
+
+        def __call__(self, scene: Scene) -> Association:
+            labels = scene.clustering.own.map(lambda c: c.labels)
+            return Association(**{field_name: labels if pair else labels.visible})  # type: ignore[arg-type]
+
+    lines = said(look(Plain))
+    if pair:
+        assert f"{field_name}: must be SoftLabels, got Tensor" in lines
+        assert "what it means: Labels are no plain tensor: SoftLabels.one_hot(labels, count)" in lines
+    else:
+        assert f"{field_name} must be a Pair, got Tensor" in lines
+        assert "Pair(visible, infrared)" in lines
+
+
+def test_what_needs_no_explanation_has_none() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Bare(Associator):
+        """Starts banks from rows of another width."""
+
+        def __call__(self, scene: Scene) -> Association:
+            rows = scene.clustering.own.visible.centroids
+            return Association(prototypes={"visible": rows[:, 1:]})
+
+    lines = said(look(Bare)).splitlines()
+    assert any("prototypes of 'visible' must be" in line for line in lines)
+    assert not any(line.startswith("what it means") for line in lines)
+
+
+def test_a_refiner_hears_of_labels_without_columns() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Sharp(Refiner):
+        """The best label alone."""
+
+        def refine(self, scene: Scene, targets: Targets) -> Targets:
+            sharp = {
+                key: SoftLabels.one_hot(labels.prob.argmax(1), labels.count) for key, labels in targets.table.items()
+            }
+            return targets.replaced(sharp)
+
+    lines = said(look(Sharp))
+    assert "argmax()" in lines
+    assert "Give labels back unchanged where labels.count == 0." in lines
+    assert "centroids" not in lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nearby(Associator):
+    """The five nearest images, of which there may be fewer."""
+
+    k: Any = 5
+    wrong: str = ""
+
+    def __call__(self, scene: Scene) -> Association:
+        if self.wrong:
+            raise RuntimeError(self.wrong)
+        scene.features.visible.x.sum(1).topk(self.k)
+        return Association()
+
+
+def test_few_samples_explain_errors_of_sizes_alone() -> None:
+    few = "With so few samples"
+    assert few in said(look(Nearby))
+    lines = said(look(Nearby, Nearby(k="5")))
+    assert "TypeError" in lines
+    assert "a value of another type than it takes" in lines
+    assert few not in lines
+    assert few not in said(look(Nearby, Nearby(wrong="no luck")))
 
 
 @dataclass(frozen=True, kw_only=True)

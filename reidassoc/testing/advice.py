@@ -7,7 +7,13 @@ import re
 from reidassoc.testing.contracts import ContractError
 from reidassoc.testing.scenes import Toy
 
-DEVICE = "Make new tensors on the device of what you were given: torch.zeros(n, device=x.device)."
+DEVICE = (
+    "Make new tensors on the device of what you were given: torch.zeros(n, device=x.device). Look for torch.zeros, arange, "
+    "tensor, … without device=, perhaps far above the line where two devices meet."
+)
+OF_SIZES = (
+    r"out of (range|bounds)|size|shape|dimension|empty|neighbo|at least|reduc|kth"  # what too few samples lead to
+)
 ADVICE: tuple[tuple[str, str], ...] = (
     (
         r"wrote into its input",
@@ -76,12 +82,27 @@ ADVICE: tuple[tuple[str, str], ...] = (
         r"no row has a label",
         "A batch may hold outliers only. reidassoc.ops.losses averages over the rows that have an opinion, and is 0 without.",
     ),
+    (
+        r"must be SoftLabels",
+        "Labels are no plain tensor: SoftLabels.one_hot(labels, count) makes them of (N,) numbers of clusters, −1 = no opinion; "
+        "SoftLabels(prob) of (N, K) probabilities.",
+    ),
+    (
+        r"must be a Pair",
+        "It holds something for each modality: Pair(visible, infrared), or Pair.build(function of a modality).",
+    ),
     (r"must return|must be a NetworkOutput|must be Records", "See the method's signature in reidassoc.interfaces."),
 )
 
 
-def advice_for(error: ContractError, toy: Toy | None = None) -> str:
-    """What to do about a failure of the contract; an empty string where its message says it all."""
+def advice_for(error: ContractError, toy: Toy | None = None, kind: str = "associators") -> str:
+    """What to do about a failure of the contract; an empty string where its message says it all.
+
+    Args:
+        error: the failure.
+        toy: the scene that shows it, if it is about one.
+        kind: of the plug-in that failed.
+    """
     message = str(error).split(": ", 1)[-1]
     for pattern, text in ADVICE:
         if re.search(pattern, str(error)) and (error.__cause__ is None or pattern == "no row has a label"):
@@ -99,13 +120,21 @@ def advice_for(error: ContractError, toy: Toy | None = None) -> str:
             "−1, the label of an outlier, was used as an index. Look at labels[labels >= 0] only, or let outliers abstain, as "
             "reidassoc.ops.votes.vote and SoftLabels.one_hot do."
         )
-    if toy is not None and min(toy.clusters) == 0:
+    if isinstance(error.__cause__, TypeError):
+        return "Your code raised this error itself, for a value of another type than it takes; the line is named above."
+    if toy is not None and min(toy.clusters) == 0 and kind == "refiners":
+        return (
+            "Where a modality has no cluster, labels in its space have 0 columns, on which argmax, max and softmax fail or "
+            "mean nothing. Give labels back unchanged where labels.count == 0."
+        )
+    if toy is not None and min(toy.clusters) == 0 and kind == "associators":
         return (
             "A modality without any cluster is common in the first epochs, and in small data. Its centroids are an empty "
             "(0, D) tensor, on which argmax, max and softmax fail or mean nothing; answer with SoftLabels without an "
             "opinion, as in SoftLabels.one_hot(torch.full((n,), OUTLIER), count)."
         )
-    if toy is not None and toy.samples * max(toy.clusters) + toy.outliers <= 2:
+    few = toy is not None and toy.samples * max(toy.clusters) + toy.outliers <= 2
+    if few and isinstance(error.__cause__, (LookupError, RuntimeError, ValueError)) and re.search(OF_SIZES, message):
         return "With so few samples, k nearest neighbours are fewer than k: take min(k, n)."
     return "Your code raised this error itself; the line is named above."
 

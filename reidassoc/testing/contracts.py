@@ -34,6 +34,11 @@ def check_associator(associator: Associator, cases: Mapping[str, Toy] = CASES, d
         scene = toy.scene(device=device)
         result = unchanged(case, scene, partial(run, associator, toy, scene))
         require(isinstance(result, Association), case, f"must return an Association, got {type(result).__name__}")
+        for name in ("cross", "own", "shared"):
+            pair = getattr(result, name)
+            require(pair is None or isinstance(pair, Pair), case, f"{name} must be a Pair, got {type(pair).__name__}")
+            for labels in pair or ():
+                require(isinstance(labels, SoftLabels), f"{case}, {name}", no_labels(labels))
         for modality in Modality:
             where = f"{case}, {modality} samples"
             count, space = len(scene.features[modality]), scene.clustering.own
@@ -127,11 +132,15 @@ def toy_targets(scene: Scene, *, soft: bool) -> Targets:
 
 
 def check_labels(labels: SoftLabels, shape: tuple[int, int], where: str, device: Device) -> None:
-    require(isinstance(labels, SoftLabels), where, f"must be SoftLabels, got {type(labels).__name__}")
+    require(isinstance(labels, SoftLabels), where, no_labels(labels))
     require(tuple(labels.prob.shape) == shape, where, f"prob must be {shape}, got {tuple(labels.prob.shape)}")
     found, wanted = labels.prob.device, torch.device(device)
     require(found.type == wanted.type, where, f"prob is on {name_of(found)}, the scene on {name_of(wanted)}")
     valid(where, labels.validate)
+
+
+def no_labels(value: object) -> str:
+    return f"must be SoftLabels, got {type(value).__name__}"
 
 
 def tensors(value: object, path: str = "") -> Iterator[tuple[str, Tensor]]:

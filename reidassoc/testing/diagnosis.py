@@ -6,13 +6,14 @@ import inspect
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-from reidassoc.errors import ReidassocError
-from reidassoc.options import options_of
+from reidassoc.errors import ReidassocError, SpecError
+from reidassoc.options import checked, default_of, hints_of, options_of
 from reidassoc.registry import Entry
 from reidassoc.testing.advice import advice_for, as_code, in_words
 from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer, check_refiner
@@ -119,10 +120,30 @@ def configured(entry: Entry) -> Iterator[Finding]:
         text = "expected @dataclass(frozen=True, kw_only=True): a method keeps nothing between calls, and options have names"
         yield Finding("fails", "it is no frozen, keyword-only dataclass", (text,))
         return
+    if wrong := tuple(wrong_defaults(cls)):
+        yield Finding("fails", "a default is none that its option may have", wrong)
+        return
     yield Finding("ok", f"its options are {', '.join(option.name for option in options)}" if options else "no options")
     if silent := [option.name for option in options if not option.doc]:
         text = f"no description of {', '.join(silent)}: Annotated[float, Field(description=…)] shows in reidassoc show"
         yield Finding("note", text)
+
+
+def wrong_defaults(cls: type) -> Iterator[str]:
+    """Why an option's default could not be given to it. Of a type that pydantic doesn't know, any default is right."""
+    hints = hints_of(cls)
+    for f in fields(cls):
+        if not f.init or (default := default_of(f)) is MISSING:
+            continue
+        try:
+            checked(default, hints[f.name], f"the default of {f.name}")
+        except PydanticUserError:
+            continue
+        except SpecError as error:
+            try:  # a path, a set: right, though no text of a spec can say it
+                TypeAdapter(hints[f.name]).validate_python(default, strict=True)
+            except ValidationError:
+                yield str(error)
 
 
 def on_scenes(entry: Entry, plugin: Any) -> Iterator[Finding]:
@@ -145,8 +166,7 @@ def on_scenes(entry: Entry, plugin: Any) -> Iterator[Finding]:
             f"breaks its contract on {len(names)} of {len(cases)} scenes: {', '.join(names)}",
             (
                 f"smallest scene that fails: {in_words(toy)}",
-                f"what happened: {what_happened(error, plugin)}",
-                f"what it means: {advice_for(error, toy)}",
+                *explained(error, plugin, toy),
                 f"see it again: {check.__name__}({plugin!r}, {{'smallest': {as_code(toy)}}})",
             ),
         )
@@ -161,10 +181,8 @@ def on_gpu(entry: Entry, plugin: Any) -> Finding:
         with nullcontext("cuda") if real else pretended_device() as device:
             check(plugin, cases, device)
     except ContractError as error:
-        details = [f"what happened: {what_happened(error, plugin, case=True)}"]
-        details += [f"what it means: {advice}"] if (advice := advice_for(error)) else []
         sure = real or error.__cause__ is None or isinstance(error.__cause__, PretendError)
-        return Finding("fails" if sure else "note", f"breaks its contract on {name}", tuple(details))
+        return Finding("fails" if sure else "note", f"breaks its contract on {name}", explained(error, plugin))
     return Finding("ok", f"keeps its contract on {name}")
 
 
@@ -174,9 +192,7 @@ def once(entry: Entry, plugin: Any) -> Finding:
     try:
         check(plugin)
     except ContractError as error:
-        details = [f"what happened: {what_happened(error, plugin, case=True)}"]
-        details += [f"what it means: {advice}"] if (advice := advice_for(error)) else []
-        return Finding("fails", "breaks its contract", tuple(details))
+        return Finding("fails", "breaks its contract", explained(error, plugin))
     return Finding("ok", "keeps its contract")
 
 
@@ -185,8 +201,7 @@ def outliers(plugin: Any) -> Finding:
     try:
         check_outliers(plugin)
     except ContractError as error:
-        details = (f"what happened: {error}", f"what it means: {advice_for(error)}")
-        return Finding("fails", "takes outliers for members of the last cluster", details)
+        return Finding("fails", "takes outliers for members of the last cluster", explained(error, plugin))
     return Finding("ok", "reads no table at an outlier's −1")
 
 
@@ -212,7 +227,7 @@ def failure(check: Check, plugin: Any, toy: Toy, name: str) -> ContractError | N
 
 def signature(error: ContractError, plugin: Any) -> str:
     """What two failures have in common if they have the same reason."""
-    return f"{type(error.__cause__).__name__} {line_of(error, plugin)} {advice_for(error)}"
+    return f"{type(error.__cause__).__name__} {line_of(error, plugin)} {advice_for(error, kind=plugin.kind)}"
 
 
 def size(toy: Toy) -> int:
@@ -256,6 +271,13 @@ def with_less(toy: Toy) -> Iterator[Toy]:
         for count in sorted({least, now // 2, now - 1}):
             if least <= count < now:
                 yield replace(toy, **{name: count})
+
+
+def explained(error: ContractError, plugin: Any, toy: Toy | None = None) -> tuple[str, ...]:
+    """What happened, and what it means, if anything more can be said of it; ``toy`` is shown beside, if it is given."""
+    advice = advice_for(error, toy, plugin.kind)
+    happened = f"what happened: {what_happened(error, plugin, case=toy is None)}"
+    return (happened, f"what it means: {advice}") if advice else (happened,)
 
 
 def what_happened(error: ContractError, plugin: Any, *, case: bool = False) -> str:
