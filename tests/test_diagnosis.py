@@ -298,7 +298,34 @@ def test_outliers_may_be_left_out_in_any_way(right: str) -> None:
 def test_an_outlier_that_takes_part_as_the_last_cluster_is_a_failure() -> None:
     (finding,) = look(ByIndex, ByIndex(outliers="wrong"))["fails"]
     assert "takes outliers for members of the last cluster" in finding[0]
+    assert finding[1].endswith(f"(test_diagnosis.py, line {line_number('return table[labels]')}: return table[labels])")
     assert "of_samples(labels, table)" in finding[2]
+
+
+def test_the_line_of_the_failure_is_the_one_that_matters() -> None:
+    """The mask reads at −1 first, and does right."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Twice(ByIndex):
+        def read(self, table: Tensor, labels: Tensor) -> Tensor:
+            table = table.to(labels.device)
+            right = torch.where(labels >= 0, table[labels], 0)
+            wrong = table[labels]
+            return torch.where(labels >= 0, right, wrong)
+
+    (finding,) = look(Twice, Twice(outliers="wrong"))["fails"]
+    assert finding[1].endswith(f"line {line_number('wrong = table[labels]')}: wrong = table[labels])")
+
+
+def test_a_method_typed_at_a_prompt_has_no_line_and_is_found_out_all_the_same() -> None:
+    typed = type("Typed", (ByIndex,), {"__module__": "builtins"})
+    with pytest.raises(ContractError, match=r"whichever that is$"):
+        check_outliers(typed(outliers="wrong"))
+
+
+def line_number(code: str) -> int:
+    """Where a line of this file stands."""
+    return [line.strip() for line in Path(__file__).read_text(encoding="utf-8").splitlines()].index(code) + 1
 
 
 def test_options_must_be_a_frozen_dataclass_s() -> None:

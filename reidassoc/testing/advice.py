@@ -11,10 +11,14 @@ DEVICE = (
     "Make new tensors on the device of what you were given: torch.zeros(n, device=x.device). Look for torch.zeros, arange, "
     "tensor, … without device=, perhaps far above the line where two devices meet."
 )
-OF_SIZES = (
-    r"out of (range|bounds)|size|shape|dimension|empty|neighbo|at least|reduc|kth"  # what too few samples lead to
-)
+OF_SIZES = r"out of (range|bounds)|size|shape|dimension|empty|neighbo|at least|reduc|kth"
+"""What errors say that too few samples lead to."""
 ADVICE: tuple[tuple[str, str], ...] = (
+    (
+        r"was used as an index",
+        "Python and torch count a negative index from the end. Write reidassoc.ops.assignment.of_samples(labels, table), "
+        "torch.where(labels >= 0, table[labels], OUTLIER), or look at labels[labels >= 0] only.",
+    ),
     (
         r"wrote into its input",
         "It changed a tensor that it was given, which every other part of the run reads too. Make a new tensor: x * 2 or "
@@ -47,11 +51,6 @@ ADVICE: tuple[tuple[str, str], ...] = (
         "no rows. Clamp the divisor, as in x / total.clamp_min(1e-12).",
     ),
     (r"prob is on", DEVICE),
-    (
-        r"was used as an index",
-        "Python and torch count a negative index from the end. Write reidassoc.ops.assignment.of_samples(labels, table), "
-        "torch.where(labels >= 0, table[labels], OUTLIER), or look at labels[labels >= 0] only.",
-    ),
     (
         r"centroids are not",
         "A centroid is the plain mean of the members' features, not normalised again: "

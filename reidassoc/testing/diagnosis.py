@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -17,6 +16,7 @@ from reidassoc.options import checked, default_of, hints_of, options_of
 from reidassoc.registry import Entry
 from reidassoc.testing.advice import advice_for, as_code, in_words
 from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer, check_refiner
+from reidassoc.testing.lines import own_line
 from reidassoc.testing.outliers import check_outliers
 from reidassoc.testing.pretend import PretendError, pretended_device
 from reidassoc.testing.properties import DISTINCT, check_permutation, check_renumbering, check_swap
@@ -295,6 +295,4 @@ def line_of(error: ContractError, plugin: Any) -> str:
     """The deepest line of the plug-in's own file that an exception came through."""
     if error.__cause__ is None:
         return ""
-    file = inspect.getsourcefile(type(plugin))
-    own = [frame for frame in traceback.extract_tb(error.__cause__.__traceback__) if frame.filename == file]
-    return f"{own[-1].filename.rpartition('/')[2]}, line {own[-1].lineno}: {own[-1].line}" if own else ""
+    return own_line(reversed(list(traceback.walk_tb(error.__cause__.__traceback__))), plugin)

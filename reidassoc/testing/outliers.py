@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,27 +12,44 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reidassoc.interfaces import Associator
-from reidassoc.testing.contracts import ContractError, require, run
+from reidassoc.testing.contracts import ContractError, run
+from reidassoc.testing.lines import own_line
 from reidassoc.testing.properties import DISTINCT, check_renumbering, pairs
 from reidassoc.testing.scenes import Toy
+from reidassoc.types import Association
 
 WRONG = "an outlier's −1 was used as an index, so that it took the label of the last cluster, whichever that is"
 
 
 class FirstNotLast(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """What is read at a negative index is the first row, not one counted from the end."""
+    """What is read at a negative index is the first row, not one counted from the end.
+
+    Args:
+        plugin: whose lines are remembered.
+        only: the line at which it is so; everywhere, if none is given.
+    """
+
+    def __init__(self, plugin: object, only: str | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.plugin, self.only = plugin, only
+        self.lines: dict[str, None] = {}  # of the plug-in's file, at which an index was negative, in that order
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func is torch.ops.aten.index.Tensor:
             table, indices = args
-            args = table, [clamped(index) for index in indices]
+            if any(negative(index) for index in indices):
+                line = own_line(traceback.walk_stack(inspect.currentframe()), self.plugin)
+                self.lines[line] = None
+                if self.only in (None, line):
+                    args = table, [index.clamp_min(0) if negative(index) else index for index in indices]
         return func(*args, **(kwargs or {}))
 
 
-def clamped(index: Tensor | None) -> Tensor | None:
-    return index if index is None or index.dtype in (torch.bool, torch.uint8) else index.clamp_min(0)
+def negative(index: Tensor | None) -> bool:
+    """Whether an index counts from the end somewhere; a mask doesn't."""
+    return index is not None and index.dtype not in (torch.bool, torch.uint8) and bool((index < 0).any())
 
 
 def check_outliers(associator: Associator, cases: Mapping[str, Toy] = DISTINCT) -> None:
@@ -41,15 +60,25 @@ def check_outliers(associator: Associator, cases: Mapping[str, Toy] = DISTINCT) 
     Tensors alone are watched, not NumPy arrays.
 
     Raises:
-        ContractError: it was; the message names the case.
+        ContractError: it was; the message names the case, and the first line of the method's own file where it matters.
     """
     for case, toy in cases.items():
-        scene = toy.scene()
-        before = run(associator, toy, scene)
-        with FirstNotLast():  # type: ignore[no-untyped-call]
-            after = run(associator, toy, toy.scene())
-        same = all(torch.equal(one.prob, two.prob) for _, _, one, two in pairs(before, after))
-        require(same or outliers_stay(associator, case, toy), case, WRONG)
+        before = run(associator, toy, toy.scene())
+        same, lines = without_the_last(associator, toy, before)
+        if same or outliers_stay(associator, case, toy):
+            continue
+        guilty = (line for line in lines if line and not without_the_last(associator, toy, before, only=line)[0])
+        line = next(guilty, next(filter(None, lines), ""))  # where two matter only together, the first
+        raise ContractError(f"{case}: {WRONG}" + (f" ({line})" if line else ""))
+
+
+def without_the_last(
+    associator: Associator, toy: Toy, before: Association, only: str | None = None
+) -> tuple[bool, list[str]]:
+    """Whether the answer stays what it was if negative indices read the first row, and the lines that have such an index."""
+    with FirstNotLast(associator, only) as watched:
+        after = run(associator, toy, toy.scene())
+    return all(torch.equal(one.prob, two.prob) for _, _, one, two in pairs(before, after)), list(watched.lines)
 
 
 def outliers_stay(associator: Associator, case: str, toy: Toy) -> bool:
