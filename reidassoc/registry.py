@@ -41,7 +41,8 @@ class Entry:
     cls: type | None
     problem: str = ""
     package_licence: str = ""
-    text_hash: str = ""  # of the file that it was read from, as it was then; empty for what is installed
+    file: str = ""  # that holds the class; empty for the plug-ins that reidassoc ships
+    text_hash: str = ""  # of that file, when it was looked up
 
     @property
     def claim(self) -> str:
@@ -143,7 +144,7 @@ def read_file(text: str) -> list[Entry]:
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is no Python file: its name must end in .py")
-    module, text_hash = importlib.util.module_from_spec(spec), sha256(path.read_bytes()).hexdigest()[:16]
+    module, text_hash = importlib.util.module_from_spec(spec), hash_of(path)
     sys.modules[module_name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
@@ -154,7 +155,7 @@ def read_file(text: str) -> list[Entry]:
         if cls.__module__ == module_name and getattr(cls, "kind", None) in KINDS:
             if wanted and cls.__name__ != wanted:
                 continue
-            entry = Entry(str(cls.kind), name_of(cls), str(path), cls, text_hash=text_hash)  # type: ignore[attr-defined]
+            entry = Entry(str(cls.kind), name_of(cls), str(path), cls, file=str(path), text_hash=text_hash)  # type: ignore[attr-defined]
             refuse_entry(entry, cls, found)
             found[entry.kind, entry.name] = entry
     if not found:
@@ -303,7 +304,13 @@ def load_point(kind: str, point: EntryPoint) -> Entry:
         return Entry(kind, point.name, origin, None, f"{type(error).__name__}: {error}", licence)
     if not inspect.isclass(cls) or getattr(cls, "kind", None) != kind:
         return Entry(kind, point.name, origin, None, f"{point.value} is no {kind.removesuffix('s')}", licence)
-    return Entry(kind, point.name, origin, cls, package_licence=licence)
+    file = "" if origin.startswith("reidassoc ") else inspect.getsourcefile(cls) or ""
+    return Entry(kind, point.name, origin, cls, package_licence=licence, file=file, text_hash=hash_of(Path(file)))
+
+
+def hash_of(file: Path) -> str:
+    """A short hash of a file's bytes; empty if there is none."""
+    return sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else ""
 
 
 def get(kind: str, name: str) -> type:

@@ -1,9 +1,10 @@
-"""The files that a recipe's plug-ins come from, and what they held: unlike what is installed, they change between two runs."""
+"""The files that a recipe's plug-ins come from, and what they held: unlike what we ship, they change between two runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 
 from reidassoc import registry
 from reidassoc.recipe import Recipe, Stage
@@ -11,14 +12,21 @@ from reidassoc.spec import Spec
 
 
 def sources(recipe: Recipe, epochs: int | None = None) -> dict[str, str]:
-    """Each file's path → a short hash of its text as it was loaded; empty where all plug-ins are installed.
+    """Each file's path → a short hash of its text as it was loaded; empty where all plug-ins are those of reidassoc.
+
+    Of a stranger's package, that is the module that holds the class.
 
     Args:
         recipe: whose plug-ins are registered.
         epochs: only what the first so many epochs use; all of them if not given.
     """
     found = (registry.find(kind, spec.name) for kind, spec in parts(recipe, epochs))
-    return dict(sorted({entry.origin: entry.text_hash for entry in found if entry.text_hash}.items()))
+    return dict(sorted({entry.file: entry.text_hash for entry in found if entry.text_hash}.items()))
+
+
+def named_sources(recipe: Recipe) -> dict[str, str]:
+    """The same by the files' names alone, as results tell it."""
+    return {Path(path).name: text_hash for path, text_hash in sources(recipe).items()}
 
 
 def code(recipe: Recipe, epochs: int | None = None) -> str:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from reidassoc.engine.train import run
 from reidassoc.errors import CheckpointError, PluginError, RecipeError, ReidassocError
 from reidassoc.overrides import choose, override
 from reidassoc.recipe import load_recipe
-from reidassoc.sources import start_name
+from reidassoc.sources import sources, start_name
 
 SPECS = sorted((Path(__file__).parent.parent / "benchmarks" / "specs").glob("*.yaml"))
 TINY = """
@@ -306,6 +307,7 @@ def test_an_edited_file_makes_other_cells_and_loses_none(tmp_path: Path) -> None
     work(plan, store, device="cpu")
     assert [store.state(cell) for cell in plan.cells] == ["finished", "finished"]
     assert store.finished(mine), "the old one is still there"
+    assert store.result(plan.cells[0])["flags"] == [], "nothing changed during the run, whose start is shared"
     assert store.result(plan.cells[0])["files"] != hashed
     assert {path.name for path in store.starts.iterdir()} == starts, "stage 1 knows no associator"
     assert len(read_results([store.path]).outcomes) == 2
@@ -321,6 +323,22 @@ def test_a_shared_start_is_of_the_files_that_its_epochs_use(tmp_path: Path) -> N
     same = [one == other for one, other in zip(*names, strict=True)]
     assert same == [True, False, False]
     assert names[0][0] == load_recipe("mult/synthetic").prefix_digest(1)
+
+
+def test_a_stranger_s_package_is_watched_and_what_we_ship_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be installed with -e, and be edited under the same version."""
+    monkeypatch.syspath_prepend(tmp_path)
+    own, real = EntryPoint("mine", "stranger:Mine", "reidassoc.associators"), registry.installed
+    monkeypatch.setattr(registry, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
+    found = []
+    for text in (MINE, MINE + "# another thought"):
+        (tmp_path / "stranger.py").write_text(text)
+        found.append(sources(choose(associator="mine")))
+    assert [list(files) for files in found] == [[str(tmp_path / "stranger.py")]] * 2
+    assert found[0] != found[1]
+    assert sources(choose(associator="mult")) == {}
 
 
 def test_a_file_that_changed_during_a_run_is_said(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_default_that_its_option_may_not_have_is_a_failure() -> None:
             return Association()
 
     ((text, *details),) = look(Wrong, Wrong(needed=1))["fails"]
-    assert text == "a default is none that its option may have"
+    assert text == "the default of an option breaks the option's own rule"
     assert [detail.partition(", got")[0] for detail in details] == [
         "the default of low must be int ≥ 1",
         "the default of word must be int",
@@ -286,6 +286,8 @@ class ByIndex(Associator):
             found = torch.full_like(labels, -1)
             found[labels >= 0] = table[labels[labels >= 0]]
             return found
+        if self.outliers == "taken":
+            return torch.take(table, labels)
         return table[labels]
 
 
@@ -295,10 +297,13 @@ def test_outliers_may_be_left_out_in_any_way(right: str) -> None:
     check_outliers(ByIndex(outliers=right))
 
 
-def test_an_outlier_that_takes_part_as_the_last_cluster_is_a_failure() -> None:
-    (finding,) = look(ByIndex, ByIndex(outliers="wrong"))["fails"]
+@pytest.mark.parametrize(
+    ("wrong", "code"), [("wrong", "return table[labels]"), ("taken", "return torch.take(table, labels)")]
+)
+def test_an_outlier_that_takes_part_as_the_last_cluster_is_a_failure(wrong: str, code: str) -> None:
+    (finding,) = look(ByIndex, ByIndex(outliers=wrong))["fails"]
     assert "takes outliers for members of the last cluster" in finding[0]
-    assert finding[1].endswith(f"(test_diagnosis.py, line {line_number('return table[labels]')}: return table[labels])")
+    assert finding[1].endswith(f"(test_diagnosis.py, line {line_number(code)}: {code})")
     assert "of_samples(labels, table)" in finding[2]
 
 

@@ -159,7 +159,8 @@ def refuse_twice(rows: Mapping[str, Sequence[Outcome]]) -> None:
             key = (outcome.seed, str(outcome.dataset))
             if key in seen:
                 raise DataError(
-                    f"row '{name}' has seed {outcome.seed} twice: {seen[key].origin} and {outcome.origin}; leave one out"
+                    f"row '{name}' has seed {outcome.seed} twice: {seen[key].origin} and {outcome.origin}; leave one out, "
+                    "or run both as named methods of a grid (reidassoc bench)"
                 )
             seen[key] = outcome
 

@@ -18,7 +18,7 @@ from reidassoc.engine import checkpoint
 from reidassoc.engine.folder import ENVIRONMENT, METRICS, RunFolder, labels_name
 from reidassoc.errors import CheckpointError
 from reidassoc.recipe import Recipe
-from reidassoc.sources import start_name
+from reidassoc.sources import named_sources, start_name
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -74,8 +74,9 @@ def start_from(snapshot: Path, out: Path, recipe: Recipe) -> RunFolder:
     try:
         folder = RunFolder(temporary)
         folder.create(recipe)
-        for name in (METRICS, ENVIRONMENT):
-            shutil.copy2(snapshot / name, temporary)
+        shutil.copy2(snapshot / METRICS, temporary)
+        machine = json.loads((snapshot / ENVIRONMENT).read_text(encoding="utf-8"))
+        folder.write_json(ENVIRONMENT, {**machine, "files": named_sources(recipe)})  # of this run; those epochs agree
         shutil.copytree(snapshot / "labels", temporary / "labels", dirs_exist_ok=True)
         with folder.replacing(f"checkpoints/epoch_{data['epoch']:03d}.pt") as path:
             torch.save({**data, "recipe": recipe.digest}, path)

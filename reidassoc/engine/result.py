@@ -11,7 +11,7 @@ from typing import Any
 from reidassoc.engine.folder import ENVIRONMENT, RunFolder
 from reidassoc.pipeline import Composed
 from reidassoc.recipe import Recipe
-from reidassoc.sources import sources
+from reidassoc.sources import named_sources
 
 ORACLE = "uses true identities"  # the flag of a run that is a bound, not a method
 
@@ -104,11 +104,6 @@ def flags(composed: Composed, groups: int = 1) -> list[str]:
         here = "one device" if groups == 1 else f"{groups} GPUs"
         found.append(f"published with {recipe.batch_norm_gpus} GPUs; batch-norm statistics here are of {here}")
     return found
-
-
-def named_sources(recipe: Recipe) -> dict[str, str]:
-    """Name of each file with plug-ins of the recipe → a short hash of its text."""
-    return {Path(path).name: text_hash for path, text_hash in sources(recipe).items()}
 
 
 def changed_files(folder: RunFolder, recipe: Recipe) -> list[str]:

@@ -24,12 +24,13 @@ from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.peak_memory import peak_bytes, start_peak
 from reidassoc.engine.processes import note
 from reidassoc.engine.replicas import norm_groups, refuse_uneven
-from reidassoc.engine.result import Result, changed_files, named_sources, summarise
+from reidassoc.engine.result import Result, changed_files, summarise
 from reidassoc.engine.start import build_network, calibrate, training_images, translate
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.ops.memory_limit import memory_limit
 from reidassoc.pipeline import Composed, compose
 from reidassoc.recipe import Optimiser, Recipe, load_recipe
+from reidassoc.sources import named_sources
 from reidassoc.types import Pair
 
 

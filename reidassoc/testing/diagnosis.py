@@ -121,7 +121,7 @@ def configured(entry: Entry) -> Iterator[Finding]:
         yield Finding("fails", "it is no frozen, keyword-only dataclass", (text,))
         return
     if wrong := tuple(wrong_defaults(cls)):
-        yield Finding("fails", "a default is none that its option may have", wrong)
+        yield Finding("fails", "the default of an option breaks the option's own rule", wrong)
         return
     yield Finding("ok", f"its options are {', '.join(option.name for option in options)}" if options else "no options")
     if silent := [option.name for option in options if not option.doc]:
@@ -167,7 +167,8 @@ def on_scenes(entry: Entry, plugin: Any) -> Iterator[Finding]:
             (
                 f"smallest scene that fails: {in_words(toy)}",
                 *explained(error, plugin, toy),
-                f"see it again: {check.__name__}({plugin!r}, {{'smallest': {as_code(toy)}}})",
+                f"see it again (from reidassoc import Pair; from reidassoc.testing import Toy, {check.__name__}): "
+                f"{check.__name__}({plugin!r}, {{'smallest': {as_code(toy)}}})",
             ),
         )
 
@@ -202,7 +203,7 @@ def outliers(plugin: Any) -> Finding:
         check_outliers(plugin)
     except ContractError as error:
         return Finding("fails", "takes outliers for members of the last cluster", explained(error, plugin))
-    return Finding("ok", "reads no table at an outlier's −1")
+    return Finding("ok", "indexes no tensor with an outlier's −1")
 
 
 def symmetries(plugin: Any) -> Iterator[Finding]:
@@ -213,6 +214,8 @@ def symmetries(plugin: Any) -> Iterator[Finding]:
             yield Finding("ok", f"{what} does not matter")
         except ContractError as error:
             text = f"{what} matters ({error}); right if your method means it so, or breaks near ties"
+            if "the outliers' labels" in str(error):
+                text += "; wrong if a −1 became a cluster's number on the way, as in labels % K, or an index of NumPy or a list"
             yield Finding("note", text)
 
 

@@ -37,13 +37,14 @@ class FirstNotLast(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func is torch.ops.aten.index.Tensor:
-            table, indices = args
+        if func in (torch.ops.aten.index.Tensor, torch.ops.aten.take.default):
+            table, indices = args[0], args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
             if any(negative(index) for index in indices):
                 line = own_line(traceback.walk_stack(inspect.currentframe()), self.plugin)
                 self.lines[line] = None
                 if self.only in (None, line):
-                    args = table, [index.clamp_min(0) if negative(index) else index for index in indices]
+                    first = [index.clamp_min(0) if negative(index) else index for index in indices]
+                    args = table, first if func is torch.ops.aten.index.Tensor else first[0]
         return func(*args, **(kwargs or {}))
 
 
