@@ -275,6 +275,11 @@ def named(target: str) -> list[tuple[Entry, Spec]]:
     """
     if re.search(r"\.py(:\w+)?$", target):
         return [(entry, Spec(entry.name)) for entry in load_file(target)]
+    if "/" in target and Path(target).expanduser().is_dir():
+        raise PluginError(
+            f"{target} is a folder: expected a .py file, or the name of a plug-in that is installed; a package of one's own is "
+            f"installed by pip install -e {target}"
+        )
     before, colon, after = target.partition(":")
     spec = Spec.parse(after if colon and "(" not in before else target)
     wanted = [kind_of(before)] if colon and "(" not in before else kinds_of(spec.name)
@@ -304,8 +309,16 @@ def load_point(kind: str, point: EntryPoint) -> Entry:
         return Entry(kind, point.name, origin, None, f"{type(error).__name__}: {error}", licence)
     if not inspect.isclass(cls) or getattr(cls, "kind", None) != kind:
         return Entry(kind, point.name, origin, None, f"{point.value} is no {kind.removesuffix('s')}", licence)
-    file = "" if origin.startswith("reidassoc ") else inspect.getsourcefile(cls) or ""
+    file = "" if origin.startswith("reidassoc ") else source_of(cls)
     return Entry(kind, point.name, origin, cls, package_licence=licence, file=file, text_hash=hash_of(Path(file)))
+
+
+def source_of(cls: type) -> str:
+    """The file that holds a class's text; empty for compiled ones."""
+    try:
+        return inspect.getsourcefile(cls) or ""
+    except TypeError:
+        return ""
 
 
 def hash_of(file: Path) -> str:

@@ -124,6 +124,9 @@ def test_a_clusterer_of_scikit_learn_is_taken_as_it_is() -> None:
     x = torch.eye(4).repeat_interleave(8, 0) + 0.01 * torch.randn(32, 4, generator=torch.manual_seed(0))
     estimator = AgglomerativeClustering(n_clusters=4)
     labels = ra.associate("nearest", x, x[8:], clusterer=estimator, device="cpu")
+    first, second = str(labels).splitlines()
+    assert first == f"visible: {len(x)} samples, 4 clusters, 0 outliers; {len(x)} labelled among the infrared clusters"
+    assert second.startswith(f"infrared: {len(x) - 8} samples, ")
     assert labels.own.visible.tolist() == np.arange(4).repeat(8).tolist()
     assert labels.clusters == Pair(4, 4)
     assert not hasattr(estimator, "labels_")  # a copy of it was used

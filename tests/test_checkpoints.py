@@ -154,9 +154,10 @@ def test_two_runs_that_begin_at_once_do_not_share_a_folder(
         assert train.begin(chosen, None, small, held, there=False).path == Path("runs/mult-synthetic-2")
 
 
-def test_a_folder_names_the_associator_that_its_recipe_does_not_bring(small: Recipe) -> None:
+def test_a_folder_names_the_plugins_that_its_recipe_does_not_bring(small: Recipe) -> None:
     assert train.title(small) == "mult-synthetic"
     assert train.title(choose(associator="nearest")) == "mult-synthetic-nearest"
+    assert train.title(choose(associator="nearest", refiners=["agree", "mix"])) == "mult-synthetic-nearest-agree"
     assert train.title(choose(recipe="adca/synthetic")) == "adca-synthetic", "its own, whatever that is called"
     assert train.title(small.model_copy(update={"name": "mine"})) == "mine", "a file's are all its own"
 

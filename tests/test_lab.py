@@ -339,6 +339,25 @@ def test_one_clusterer_stands_above_the_table_and_leaves_room_for_figures() -> N
     assert not any(line.startswith("Clusterer") for line in caption(two))
 
 
+@pytest.mark.parametrize(("sweep", "same"), [("associator.power=2.0,2.5", True), ("associator.power=1.0,9.0", False)])
+def test_rows_with_equal_figures_are_explained(sweep: str, same: bool) -> None:
+    registry.add("sure", Sure)
+    found = ra.lab(TOY, clusterers=[GROUPING], associators=["sure"], sweeps=[sweep])
+    assert any("equal figures" in line for line in caption(found)) == same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sure(Associator):
+    """The nearest cluster, as sure as the power says; from 5 on no label at all."""
+
+    power: float = 1.0
+
+    def __call__(self, scene: Scene) -> Association:
+        found = registry.build("associators", "nearest")(scene)
+        weight = 0.0 if self.power > 5 else 1.0
+        return Association(cross=found.cross.map(lambda labels: labels.weighted(torch.full((len(labels),), weight))))
+
+
 def test_specs_of_a_narrow_table_break_at_their_signs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -230,6 +230,23 @@ def test_a_broken_package_breaks_only_itself(monkeypatch: pytest.MonkeyPatch) ->
     assert "mult" in shown.output.split()
 
 
+def test_a_plugin_without_a_text_is_found_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that Cython has compiled."""
+    compiled = type("Compiled", (Associator,), {"__module__": "builtins"})
+    monkeypatch.setattr("builtins.Compiled", compiled, raising=False)
+    own, real = EntryPoint("compiled", "builtins:Compiled", "reidassoc.associators"), registry.installed
+    monkeypatch.setattr(registry, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
+    entry = registry.find("associators", "compiled")
+    assert (entry.cls, entry.problem, entry.text_hash) == (compiled, "", "")
+
+
+def test_a_package_s_folder_is_told_from_a_name(tmp_path: Path) -> None:
+    with pytest.raises(
+        PluginError, match=r"is a folder: expected a \.py file, or the name of a plug-in that is installed"
+    ):
+        registry.named(str(tmp_path))
+
+
 def test_a_pipe_gets_a_plugin_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     lines = CliRunner().invoke(cli, ["list", "associators"]).output.splitlines()

@@ -30,9 +30,28 @@ def caption(found: Lab) -> list[str]:
             "Percent; pair precision, recall and F1 across modalities and ARI, means over both label spaces; coverage: samples "
             "with a label in the other space."
         )
+    if alike(found):
+        lines.append(
+            "Rows of a method with equal figures differ at most in how sure labels are: scored are the most probable."
+        )
     if any(row.oracle for row in found.rows):
         lines.append(f"{ORACLE_MARK} saw true identities: a bound, not a result.")
     return lines
+
+
+def alike(found: Lab) -> bool:
+    """Whether two rows that differ in options alone have the same figures."""
+    rows = [
+        (
+            str(row.combination.clusterer),
+            row.combination.associator.name,
+            [s.name for s in row.combination.refiners],
+            row.cross,
+        )
+        for row in found.rows
+        if row.cross
+    ]
+    return any(rows.count(row) > 1 for row in rows)
 
 
 def one_clusterer(found: Lab) -> bool:

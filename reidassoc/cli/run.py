@@ -81,9 +81,7 @@ def refuse_stray(context: click.Context, parameter: click.Parameter, words: tupl
     help="Send figures there, too; may be repeated.",
 )
 @click.option("--no-report", is_flag=True, help="Don't write report.html into the run folder as the run ends.")
-@click.option(
-    "--out", metavar="DIR", type=click.Path(), help="The run folder.  [default: runs/RECIPE[-ASSOCIATOR]-NUMBER]"
-)
+@click.option("--out", metavar="DIR", type=click.Path(), help="The run folder.  [default: runs/RECIPE[-PLUGIN]-NUMBER]")
 @click.option(
     "--keep", type=click.IntRange(min=1), default=2, metavar="N", help="Checkpoints to keep, the newest.  [default: 2]"
 )

@@ -54,6 +54,19 @@ class Associated:
     peak_bytes: int
     quality: Mapping[str, float] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """A line for each modality, and one for the quality where it is known."""
+        lines = []
+        for modality in Modality:
+            own, cross = self.own[modality], self.cross[modality]
+            lines.append(
+                f"{modality}: {len(own)} samples, {self.clusters[modality]} clusters, {int((own < 0).sum())} outliers; "
+                f"{int((cross >= 0).sum())} labelled among the {modality.other} clusters"
+            )
+        if self.quality:
+            lines.append("quality: " + ", ".join(f"{name} {value:.3g}" for name, value in self.quality.items()))
+        return "\n".join(lines)
+
 
 def associate(
     associator: str | Associator,

@@ -55,7 +55,7 @@ def run(
         oracle: let clusterer and associator see true identities, if they need them; flagged in the result.
         on_nan: what to do about a step whose loss is not finite: ``stop`` or ``skip``; the recipe's if not given.
         as_gpus: GPUs whose ``DataParallel`` batch norm is imitated; the recipe's if not given.
-        out: the run folder; ``runs/RECIPE-NUMBER`` if not given, with an associator that is not the recipe's
+        out: the run folder; ``runs/RECIPE-NUMBER`` if not given, with the plug-ins that are not the recipe's
             (``runs/mult-synthetic-nearest-1``).
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         devices: of this machine; more than one need a process each, see :func:`reidassoc.engine.train.run`.

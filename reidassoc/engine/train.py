@@ -30,7 +30,7 @@ from reidassoc.errors import DataError, RecipeError
 from reidassoc.ops.memory_limit import memory_limit
 from reidassoc.pipeline import Composed, compose
 from reidassoc.recipe import Optimiser, Recipe, load_recipe
-from reidassoc.sources import named_sources
+from reidassoc.sources import named_sources, parts
 from reidassoc.types import Pair
 
 
@@ -48,8 +48,8 @@ def run(
 
     Args:
         recipe: what to do; see :func:`reidassoc.overrides.choose` for how names become one.
-        out: the run folder; ``runs/RECIPE-NUMBER`` if not given, as in ``runs/mult-synthetic-1``; an associator that
-            is not the recipe's is named, too: ``runs/mult-synthetic-nearest-1``.
+        out: the run folder; ``runs/RECIPE-NUMBER`` if not given, as in ``runs/mult-synthetic-1``; plug-ins that
+            are not the recipe's are named, too: ``runs/mult-synthetic-nearest-1``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         devices: of this machine, one process each: those that torchrun, srun or ``reidassoc run --devices`` started.
         resume: go on with the run in ``out``, repeating the epoch in which it was interrupted.
@@ -159,16 +159,14 @@ def chosen_folder(out: str | Path | None, recipe: Recipe, resume: bool) -> RunFo
 
 
 def title(recipe: Recipe) -> str:
-    """The recipe's name, and the associators that it does not bring itself: ``mult-synthetic``, ``mult-synthetic-nearest``."""
-
-    def associators(one: Recipe) -> list[str]:
-        return [stage.associator.name for stage in one.stages if stage.associator is not None]
-
+    """The recipe's name, and the plug-ins that it does not bring itself: ``mult-synthetic``, ``mult-synthetic-nearest``."""
     try:
-        usual = associators(load_recipe(recipe.name))
+        usual = load_recipe(recipe.name)
     except RecipeError:  # from a file of one's own: all in it is the recipe's
-        usual = associators(recipe)
-    return "-".join([recipe.name.replace("/", "-"), *dict.fromkeys(n for n in associators(recipe) if n not in usual)])
+        usual = recipe
+    known = {(kind, spec.name) for kind, spec in parts(usual)}
+    others = [spec.name for kind, spec in parts(recipe) if kind != "datasets" and (kind, spec.name) not in known]
+    return "-".join([recipe.name.replace("/", "-"), *dict.fromkeys(others)])
 
 
 def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer, *, resume: bool) -> Run:
