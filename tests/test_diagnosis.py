@@ -138,6 +138,28 @@ def test_a_tensor_left_on_the_cpu_is_named_even_without_a_gpu() -> None:
     assert "Look for torch.zeros, arange" in finding[2]
 
 
+def test_every_tensor_left_on_the_cpu_is_named_at_once() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Twofold(Associator):
+        """Another fault where a modality has no cluster."""
+
+        def __call__(self, scene: Scene) -> Association:
+            own, x = scene.clustering.own, scene.features.visible.x
+            if not scene.clustering.usable:
+                return Association(
+                    cross=Pair.build(lambda m: SoftLabels(torch.zeros(len(scene.features[m]), own[m.other].count)))
+                )
+            x = x * torch.ones(x.shape[1])
+            return Association(
+                cross=Pair.build(lambda m: SoftLabels(x.new_zeros(len(scene.features[m]), own[m.other].count)))
+            )
+
+    said = [finding[1] for finding in look(Twofold)["fails"]]
+    assert len(said) == 2
+    assert "in two places" in said[0] or "same device" in said[0]
+    assert "prob is on the cpu" in said[1]
+
+
 def test_a_scene_shrinks_to_where_it_still_fails() -> None:
     toy = smallest(check_associator, Picky(), Toy(clusters=Pair(11, 9), copies=2))
     assert toy == Toy(clusters=Pair(3, 2), samples=1, outliers=0)

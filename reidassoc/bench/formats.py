@@ -191,11 +191,11 @@ def rich_table(table: Table, width: int) -> RichTable:
 
 
 def shown(column: str, entry: Entry, tight: bool, lists: bool) -> str:
-    """A cell's text; ``tight``: without spaces beside ±; ``lists``: several figures one below the other."""
+    """A cell's text; ``tight``: without spaces beside ± and within intervals; ``lists``: several figures one below the other."""
     text = figure(entry)
     if lists and column in TEXT_COLUMNS:
-        return text.replace(", ", ",\n").replace(" to ", " to\n")
-    return text.replace(" ± ", "±") if tight else text
+        text = text.replace(", ", ",\n")
+    return text.replace(" ± ", "±").replace(" to ", "–") if tight else text
 
 
 def as_rich(table: Table) -> str:

@@ -91,7 +91,7 @@ def diagnose(entry: Entry, plugin: Any) -> Diagnosis:
         findings.append(once(entry, plugin))
     healthy = not any(finding.verdict == "fails" for finding in findings)
     if healthy and entry.kind in ON_SCENES:
-        findings.append(on_gpu(entry, plugin))
+        findings += on_gpu(entry, plugin)
     if healthy and entry.kind == "associators":
         findings += [outliers(plugin), *symmetries(plugin)]
     return Diagnosis(entry.kind, entry.name, entry.origin, tuple(findings))
@@ -173,18 +173,23 @@ def on_scenes(entry: Entry, plugin: Any) -> Iterator[Finding]:
         )
 
 
-def on_gpu(entry: Entry, plugin: Any) -> Finding:
+def on_gpu(entry: Entry, plugin: Any) -> Iterator[Finding]:
     """The same scenes, held by a GPU, or by a pretended one: what was made on the CPU meets what was not."""
     check, cases = ON_SCENES[entry.kind]
     real = torch.cuda.is_available()
     name = "the GPU" if real else "a pretended GPU"
-    try:
-        with nullcontext("cuda") if real else pretended_device() as device:
-            check(plugin, cases, device)
-    except ContractError as error:
-        sure = real or error.__cause__ is None or isinstance(error.__cause__, PretendError)
-        return Finding("fails" if sure else "note", f"breaks its contract on {name}", explained(error, plugin))
-    return Finding("ok", f"keeps its contract on {name}")
+    failed: dict[str, ContractError] = {}  # by reason, each once
+    with nullcontext("cuda") if real else pretended_device() as device:
+        for case, toy in cases.items():
+            try:
+                check(plugin, {case: toy}, device)
+            except ContractError as error:
+                failed.setdefault(signature(error, plugin), error)
+    for found in failed.values():
+        sure = real or found.__cause__ is None or isinstance(found.__cause__, PretendError)
+        yield Finding("fails" if sure else "note", f"breaks its contract on {name}", explained(found, plugin))
+    if not failed:
+        yield Finding("ok", f"keeps its contract on {name}")
 
 
 def once(entry: Entry, plugin: Any) -> Finding:
