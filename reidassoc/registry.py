@@ -42,7 +42,7 @@ class Entry:
     problem: str = ""
     package_licence: str = ""
     file: str = ""  # that holds the class; empty for the plug-ins that reidassoc ships
-    text_hash: str = ""  # of that file, when it was looked up
+    text_hash: str = ""  # of that file, when this process first looked the class up
 
     @property
     def claim(self) -> str:
@@ -309,16 +309,21 @@ def load_point(kind: str, point: EntryPoint) -> Entry:
         return Entry(kind, point.name, origin, None, f"{type(error).__name__}: {error}", licence)
     if not inspect.isclass(cls) or getattr(cls, "kind", None) != kind:
         return Entry(kind, point.name, origin, None, f"{point.value} is no {kind.removesuffix('s')}", licence)
-    file = "" if origin.startswith("reidassoc ") else source_of(cls)
-    return Entry(kind, point.name, origin, cls, package_licence=licence, file=file, text_hash=hash_of(Path(file)))
+    file, text_hash = ("", "") if origin.startswith("reidassoc ") else source_of(cls)
+    return Entry(kind, point.name, origin, cls, package_licence=licence, file=file, text_hash=text_hash)
 
 
-def source_of(cls: type) -> str:
-    """The file that holds a class's text; empty for compiled ones."""
+@cache
+def source_of(cls: Any) -> tuple[str, str]:
+    """The file that holds a class's text, and its hash at the first call: what is edited later does not run here.
+
+    Both are empty for compiled classes.
+    """
     try:
-        return inspect.getsourcefile(cls) or ""
+        file = inspect.getsourcefile(cls) or ""
     except TypeError:
-        return ""
+        file = ""
+    return file, hash_of(Path(file))
 
 
 def hash_of(file: Path) -> str:

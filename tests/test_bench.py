@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import multiprocessing
@@ -330,12 +331,17 @@ def test_a_stranger_s_package_is_watched_and_what_we_ship_is_not(
 ) -> None:
     """It may be installed with -e, and be edited under the same version."""
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # texts of one second and size would share it
     own, real = EntryPoint("mine", "stranger:Mine", "reidassoc.associators"), registry.installed
     monkeypatch.setattr(registry, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
     found = []
     for text in (MINE, MINE + "# another thought"):
         (tmp_path / "stranger.py").write_text(text)
+        sys.modules.pop("stranger", None)  # as in another process
+        importlib.invalidate_caches()
         found.append(sources(choose(associator="mine")))
+        (tmp_path / "stranger.py").write_text("# edited while it runs")
+        assert sources(choose(associator="mine")) == found[-1], "what runs is what was imported"
     assert [list(files) for files in found] == [[str(tmp_path / "stranger.py")]] * 2
     assert found[0] != found[1]
     assert sources(choose(associator="mult")) == {}
