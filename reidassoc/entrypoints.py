@@ -1,13 +1,18 @@
-"""What installed packages offer, read once per search path: reading it opens a file of every installed package."""
+"""The plug-ins that installed packages offer. Their names are read once per search path, which opens a file of every package."""
 
 from __future__ import annotations
 
 import configparser
+import inspect
 import sys
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
+from reidassoc.entry import Entry, hash_of
+
+GROUP = "reidassoc."
 CHECKOUT = Path(__file__).resolve().parent.parent  # of an editable install; a wheel has no setup.cfg there
 
 
@@ -19,6 +24,61 @@ def installed(group: str) -> tuple[EntryPoint, ...]:
 @cache
 def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=group))
+
+
+def installed_names(kind: str) -> set[str]:
+    """The names of a kind's installed plug-ins; nothing is imported."""
+    return {point.name for point in installed(GROUP + kind)}
+
+
+def owner_of(kind: str, name: str) -> EntryPoint | None:
+    """The entry point of the installed plug-in that bears a name, if one does; nothing is imported."""
+    points = [point for point in installed(GROUP + kind) if point.name == name]
+    return min(points, key=lambda point: point.value, default=None)
+
+
+def holds(kind: str, owner: EntryPoint) -> str:
+    """Who has a name already, as the beginning of an error."""
+    return f"{origin_of(owner)[0]} has {kind.removesuffix('s')} '{owner.name}' already"
+
+
+@cache
+def package_of(distribution: Distribution) -> tuple[str, str]:
+    """A package's name with its version, and its licence; reading them takes far longer than finding a plug-in."""
+    facts = distribution.metadata.json
+    licence = str(facts.get("license_expression") or facts.get("license") or "")
+    return f"{distribution.name} {distribution.version}", licence
+
+
+def origin_of(point: EntryPoint) -> tuple[str, str]:
+    """The package that an entry point came with, and its licence; without a package, what it points to."""
+    return package_of(point.dist) if point.dist else (point.value, "")
+
+
+def load(kind: str, point: EntryPoint) -> Entry:
+    """The plug-in behind an entry point; one that can't be imported, or is none of its kind, comes with its problem."""
+    origin, licence = origin_of(point)
+    try:
+        cls = point.load()
+    except (Exception, SystemExit) as error:  # a stranger's package may fail in any way; it breaks only itself
+        return Entry(kind, point.name, origin, None, f"{type(error).__name__}: {error}", licence)
+    if not isinstance(cls, type) or getattr(cls, "kind", None) != kind:
+        return Entry(kind, point.name, origin, None, f"{point.value} is no {kind.removesuffix('s')}", licence)
+    file, text_hash = ("", "") if origin.startswith("reidassoc ") else source_of(cls)
+    return Entry(kind, point.name, origin, cls, package_licence=licence, file=file, text_hash=text_hash)
+
+
+@cache
+def source_of(cls: Any) -> tuple[str, str]:
+    """The file that holds a class's text, and its hash at the first call: what is edited later does not run here.
+
+    Both are empty for compiled classes.
+    """
+    try:
+        file = inspect.getsourcefile(cls) or ""
+    except TypeError:
+        file = ""
+    return file, hash_of(Path(file))
 
 
 def out_of_step(checkout: Path = CHECKOUT) -> set[EntryPoint]:

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from reidassoc import registry
+from reidassoc.entry import name_of
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.fitting import misfits, needs
 from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Refiner
 from reidassoc.ops.exact import broken_rows
 from reidassoc.recipe import Recipe, Stage
-from reidassoc.registry import name_of
 from reidassoc.scene import Scene
 from reidassoc.types import Association, Clustering, Features, Pair, Targets
 

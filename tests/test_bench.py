@@ -24,7 +24,7 @@ import torch
 from click.testing import CliRunner
 from rich.console import Console
 
-from reidassoc import registry
+from reidassoc import entrypoints, registry
 from reidassoc.bench.formats import markdown
 from reidassoc.bench.live import Watch
 from reidassoc.bench.plan import Plan, named_roots, read_plan, shared_starts
@@ -332,8 +332,8 @@ def test_a_stranger_s_package_is_watched_and_what_we_ship_is_not(
     """It may be installed with -e, and be edited under the same version."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # texts of one second and size would share it
-    own, real = EntryPoint("mine", "stranger:Mine", "reidassoc.associators"), registry.installed
-    monkeypatch.setattr(registry, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
+    own, real = EntryPoint("mine", "stranger:Mine", "reidassoc.associators"), entrypoints.installed
+    monkeypatch.setattr(entrypoints, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
     found = []
     for text in (MINE, MINE + "# another thought"):
         (tmp_path / "stranger.py").write_text(text)

@@ -27,12 +27,12 @@ from reidassoc import (
     SoftLabels,
     registry,
 )
+from reidassoc.entry import Entry
 from reidassoc.errors import PluginError
 from reidassoc.interfaces import Dataset, Network, Objective, Refiner, Sampling
 from reidassoc.ops.assignment import cosine_table
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.votes import vote
-from reidassoc.registry import Entry
 from reidassoc.testing import (
     ContractError,
     Toy,

@@ -15,7 +15,7 @@ LAYERS = (  # each may import itself and what stands before it
     ("types",),
     ("ops",),
     ("scene", "banks", "batch", "interfaces"),
-    ("archives", "yaml_text", "entrypoints", "extras", "spec", "options", "registry"),
+    ("archives", "yaml_text", "entry", "entrypoints", "plugin_files", "extras", "spec", "options", "registry"),
     ("inheritance", "recipe", "overrides", "sources", "fitting", "pipeline", "matrix", "weights"),
     ("data", "evaluation", "testing", "scaffold"),
     ("engine",),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from reidassoc import Associator, Scene, registry
+from reidassoc import Associator, Scene, entrypoints, registry
 from reidassoc.cli import cli
 from reidassoc.entrypoints import CHECKOUT, out_of_step
 from reidassoc.errors import PluginError, SpecError
@@ -109,8 +109,8 @@ def test_a_file_s_class_may_not_bear_an_installed_plug_in_s_name(
     registry.load_file(f"{path}:Other")  # the class that is asked for, alone
     with pytest.raises(PluginError, match=r"class MyIdea: .* has associator 'mult' already"):
         registry.load_file(str(path))
-    own, real = EntryPoint("my_idea", "reidassoc_my_idea:MyIdea", "reidassoc.associators"), registry.installed
-    monkeypatch.setattr(registry, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
+    own, real = EntryPoint("my_idea", "reidassoc_my_idea:MyIdea", "reidassoc.associators"), entrypoints.installed
+    monkeypatch.setattr(entrypoints, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
     path.write_text(FILE)
     with pytest.raises(PluginError, match=r"reidassoc_my_idea:MyIdea has associator 'my_idea' already; .*--plugin"):
         registry.load_file(str(path))
@@ -210,14 +210,14 @@ def test_a_docstring_is_broken_by_the_terminal_alone() -> None:
 
 
 def test_a_broken_package_breaks_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = registry.installed
+    real = entrypoints.installed
     broken = EntryPoint("broken", "no_such_module_anywhere:Thing", "reidassoc.associators")
     wrong = EntryPoint("wrong", "pathlib:Path", "reidassoc.associators")
 
     def with_broken(group: str) -> tuple[EntryPoint, ...]:
         return (*real(group), *(point for point in (broken, wrong) if point.group == group))
 
-    monkeypatch.setattr(registry, "installed", with_broken)
+    monkeypatch.setattr(entrypoints, "installed", with_broken)
     found = {entry.name: entry for entry in registry.entries("associators")}
     assert "ModuleNotFoundError" in found["broken"].problem
     assert "is no associator" in found["wrong"].problem
@@ -234,8 +234,8 @@ def test_a_plugin_without_a_text_is_found_all_the_same(monkeypatch: pytest.Monke
     """As one that Cython has compiled."""
     compiled = type("Compiled", (Associator,), {"__module__": "builtins"})
     monkeypatch.setattr("builtins.Compiled", compiled, raising=False)
-    own, real = EntryPoint("compiled", "builtins:Compiled", "reidassoc.associators"), registry.installed
-    monkeypatch.setattr(registry, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
+    own, real = EntryPoint("compiled", "builtins:Compiled", "reidassoc.associators"), entrypoints.installed
+    monkeypatch.setattr(entrypoints, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
     entry = registry.find("associators", "compiled")
     assert (entry.cls, entry.problem, entry.text_hash) == (compiled, "", "")
 

@@ -17,6 +17,7 @@ from reidassoc.data.arrays import FeatureFile, read_features
 from reidassoc.engine.associate import on_device
 from reidassoc.engine.device import open_device
 from reidassoc.engine.peak_memory import peak_bytes, start_peak
+from reidassoc.entry import name_of
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.fitting import needs
@@ -232,7 +233,7 @@ class Bench:
             return Clustered(
                 None,
                 seconds,
-                f"{registry.name_of(type(clusterer))} found {counts.visible} and {counts.infrared} clusters",
+                f"{name_of(type(clusterer))} found {counts.visible} and {counts.infrared} clusters",
             )
         return Clustered(clustering, seconds)
 

@@ -32,6 +32,7 @@ def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> No
     from rich.table import Table
 
     from reidassoc import registry
+    from reidassoc.entry import kind_of
     from reidassoc.interfaces import KINDS
     from reidassoc.recipe import shipped_recipes
 
@@ -39,11 +40,11 @@ def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> No
     if matrix:
         from reidassoc.cli.grids import print_matrix
 
-        print_matrix(registry.kind_of(kind) if kind else None)
+        print_matrix(kind_of(kind) if kind else None)
         return
     narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
     console = Console(highlight=False, width=None if narrow else PIPED)
-    for each in [registry.kind_of(kind)] if kind else KINDS:
+    for each in [kind_of(kind)] if kind else KINDS:
         table = Table(title=each, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("name", no_wrap=True)
         table.add_column("what it does")
@@ -76,13 +77,14 @@ def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     from rich.table import Table
 
     from reidassoc import registry
+    from reidassoc.entry import kind_of
     from reidassoc.options import options_of
 
     load_plugins(plugins)
     if len(names) > 2:
         raise click.UsageError("expected NAME or KIND NAME, as in: reidassoc show associator mult")
     name = names[-1]
-    kinds = [registry.kind_of(names[0])] if len(names) == 2 else registry.kinds_of(name)
+    kinds = [kind_of(names[0])] if len(names) == 2 else registry.kinds_of(name)
     console = Console(highlight=False)
     for kind in kinds:
         cls, entry = registry.get(kind, name), registry.find(kind, name)

@@ -15,7 +15,9 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from reidassoc import __version__, registry
+from reidassoc.entry import kind_of
 from reidassoc.errors import PluginError
+from reidassoc.plugin_files import read_file
 
 CLASS, NAME = "MyIdea", "my_idea"  # of the plug-ins that are copied
 NAME_FORM = re.compile(r"[a-z][a-z0-9]+(_[a-z][a-z0-9]+)*")
@@ -40,7 +42,7 @@ def new(
         PluginError: the name is another plug-in's or no name, the file taken holds no such plug-in, something is there
             already, or the folder can't be written.
     """
-    one = registry.kind_of(kind).removesuffix("s")
+    one = kind_of(kind).removesuffix("s")
     check_name(one, name, taken)
     made = package_files(one, name, taken) if package else {Path(f"{name}.py"): source(one, name)}
     first = Path(out) / next(iter(made)).parts[0]
@@ -107,7 +109,7 @@ def package_files(kind: str, name: str, taken: str | Path | None = None) -> dict
 
 def finished(file: str | Path, kind: str, name: str) -> tuple[str, dict[str, dict[str, str]]]:
     """A file's text, and the entry points of its plug-ins: group → name → class; PluginError if it lacks the one asked for."""
-    found = registry.read_file(str(file))
+    found = read_file(str(file))
     points: dict[str, dict[str, str]] = {}
     for entry in found:
         if entry.cls is not None:
