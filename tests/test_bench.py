@@ -563,6 +563,20 @@ def test_a_worker_dies_with_its_runner_and_two_workers_go_on(
     assert markdown(compare_results(exported)) == table_of(out)
 
 
+@pytest.mark.timeout(600)  # a process that imports torch, on a machine that may be busy
+def test_a_worker_that_reads_another_plan_than_its_runner_ends_the_benchmark(tmp_path: Path) -> None:
+    """It would work on cells that the runner doesn't count."""
+    (tmp_path / "mine.py").write_text(MINE)
+    spec = written(tmp_path, TINY.replace("methods: {", "plugins: [mine.py]\nmethods: {mine: {associator: mine}, "))
+    runner = open_benchmark(spec, out=tmp_path / "out", device="cpu")
+    assert runner.plan.digest == read_plan(spec).digest
+    (tmp_path / "mine.py").write_text(MINE + "# another thought")
+    said = r"a worker ended with code 1: spec\.yaml or mine\.py was edited since the benchmark was started; .*worker_0\.log"
+    with pytest.raises(ReidassocError, match=said):
+        runner.run_watched()
+    assert list(runner.store.cells.iterdir()) == []
+
+
 def test_a_folder_is_given_to_a_dataset_by_its_name(tmp_path: Path) -> None:
     spec = written(tmp_path, "name: x\nmethods: {a: }\nrecipe: mult/sysu_mm01\ndatasets: [sysu_mm01, sysu_mm01]\n")
     (cell,) = read_plan(spec, roots=named_roots(["sysu_mm01=/data/a=b", "/elsewhere"])).cells  # named twice, run once

@@ -26,7 +26,7 @@ from reidassoc.bench.store import Store, locked
 from reidassoc.bench.worker import ready, work
 from reidassoc.cli import cli
 from reidassoc.engine.folder import RunFolder
-from reidassoc.errors import DataError, ReidassocError
+from reidassoc.errors import DataError, RecipeError, ReidassocError
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "local-slurm"
 
@@ -242,13 +242,27 @@ def test_a_job_works_until_no_cell_is_free_and_does_not_wait(tmp_path: Path, mon
     monkeypatch.setattr(job_module, "PATIENCE_S", 0.0)
     before = signal.getsignal(signal.SIGUSR2)
     with store.claim(plan.cells[1]):
-        Job(str(spec), str(store.path), device="cpu")()
+        Job(str(spec), str(store.path), plan.digest, device="cpu")()
     assert [store.state(cell) for cell in plan.cells] == ["finished", "waiting"]
     assert signal.getsignal(signal.SIGUSR2) == before
 
 
+def test_a_job_does_what_it_was_submitted_for_or_nothing(tmp_path: Path) -> None:
+    """Its runner waits for the cells that it knows."""
+    spec = written(tmp_path)
+    plan, store = read_plan(spec), Store(tmp_path / "out")
+    store.create(plan)
+    (store.path / "slurm").mkdir()
+    spec.write_text(TINY.replace("network.width: 32", "network.width: 16"))
+    with pytest.raises(
+        RecipeError, match=r"^spec\.yaml was edited since the benchmark was started; stop it, and start"
+    ):
+        Job(str(spec), str(store.path), plan.digest, device="cpu")()
+    assert [store.state(cell) for cell in read_plan(spec).cells] == ["waiting", "waiting"]
+
+
 def test_a_job_that_is_requeued_does_the_same_again() -> None:
-    job = Job("grid.yaml", "out", roots=(("regdb", "/data"),), seeds=(1, 2), device="cpu")
+    job = Job("grid.yaml", "out", "0123", roots=(("regdb", "/data"),), seeds=(1, 2), device="cpu")
     again: Any = job.checkpoint()
     assert (again.function, again.args, again.kwargs) == (job, (), {})
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from reidassoc.bench.plan import Cell, Plan, read_plan
+from reidassoc.bench.plan import Cell, Plan, read_same_plan
 from reidassoc.bench.store import Store, held
 from reidassoc.bench.worker import over, reached, work
 from reidassoc.engine.folder import said
@@ -33,6 +33,7 @@ class Job:
     Args:
         spec: the YAML file.
         store: the results folder.
+        digest: of the plan: a job does what it was submitted for, or nothing.
         roots: folder of each dataset that is kept on disk, by the dataset's name.
         seeds: in place of the spec's.
         device: as for ``run``.
@@ -40,6 +41,7 @@ class Job:
 
     spec: str
     store: str
+    digest: str
     roots: tuple[tuple[str, str], ...] = ()
     seeds: tuple[int, ...] = ()
     device: str = "auto"
@@ -48,7 +50,7 @@ class Job:
         end_quietly_when_requeued()
         store = Store(Path(self.store))
         check_locks(store.path / "slurm" / RUNNER_LOCK)
-        plan = read_plan(self.spec, roots=dict(self.roots), seeds=self.seeds)
+        plan = read_same_plan(self.spec, self.digest, roots=dict(self.roots), seeds=self.seeds)
         give_up_stuck(plan, store)
         work(plan, store, device=self.device, told=Diary(store), patience_s=PATIENCE_S)
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,6 +98,11 @@ class Plan:
         for cell in self.cells:
             first.setdefault(cell.id, cell)
         return tuple(first.values())
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the names of all runs, and so of all that decides what they are."""
+        return sha256(" ".join(cell.id for cell in self.runs).encode()).hexdigest()[:16]
 
     def starts(self, cell: Cell) -> tuple[int, ...]:
         """Epochs at whose end the cell's run is in the same state as another one's, ascending."""
@@ -194,6 +200,19 @@ def read_plan(path: str | Path, *, roots: Mapping[str, str] | None = None, seeds
         for cell in first
     ]
     return Plan(grid, tuple(cells), plugins)
+
+
+def read_same_plan(path: str | Path, digest: str, *, roots: Mapping[str, str], seeds: Sequence[int]) -> Plan:
+    """The plan that somebody else reads from this spec: for the processes that work on it.
+
+    Raises:
+        RecipeError: it is no longer the one of that digest.
+    """
+    plan = read_plan(path, roots=roots, seeds=seeds)
+    if plan.digest != digest:
+        edited = " or ".join([Path(path).name, *(file.name for file in plan.plugins)])
+        raise RecipeError(f"{edited} was edited since the benchmark was started; stop it, and start it again")
+    return plan
 
 
 def one_cell(path: Path, grid: Grid, method: str, dataset: str | None, change: str, roots: Mapping[str, str]) -> Cell:

@@ -15,7 +15,7 @@ from typing import IO
 
 from reidassoc.bench.formats import markdown
 from reidassoc.bench.live import Watch
-from reidassoc.bench.plan import Cell, Plan, read_plan
+from reidassoc.bench.plan import Cell, Plan, read_plan, read_same_plan
 from reidassoc.bench.results import Results, read_results
 from reidassoc.bench.store import Store
 from reidassoc.bench.table import Table, compare_results
@@ -26,6 +26,7 @@ from reidassoc.errors import ReidassocError
 from reidassoc.sources import start_name
 
 LOOK_S = 0.5  # between two looks at the workers
+SILENT = "it printed nothing"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -128,8 +129,8 @@ class Runner:
     def start(self, slot: int) -> Worker:
         """Start a worker with its own GPU, where there are any, and its share of the threads."""
         job = {
-            "spec": str(self.spec), "store": str(self.store.path), "roots": dict(self.roots),
-            "seeds": list(self.seeds), "device": self.device,
+            "spec": str(self.spec), "store": str(self.store.path), "digest": self.plan.digest,
+            "roots": dict(self.roots), "seeds": list(self.seeds), "device": self.device,
         }  # fmt: skip
         with open(self.store.path / f"worker_{slot}.log", "a", encoding="utf-8") as log:
             process = subprocess.Popen(
@@ -157,14 +158,20 @@ class Runner:
                 worker.ear.join()
             if code == 0:
                 continue
+            log = self.store.path / f"worker_{worker.slot}.log"
             if worker.cell is None:
-                raise ReidassocError(f"a worker ended with code {code}; see {self.store.path}/worker_{worker.slot}.log")
+                raise ReidassocError(f"a worker ended with code {code}: {last_line(log)} (in {log})")
             reason = f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
             for cell in self.plan.runs:
                 if cell.id == worker.cell and not over(self.store, cell):
-                    log = f"{self.store.path}/worker_{worker.slot}.log"
                     self.store.fail(cell, {"error": f"{reason} (out of memory?)", "details": f"see {log}"})
             self.workers.append(self.start(worker.slot))
+
+
+def last_line(log: Path) -> str:
+    """What a process had to say in the end."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), SILENT)
 
 
 def open_benchmark(
@@ -232,7 +239,10 @@ def serve(text: str) -> None:
     def told(what: str, cell: Cell) -> None:
         print(what, cell.id, flush=True)
 
-    plan = read_plan(job["spec"], roots=job["roots"], seeds=job["seeds"])
+    try:
+        plan = read_same_plan(job["spec"], job["digest"], roots=job["roots"], seeds=job["seeds"])
+    except ReidassocError as error:
+        sys.exit(str(error))
     work(plan, Store(Path(job["store"])), device=job["device"], told=told)
 
 

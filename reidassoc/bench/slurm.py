@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from reidassoc.bench.job import RUNNER_LOCK, Job
-from reidassoc.bench.runner import THREADS, Runner
+from reidassoc.bench.runner import SILENT, THREADS, Runner, last_line
 from reidassoc.bench.store import locked
 from reidassoc.bench.worker import over, ready
 from reidassoc.errors import ReidassocError
@@ -199,8 +199,7 @@ class SlurmRunner(Runner):
         self.barren = self.barren + 1 if self.attempts() == self.last.attempts else 0
         if self.barren >= BARREN:
             logs = sorted(self.folder.glob("*_log.err"), key=lambda path: path.stat().st_mtime)
-            lines = logs[-1].read_text(encoding="utf-8", errors="replace").split("\n") if logs else []
-            last = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+            last = last_line(logs[-1]) if logs else SILENT
             raise ReidassocError(f"jobs end without taking a run; the last one: {last} (in {self.folder})")
 
     def arrays(self) -> list[str]:
@@ -226,7 +225,7 @@ class SlurmRunner(Runner):
     def submit(self, count: int) -> None:
         """Submit so many jobs, as one array."""
         spec, store = str(self.spec.resolve()), str(self.store.path.resolve())
-        job = Job(spec, store, tuple(self.roots.items()), self.seeds, self.device)
+        job = Job(spec, store, self.plan.digest, tuple(self.roots.items()), self.seeds, self.device)
         before = self.attempts()
         executor = self.submitter()
         try:
