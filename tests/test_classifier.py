@@ -81,6 +81,12 @@ def test_it_is_a_weighted_cross_entropy_and_a_triplet(trusting: bool) -> None:
     torch.testing.assert_close(terms["triplet"], hardest_triplet(F.normalize(z, dim=1), y, margin=0.2))
 
 
+def test_triplets_count_from_an_epoch_of_the_stage_on() -> None:
+    for epoch, names in ((4, ["identity"]), (5, ["identity", "triplet"])):
+        batch = hard_step(epoch=epoch)
+        assert list(Classifier(triplet_from=5)(batch, NOTHING, module=a_head(batch))) == names
+
+
 def test_its_loss_of_single_samples() -> None:
     batch = hard_step()
     head = a_head(batch)

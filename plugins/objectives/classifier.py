@@ -29,9 +29,9 @@ class Classifier(Objective):
     the neck, a mean over all rows of all streams, weighted by w: the probability that a sample's loss of the last epoch
     belongs to the lower of two Gaussians fitted to its modality's losses (scaled to [0, 1]). For the stage's first
     ``plain_epochs`` epochs, and while there are no losses, w = 1. *Triplet*: margin + distance to the farthest row of the
-    same label − distance to the nearest of another, where positive; Euclidean, between unit features. The classifier starts
-    anew whenever labels are made: say ``relabel: once`` in the stage, as published. Source: Shi et al., MMM, ECCV 2024,
-    arXiv 2401.06825, released code.
+    same label − distance to the nearest of another, where positive; Euclidean, between unit features; from the stage's epoch
+    ``triplet_from``. The classifier starts anew whenever labels are made: say ``relabel: once`` in the stage, as published.
+    Source: Shi et al., MMM, ECCV 2024, arXiv 2401.06825, released code.
     """
 
     paper: ClassVar[str] = "Shi et al., ECCV 2024, arXiv 2401.06825"
@@ -40,6 +40,7 @@ class Classifier(Objective):
     variants: ClassVar[tuple[str, ...]] = ("space='shared', draw='shared'",)
 
     triplet: Annotated[float, Field(ge=0, description="weight of the triplet term")] = 1.0
+    triplet_from: Annotated[int, Field(ge=0, description="epoch of the stage from which triplets count")] = 0
     margin: Annotated[float, Field(ge=0, description="of the triplets")] = 0.2
     plain_epochs: Annotated[int, Field(ge=0, description="epochs of the stage in which all samples count alike")] = 5
     space: Annotated[Literal["visible", "infrared", "shared"], Field(description="of the common labels")] = "infrared"
@@ -70,8 +71,11 @@ class Classifier(Objective):
         labels = SoftLabels.joined(known).weighted(weight)
         logits = module(torch.cat([view.z for view in views]))
         hard = torch.cat([rows.hard for rows in known])
-        apart = hardest_triplet(torch.cat([view.feature for view in views]), hard, margin=self.margin)
-        return {"identity": soft_cross_entropy(logits, labels), "triplet": self.triplet * apart}
+        terms = {"identity": soft_cross_entropy(logits, labels)}
+        if batch.scene.stage_epoch >= self.triplet_from:
+            apart = hardest_triplet(torch.cat([view.feature for view in views]), hard, margin=self.margin)
+            terms["triplet"] = self.triplet * apart
+        return terms
 
     def per_sample(self, view: View, batch: Batch, banks: Banks, module: nn.Module | None = None) -> Tensor:
         """The cross-entropy of each row; NaN for one without a label."""
