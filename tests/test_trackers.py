@@ -95,17 +95,22 @@ def test_mlflow_s_store_holds_every_epoch(folder: Path, tmp_path: Path, monkeypa
     assert [(m.step, m.value) for m in client.get_metric_history(run_id, MAP)] == [(0, 10.0), (1, 11.0), (2, 12.0)]
 
 
+def test_the_real_wandb_takes_what_it_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")  # not among the tests' packages: it runs a service of its own
+    for name, value in (("MODE", "offline"), ("SILENT", "true"), ("DISABLE_GIT", "true")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    told("wandb", folder, [0], finished=False)
+    told("wandb", folder, [1])
+    assert len(list((folder / "wandb").glob(f"offline-run-*-{(folder / 'wandb_id').read_text()}"))) >= 1
+
+
 class FakeWandB:
-    """What of the package is used; the real one runs a service of its own."""
+    """What of the package is used, and nothing else."""
 
     def __init__(self) -> None:
-        self.util = self
         self.calls: list[tuple[str, Any]] = []
         self.summary = self
         self.update: Callable[[Mapping[str, Any]], None] = lambda facts: self.calls.append(("summary", facts))
-
-    def generate_id(self) -> str:
-        return "abc"
 
     def init(self, **options: Any) -> FakeWandB:
         self.calls.append(("init", options["id"]))
@@ -124,9 +129,11 @@ def test_wandb_is_told_every_epoch_under_one_id(folder: Path, monkeypatch: pytes
     monkeypatch.setattr(trackers, "needed", lambda module, extra, by: fake)
     told("wandb", folder, [0], finished=False)
     told("wandb", folder, [1])
+    known = (folder / "wandb_id").read_text()
+    assert known
     assert fake.calls == [
-        ("init", "abc"), ("log", (0, 10.0)), ("finish", None),
-        ("init", "abc"), ("log", (1, 11.0)), ("summary", {"digest": "d", "flags": []}), ("finish", None),
+        ("init", known), ("log", (0, 10.0)), ("finish", None),
+        ("init", known), ("log", (1, 11.0)), ("summary", {"digest": "d", "flags": []}), ("finish", None),
     ]  # fmt: skip
 
 

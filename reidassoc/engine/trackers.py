@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class WandB(Observer):
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=folder.name,
             dir=str(folder),
-            id=remembered(folder, "wandb", self.module.util.generate_id),
+            id=remembered(folder, "wandb", lambda: secrets.token_hex(4)),
             resume="allow",
             config=recipe.model_dump(mode="json"),
         )
