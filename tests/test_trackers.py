@@ -120,8 +120,8 @@ class FakeWandB:
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         self.calls.append(("log", (step, values[MAP])))
 
-    def finish(self) -> None:
-        self.calls.append(("finish", None))
+    def finish(self, *, exit_code: int) -> None:
+        self.calls.append(("finish", exit_code))
 
 
 def test_wandb_is_told_every_epoch_under_one_id(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,9 +132,61 @@ def test_wandb_is_told_every_epoch_under_one_id(folder: Path, monkeypatch: pytes
     known = (folder / "wandb_id").read_text()
     assert known
     assert fake.calls == [
-        ("init", known), ("log", (0, 10.0)), ("finish", None),
-        ("init", known), ("log", (1, 11.0)), ("summary", {"digest": "d", "flags": []}), ("finish", None),
+        ("init", known), ("log", (0, 10.0)), ("finish", 1),
+        ("init", known), ("log", (1, 11.0)), ("summary", {"digest": "d", "flags": []}), ("finish", 0),
     ]  # fmt: skip
+
+
+class Failing(Observer):
+    """A tracker whose server is away, from one call on."""
+
+    fails = "start"
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def tell(self, what: str) -> None:
+        self.told.append(what)
+        if what == self.fails:
+            raise ConnectionError("no answer\nfrom the server")
+
+    def start(self, folder: Path) -> None:
+        self.tell("start")
+
+    def report(self, row: Mapping[str, Any]) -> None:
+        self.tell("report")
+
+    def finish(self, result: Result) -> None:
+        self.tell("finish")
+
+    def close(self) -> None:
+        self.tell("close")
+
+
+@pytest.mark.parametrize("fails", ["report", "finish", "close"])
+def test_a_tracker_that_fails_does_not_end_the_run(fails: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(trackers.TRACKERS, "failing", Failing)
+    monkeypatch.setattr(Failing, "fails", fails)
+    said: list[str] = []
+    observer = tracker("failing", said.append)
+    observer.start(folder)
+    observer.report(row(0))
+    observer.report(row(1))
+    observer.finish(Result(folder, {}))
+    observer.close()
+    assert said == [
+        "tracker failing failed, and is told nothing more of this run: ConnectionError: no answer from the server; "
+        "metrics.jsonl has it all"
+    ]
+    assert observer.inner.told[-1] == fails  # type: ignore[attr-defined]
+
+
+def test_a_tracker_that_can_not_begin_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(trackers.TRACKERS, "failing", Failing)
+    with pytest.raises(
+        ReidassocError, match=r"^tracker failing can't begin: ConnectionError: no answer from the server; .*--resume"
+    ):
+        tracker("failing").start(folder)
 
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def run(
         what = choose(**chosen, changes=parsed_changes(changes))  # type: ignore[arg-type]
     log = Terminal()
     page = OwnPage()
-    everyone = Everyone([log, *map(tracker, trackers), *([] if no_report else [page])])
+    everyone = Everyone([log, *(tracker(name, log.once) for name in trackers), *([] if no_report else [page])])
     try:
         result = train(
             what, out=resume or out, device=device, devices=devices, resume=bool(resume), keep=keep, log=everyone

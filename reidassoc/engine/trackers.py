@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class WandB(Observer):
     def __init__(self) -> None:
         self.module = needed("wandb", "wandb", by="--tracker wandb")
         self.run: Any = None
+        self.ended = False
 
     def start(self, folder: Path) -> None:
         recipe = RunFolder(folder).recipe
@@ -82,11 +84,12 @@ class WandB(Observer):
         self.run.log(dict(scalars(row)), step=row["epoch"])
 
     def finish(self, result: Result) -> None:
+        self.ended = True
         self.run.summary.update({"digest": result.data["digest"], "flags": list(result.data["flags"])})
 
     def close(self) -> None:
         if self.run is not None:
-            self.run.finish()
+            self.run.finish(exit_code=0 if self.ended else 1)
             self.run = None
 
 
@@ -137,15 +140,63 @@ def remembered(folder: Path, name: str, make: Callable[[], object]) -> str:
     return path.read_text(encoding="utf-8")
 
 
+class Careful(Observer):
+    """Tells a tracker how the run goes on, as long as that works: its failure must not end hours of training.
+
+    Args:
+        name: of the tracker.
+        inner: the tracker.
+        say: is told, once, why the tracker is told nothing more.
+    """
+
+    def __init__(self, name: str, inner: Observer, say: Callable[[str], None]) -> None:
+        self.name = name
+        self.inner = inner
+        self.say = say
+        self.lost = False
+
+    def start(self, folder: Path) -> None:
+        try:
+            self.inner.start(folder)
+        except ReidassocError:
+            raise
+        except Exception as error:  # before any training: who asked for a tracker wants to know
+            raise ReidassocError(
+                f"tracker {self.name} can't begin: {type(error).__name__}: {error}; "
+                f"next: mend that, and go on with: reidassoc run --resume {folder}, with --tracker {self.name} or without"
+            ) from error
+
+    def report(self, row: Mapping[str, Any]) -> None:
+        self.tell(lambda: self.inner.report(row))
+
+    def finish(self, result: Result) -> None:
+        self.tell(lambda: self.inner.finish(result))
+
+    def close(self) -> None:
+        self.tell(self.inner.close)
+
+    def tell(self, what: Callable[[], None]) -> None:
+        if self.lost:
+            return
+        try:
+            what()
+        except Exception as error:
+            self.lost = True
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self.say(
+                f"tracker {self.name} failed, and is told nothing more of this run: {reason}; metrics.jsonl has it all"
+            )
+
+
 TRACKERS: dict[str, type[Observer]] = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
 
 
-def tracker(name: str) -> Observer:
-    """Make a tracker.
+def tracker(name: str, say: Callable[[str], None] = warnings.warn) -> Observer:
+    """Make a tracker; if it fails during a run, ``say`` is told so, and the run goes on.
 
     Raises:
         ReidassocError: there is none of that name, or its package is not installed.
     """
     if name not in TRACKERS:
         raise ReidassocError(f"no tracker '{name}'; there are: {', '.join(TRACKERS)}")
-    return TRACKERS[name]()
+    return Careful(name, TRACKERS[name](), say)
