@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = {"reidassoc": ROOT / "reidassoc", "reidassoc_plugins": ROOT / "plugins"}
@@ -52,6 +53,11 @@ def test_plugin_names_are_identifiers(configuration: configparser.ConfigParser) 
         if group.startswith("reidassoc."):
             for line in lines.strip().splitlines():
                 assert line.split("=")[0].strip().isidentifier(), line
+
+
+def test_commit_hooks_run_in_a_shell_that_activated_nothing() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    assert [hook["entry"].split()[0] for hook in hooks] == [".venv/bin/ruff", ".venv/bin/ruff", ".venv/bin/mypy"]
 
 
 @pytest.fixture(scope="module")
