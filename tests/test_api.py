@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,9 +137,48 @@ def test_a_clusterer_of_scikit_learn_is_taken_as_it_is() -> None:
 
 def test_features_of_another_form_are_told_what_is_taken() -> None:
     x = np.eye(4)
-    for wrong, found in ((x[0], "(4,) float64"), (x.astype(int), "(4, 4) int64")):
+    for wrong, found in (
+        (x[0], "(4,) float64"),
+        (x.astype(int), "(4, 4) int64"),
+        (None, "() object"),
+        ("features.npz", "() <U12"),
+        ([[0.1, 0.2], [0.3]], "rows that differ in length"),
+        (torch.tensor(x).to_sparse(), "(4, 4) float64, sparse"),
+    ):
         with pytest.raises(DataError, match=re.escape(f"'visible' must be (N, D) floats, got {found}")):
             ra.associate("nearest", wrong, x)
+
+
+def test_floats_are_taken_however_they_lie_in_memory() -> None:
+    x = np.eye(4).repeat(8, 0) + 0.01 * np.random.default_rng(0).normal(size=(32, 4))
+    wanted = ra.associate("nearest", x, x[8:], device="cpu")
+    fixed = x.copy()
+    fixed.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for same in (x.tolist(), x[::-1][::-1], np.asfortranarray(x), x.astype(">f8"), x.astype(np.longdouble), fixed):
+            labels = ra.associate("nearest", same, x[8:], device="cpu")
+            assert (labels.cross.visible == wanted.cross.visible).all()
+    turned = ra.associate("nearest", x[::-1], x[8:], device="cpu")  # negative strides
+    assert (turned.own.visible == 3 - wanted.own.visible[::-1]).all()
+    assert labels != wanted  # no comparison of arrays, which would raise
+
+
+def test_identities_are_tensors_arrays_or_lists() -> None:
+    x = torch.eye(4).repeat_interleave(8, 0)
+    true = np.arange(4).repeat(8)
+    wanted = ra.associate("nearest", x, x, identity=Pair(torch.tensor(true), torch.tensor(true)), device="cpu").quality
+    assert wanted["visible/ari"] == 1.0
+    for given in (
+        (true, true),
+        Pair(true, true),
+        (true.tolist(), torch.tensor(true)),
+        (true[::-1].copy()[::-1], 1.0 * true),
+    ):
+        assert ra.associate("nearest", x, x, identity=given, device="cpu").quality == wanted  # type: ignore[arg-type]
+    for wrong in ((true[1:], true), (true + 0.5, true), (true, ["a"] * 32), 3, (true,), (true, None)):
+        with pytest.raises(DataError, match="identities must be whole numbers, one for each feature row"):
+            ra.associate("nearest", x, x, identity=wrong, device="cpu")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["tensor", "float64 array", "float32 array"])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from reidassoc.archives import Arrays
@@ -112,18 +113,29 @@ def features_from(arrays: Arrays, modality: Modality, path: Path) -> Features:
 
 
 def unit_features(
-    array: npt.NDArray[np.generic] | Tensor, name: str, camera: Tensor | None = None, where: str = "features"
+    array: ArrayLike | Tensor, name: str, camera: Tensor | None = None, where: str = "features"
 ) -> Features:
-    """Check an (N, D) floating-point array and normalise its rows; DataError says what is wrong with it."""
-    if isinstance(array, np.ndarray) and array.dtype.kind not in "fiub":  # text, dates, objects: torch knows none
-        raise DataError(f"{where}: '{name}' must be (N, D) floats, got {array.shape} {array.dtype}")
-    tensor = torch.as_tensor(array)
-    if tensor.ndim != 2 or not tensor.dtype.is_floating_point or 0 in tensor.shape[1:]:
-        found = f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+    """Check (N, D) floats, a tensor or what NumPy makes an array of, and normalise the rows; DataError says what is wrong."""
+    given = array.detach() if isinstance(array, Tensor) else array_of(array, name, where)
+    floats = given.is_floating_point() if isinstance(given, Tensor) else given.dtype.kind == "f"
+    sparse = ", sparse" if isinstance(given, Tensor) and given.layout is not torch.strided else ""
+    if given.ndim != 2 or not floats or 0 in given.shape[1:] or sparse:
+        found = f"{tuple(given.shape)} {str(given.dtype).removeprefix('torch.')}{sparse}"
         raise DataError(f"{where}: '{name}' must be (N, D) floats, got {found}")
-    x = tensor.float()
+    if not isinstance(given, Tensor):
+        with np.errstate(over="ignore"):  # what becomes infinite is refused
+            # Strides below 0, another byte order, wider floats and what is read-only are not for torch.
+            given = torch.from_numpy(np.require(given, np.float32, ["C", "W"]))
+    x = given.float()
     check_finite(x, name, where)
     return Features(torch.nn.functional.normalize(x, dim=1), camera=camera)  # type: ignore[arg-type]
+
+
+def array_of(values: ArrayLike, name: str, where: str) -> npt.NDArray[np.generic]:
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise DataError(f"{where}: '{name}' must be (N, D) floats, got rows that differ in length") from None
 
 
 def check_finite(x: Tensor, name: str, where: str) -> None:

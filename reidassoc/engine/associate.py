@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from reidassoc import registry
@@ -34,7 +35,7 @@ class FitsAndPredicts(Protocol):
         """The (N,) labels of (N, D) features; negative = outlier."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Associated:
     """Hard labels of every sample in both label spaces, and what they cost.
 
@@ -70,11 +71,11 @@ class Associated:
 
 def associate(
     associator: str | Associator,
-    visible: Features | Tensor | npt.NDArray[np.generic],
-    infrared: Features | Tensor | npt.NDArray[np.generic],
+    visible: Features | Tensor | ArrayLike,
+    infrared: Features | Tensor | ArrayLike,
     *,
     clusterer: str | Clusterer | FitsAndPredicts = "dbscan",
-    identity: Pair[Tensor] | None = None,
+    identity: Pair[Tensor] | tuple[Tensor | ArrayLike, Tensor | ArrayLike] | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> Associated:
@@ -82,10 +83,11 @@ def associate(
 
     Args:
         associator: a spec such as ``"mult(alpha=0.3)"``, or an object.
-        visible: (N_v, D) floating point; rows are normalised here.
+        visible: (N_v, D) floating point, a tensor, an array or what NumPy makes one of; rows are normalised here. ``Features``
+            may also say cameras, tracklets and part features, and are taken as they are.
         infrared: (N_r, D), likewise.
         clusterer: likewise a spec or an object; one with scikit-learn's ``fit_predict`` will do.
-        identity: true identities, for scoring (and for a clusterer or associator that needs them).
+        identity: (N_v,) and (N_r,) true identities, for scoring (and for a clusterer or associator that needs them).
 
     Raises:
         ReidassocError: a spec or the features are wrong.
@@ -101,9 +103,7 @@ def associate(
     method: Associator = made("associators", associator)
     grouping: Clusterer = made("clusterers", clusterer)
     features = Pair(on_device(visible, "visible", fabric.device), on_device(infrared, "infrared", fabric.device))
-    known = identity.map(lambda true: true.to(fabric.device)) if identity is not None else None
-    if known is not None and any(len(known[m]) != len(features[m]) for m in Modality):
-        raise DataError("identities must be one for each feature row")
+    known = identities(identity, features) if identity is not None else None
     started = time.perf_counter()
     clustering = cluster(grouping, features, seed=seed, identity=known)
     clustered = time.perf_counter()
@@ -121,7 +121,7 @@ def associate(
         clusters=clustering.own.map(lambda clusters: clusters.count),
         seconds={"cluster": clustered - started, "associate": ended - clustered},
         peak_bytes=resident("VmHWM"),
-        quality=label_quality(targets, identity) if identity is not None else {},
+        quality=label_quality(targets, known) if known is not None else {},
     )
 
 
@@ -138,7 +138,26 @@ def made(kind: str, given: object) -> Any:
     raise PluginError(f"{what}: expected a spec such as 'name(option=value)', or an object of a plug-in's class")
 
 
-def on_device(features: Features | Tensor | npt.NDArray[np.generic], name: str, device: torch.device) -> Features:
+def identities(given: Pair[Any] | tuple[Any, Any], features: Pair[Features]) -> Pair[Tensor]:
+    """True identities beside the features; DataError if they are not one whole number for each row."""
+    try:
+        visible, infrared = (torch.as_tensor(ids if isinstance(ids, Tensor) else np.array(ids)) for ids in given)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"identities must be whole numbers, one for each feature row, of both modalities: {error}"
+        ) from None
+    known = Pair(visible, infrared)
+    for modality in Modality:
+        found, rows = known[modality], len(features[modality])
+        if found.shape != (rows,) or (rows and bool((found != found.long()).any())):
+            raise DataError(
+                f"identities must be whole numbers, one for each feature row: expected ({rows},) of {modality}, "
+                f"got {tuple(found.shape)} {str(found.dtype).removeprefix('torch.')}"
+            )
+    return Pair.build(lambda m: known[m].to(features[m].x.device, torch.int64))
+
+
+def on_device(features: Features | Tensor | ArrayLike, name: str, device: torch.device) -> Features:
     made = features if isinstance(features, Features) else unit_features(features, name)
     extra = {key: tensor.to(device) for key, tensor in made.extra.items()}
     return Features(made.x.to(device), made.index.to(device), made.camera.to(device), extra)
