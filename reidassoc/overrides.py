@@ -11,7 +11,7 @@ from reidassoc import registry
 from reidassoc.errors import RecipeError, nearest_name
 from reidassoc.options import options_of
 from reidassoc.recipe import Part, Recipe, load_recipe, parse_recipe, shipped_recipes
-from reidassoc.spec import Spec
+from reidassoc.spec import Spec, plain, several
 
 BASE = "mult"  # the recipe whose other parts a method without a recipe of its own is run with
 BASE_DATASET = "sysu_mm01"  # the settings for a dataset without a recipe of its own
@@ -23,8 +23,8 @@ def choose(
     dataset: str | None = None,
     clusterer: str | None = None,
     associator: str | None = None,
-    refiners: Sequence[str] = (),
-    objectives: Sequence[str] = (),
+    refiners: str | Sequence[str] = (),
+    objectives: str | Sequence[str] = (),
     network: str | None = None,
     changes: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
     root: str | None = None,
@@ -84,8 +84,8 @@ def choose(
         if cross is not None:
             known = Spec.parse(stage["associator"]).options if same else shared_options(stage["associator"], cross)
             stage["associator"] = str(Spec(cross.name, {**known, **cross.options}))
-        stage["refiners"] = list(refiners) or stage["refiners"]
-        stage["objectives"] = list(objectives) or stage["objectives"]
+        stage["refiners"] = several(refiners) or stage["refiners"]
+        stage["objectives"] = several(objectives) or stage["objectives"]
     extra: list[tuple[str, Any]] = [("dataset.root", root)] if root else []
     extra += [("network.weights", weights)] if weights else []
     extra += [("seed", seed)] if seed is not None else []
@@ -124,7 +124,7 @@ def override(recipe: Recipe, changes: Sequence[tuple[str, Any]]) -> Recipe:
     """
     data = recipe.model_dump(mode="json")
     for path, value in changes:
-        apply_change(data, path, value)
+        apply_change(data, path, plain(value))
     return parse_recipe(data, "recipe with --set")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,9 @@ class Spec:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", {key: plain(value) for key, value in self.options.items()})
 
     @staticmethod
     def parse(text: str) -> Spec:
@@ -61,6 +65,30 @@ class Spec:
         if not self.options:
             return self.name
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
+
+
+def plain(value: Any) -> Any:
+    """A value as text can say it: a number of NumPy's or torch's as Python's, a path as text.
+
+    >>> import numpy as np
+    >>> str(Spec("dbscan", {"eps": np.linspace(0.3, 0.5, 3)[1]}))
+    'dbscan(eps=0.4)'
+    """
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(plain, value))
+    return value.item() if callable(getattr(value, "item", None)) and getattr(value, "ndim", None) == 0 else value
+
+
+def several(given: Any) -> list[Any]:
+    """What Python gives where there may be several: one spec, path or object alone is a list of one.
+
+    >>> several("mix"), several(["mix", "oclr"]), several(())
+    (['mix'], ['mix', 'oclr'], [])
+    """
+    alone = isinstance(given, (str, os.PathLike)) or not isinstance(given, Iterable)
+    return [given] if alone else list(given)
 
 
 def literal(node: ast.expr, text: str) -> Any:

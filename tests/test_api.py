@@ -15,14 +15,18 @@ from sklearn.cluster import AgglomerativeClustering
 
 import reidassoc as ra
 from reidassoc import Association, Associator, Pair, Recipe, Scene, SoftLabels, registry
+from reidassoc.data.arrays import FeatureFile
 from reidassoc.engine import launch
+from reidassoc.engine.log import Observer
 from reidassoc.errors import DataError, PluginError, RecipeError, SpecError
 from reidassoc.overrides import choose
 from reidassoc.spec import Spec
+from reidassoc.testing import toy_features, toy_identity
 from reidassoc_plugins.associators.mult import Mult
 from reidassoc_plugins.associators.nearest import Nearest
 from reidassoc_plugins.clusterers.dbscan import Dbscan
 from reidassoc_plugins.clusterers.scikit_learn import FitPredict
+from reidassoc_plugins.datasets.synthetic import Synthetic
 from reidassoc_plugins.refiners.mix import Mix
 
 
@@ -65,6 +69,52 @@ def test_objects_are_as_good_as_names(recipes: list[Recipe]) -> None:
     assert registry.get("associator", "first_only") is FirstOnly
 
 
+def test_one_thing_may_stand_where_several_may(recipes: list[Recipe], tmp_path: Path) -> None:
+    listed = choose(refiners=["mix"], objectives=["amirl"])
+    ra.run(refiners="mix", objectives="amirl")
+    ra.run(refiners=Mix(), objectives=["amirl"])
+    assert {recipe.digest for recipe in recipes} == {listed.digest}
+    assert choose(refiners="mix", objectives="amirl").digest == listed.digest
+    rows = ra.lab(FeatureFile(toy_features(), toy_identity()), associators="nearest", sweeps="clusterer.k1=8,10").rows
+    assert [str(row.combination.associator)[:7] for row in rows] == ["nearest", "nearest"]
+    for read in (ra.read_results, ra.write_report):
+        with pytest.raises(DataError, match=f"^{tmp_path} is no run folder"):
+            read(str(tmp_path))  # type: ignore[operator]
+
+
+def test_datasets_and_recipe_files_are_objects_too(recipes: list[Recipe], tmp_path: Path) -> None:
+    ra.run(dataset=Synthetic(size="tiny"))
+    assert str(recipes[-1].dataset) == "synthetic(size='tiny')"
+    (tmp_path / "mine.yaml").write_text(choose(seed=7).to_yaml(), encoding="utf-8")
+    ra.run(tmp_path / "mine.yaml")
+    assert recipes[-1].seed == 7
+
+
+def test_values_of_numpy_and_paths_are_values(recipes: list[Recipe], tmp_path: Path) -> None:
+    eps = np.linspace(0.3, 0.5, 3)[1]
+    ra.run(changes={"clusterer.eps": eps, "cross.epochs": np.int64(5), "refiner.oclr.weight": np.float64(3.0)})
+    ra.run(clusterer=Dbscan(eps=eps), changes={"cross.epochs": 5, "refiner.oclr.weight": 3})
+    assert recipes[0].clusterer.options["eps"] == recipes[1].clusterer.options["eps"] == 0.4
+    assert recipes[0].stages[1] == recipes[1].stages[1]
+    assert "np." not in recipes[0].to_yaml()
+    rooted = choose(dataset="regdb", changes={"dataset.root": tmp_path})
+    assert rooted.digest == choose(dataset="regdb", root=str(tmp_path)).digest
+
+
+class Counting(Observer):
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_several_may_be_told(recipes: list[Recipe]) -> None:
+    told = [Counting(), Counting(), Counting()]
+    ra.run(log=told[:2])
+    ra.run(log=told[2])
+    assert [one.closed for one in told] == [1, 1, 1]
+
+
 def test_one_s_own_class_trains(tmp_path: Path) -> None:
     short = {**dict(SMALL), "cross.epochs": 1, "intra.epochs": 1}
     result = ra.run(FirstOnly(), dataset="synthetic(size='tiny')", changes=short, out=tmp_path / "run", device="cpu")
@@ -72,6 +122,12 @@ def test_one_s_own_class_trains(tmp_path: Path) -> None:
     assert str(result).splitlines()[-1] == f"run folder: {tmp_path / 'run'}"
     assert "all-search single-shot: Rank-1 " in str(result)
     assert ra.run(out=tmp_path / "run", resume=True, device="cpu").protocols == result.protocols
+    # A result is as good as its folder.
+    assert ra.evaluate(result, device="cpu")["protocols"] == result.protocols
+    assert ra.read_results(result).rows == ra.read_results([tmp_path / "run"]).rows
+    assert ra.save_features(result, tmp_path / "end.npz", device="cpu").notes["epoch"] == "2"
+    assert ra.write_report([result], tmp_path / "page.html", device="cpu").is_file()
+    assert ra.write_report(result, tmp_path / "page.html", device="cpu").is_file()
 
 
 def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:

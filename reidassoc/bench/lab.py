@@ -25,6 +25,7 @@ from reidassoc.interfaces import Clusterer
 from reidassoc.ops.part_features import PARTS
 from reidassoc.pipeline import associate, cluster, refine
 from reidassoc.scene import Scene
+from reidassoc.spec import several
 from reidassoc.types import Clustering, Features, Modality, Pair, Targets
 
 FILE_EPOCH = "epoch"
@@ -87,10 +88,10 @@ class Lab:
 def lab(
     features: str | Path | FeatureFile,
     *,
-    clusterers: Sequence[str] = (),
-    associators: Sequence[str] = (),
-    refiners: Sequence[str] = (NONE,),
-    sweeps: Sequence[str] = (),
+    clusterers: str | Sequence[str] = (),
+    associators: str | Sequence[str] = (),
+    refiners: str | Sequence[str] = (NONE,),
+    sweeps: str | Sequence[str] = (),
     oracle: bool = False,
     seed: int = 0,
     device: str = "auto",
@@ -131,10 +132,10 @@ def lab(
     file = features if isinstance(features, FeatureFile) else read_features(features)
     holds = frozenset({PARTS} if all(PARTS in f.extra for f in file.features) else ())
     chosen = combinations(
-        clusterers or [file.notes.get("clusterer", "dbscan")],
-        associators or every_associator(oracle=oracle, given=holds),
-        refiners,
-        [Sweep.parse(text) for text in sweeps],
+        several(clusterers) or [file.notes.get("clusterer", "dbscan")],
+        several(associators) or every_associator(oracle=oracle, given=holds),
+        several(refiners),
+        [Sweep.parse(text) for text in several(sweeps)],
     )
     holds |= frozenset({"identity"} if file.identity is not None else ())
     for choice in chosen:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from reidassoc.bench.stored import read_failure, read_result
 from reidassoc.engine.folder import SCORES, RunFolder
 from reidassoc.errors import DataError, ReidassocError, SpecError
 from reidassoc.evaluation.queries import load_scores
-from reidassoc.spec import Spec
+from reidassoc.spec import Spec, several
 
 KEPT = (
     "recipe", "digest", "method", "dataset", "seed", "epochs", "flags", "setting", "protocols", "best_epoch_oracle",
@@ -112,14 +113,14 @@ def shown_name(spec: Spec) -> str:
     return data_name(spec.without(*same))
 
 
-def read_results(paths: Iterable[str | Path]) -> Results:
-    """Read run folders, benchmark folders, exported cells, or folders of these.
+def read_results(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Results:
+    """Read run folders, runs' results, benchmark folders, exported cells, or folders of these; one or several.
 
     Raises:
         ReidassocError: a path holds none of them; the message names it.
     """
     found = Results()
-    for path in map(Path, paths):
+    for path in map(Path, several(paths)):
         found += read_path(path)
     if not found.outcomes and not found.missing:
         raise DataError("there is no run to show; name run folders, or the folder of a benchmark")

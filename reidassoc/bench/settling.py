@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ class Settling:
         return self.settled is not None and self.settled >= LATE * self.total
 
 
-def advise_epochs(run: str | Path) -> Settling:
+def advise_epochs(run: str | PathLike[str]) -> Settling:
     """Advise after how many epochs of a run's first stage to go on to the next one, without identities.
 
     The own labels of neighbouring epochs are compared by the adjusted Rand index, averaged over three epochs; the advised
@@ -80,7 +81,7 @@ def advise_epochs(run: str | Path) -> Settling:
     watch the (normalised mutual) information between assignments of neighbouring epochs.
 
     Args:
-        run: a run folder; unfinished ones do as well.
+        run: a run folder, or a run's result; unfinished ones do as well.
 
     Raises:
         CheckpointError: it is no run folder.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from reidassoc.evaluation.transductive import Rerank
 from reidassoc.evaluation.transductive import transductive as make_step
 from reidassoc.interfaces import Dataset
 from reidassoc.recipe import Recipe
-from reidassoc.spec import Spec
+from reidassoc.spec import Spec, several
 from reidassoc.types import Pair, Trial
 
 TRANSDUCTIVE = "transductive: ranks each trial's queries and gallery together"
@@ -70,17 +71,17 @@ def prepare_evaluation(dataset: Dataset, recipe: Recipe) -> Evaluation | None:
 
 
 def evaluate(
-    run: str | Path,
+    run: str | PathLike[str],
     *,
     dataset: str | None = None,
-    root: str | None = None,
+    root: str | Path | None = None,
     device: str = "auto",
-    transductive: Sequence[str] = (),
+    transductive: str | Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluate the newest checkpoint of a run under every protocol of its dataset, or of another one.
 
     Args:
-        run: a run folder.
+        run: a run folder, or a run's result.
         dataset: spec of the dataset to test on; the run's own if not given.
         root: where it lies, if it is kept on disk.
         device: as for ``run``.
@@ -93,7 +94,7 @@ def evaluate(
     Raises:
         ReidassocError: the run, its checkpoint or the dataset can't be used; a RegDB split other than the trained one.
     """
-    steps = [make_step(text) for text in transductive]
+    steps = [make_step(text) for text in several(transductive)]
     folder = RunFolder.open(Path(run))
     recipe = folder.recipe
     spec = asked_for(recipe.dataset, dataset, root)
@@ -126,7 +127,7 @@ def untrained(spec: Spec) -> Spec:
     return spec.with_options(weights="none") if hasattr(registry.get("networks", spec.name), "weights") else spec
 
 
-def asked_for(trained: Spec, dataset: str | None, root: str | None) -> Spec:
+def asked_for(trained: Spec, dataset: str | None, root: str | Path | None) -> Spec:
     """The dataset to test on: the trained one's options stay where it is the same, and nothing else is said.
 
     >>> str(asked_for(Spec.parse("regdb(root='/data', split=3)"), "regdb", "/mnt"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ from reidassoc.types import Features, Pair
 
 
 def save_features(
-    source: str | Path | Recipe, out: str | Path, *, epoch: int | None = None, device: str = "auto"
+    source: str | PathLike[str] | Recipe, out: str | Path, *, epoch: int | None = None, device: str = "auto"
 ) -> FeatureFile:
     """Save the training features that an epoch of a run starts from, as its label stage would see them.
 
     Args:
-        source: a run folder; or a recipe, for the features of its network before the first step.
+        source: a run folder, or a run's result; or a recipe, for the features of its network before the first step.
         out: the file, .safetensors or .npz; true identities, where known, go with it for scoring.
         epoch: of the run, one whose checkpoint is kept; the newest if not given.
         device: as for ``run``.

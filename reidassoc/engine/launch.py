@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from reidassoc import registry
 from reidassoc.engine.folder import KEPT, RunFolder
-from reidassoc.engine.log import Observer
+from reidassoc.engine.log import Everyone, Observer
 from reidassoc.engine.result import Result
 from reidassoc.engine.train import run as train
 from reidassoc.errors import RecipeError
-from reidassoc.interfaces import Associator, Clusterer, Network, Objective, Refiner
+from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Objective, Refiner
 from reidassoc.overrides import choose
 from reidassoc.recipe import Recipe
+from reidassoc.spec import several
 
 
 def run(
-    method: str | Recipe | Associator = "mult",
+    method: str | Path | Recipe | Associator = "mult",
     *,
-    dataset: str | None = None,
+    dataset: str | Dataset | None = None,
     clusterer: str | Clusterer | None = None,
-    refiners: Sequence[str | Refiner] = (),
-    objectives: Sequence[str | Objective] = (),
+    refiners: str | Refiner | Sequence[str | Refiner] = (),
+    objectives: str | Objective | Sequence[str | Objective] = (),
     network: str | Network | None = None,
     changes: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
     root: str | Path | None = None,
@@ -37,7 +39,7 @@ def run(
     devices: int = 1,
     resume: bool = False,
     keep: int = KEPT,
-    log: Observer | None = None,
+    log: Observer | Sequence[Observer] | None = None,
 ) -> Result:
     """Train, evaluate, and return the result; what ``reidassoc run`` does.
 
@@ -45,9 +47,9 @@ def run(
         method: an associator, as a spec such as ``"mult(alpha=0.3)"`` or an object of your own; or a recipe, as its name
             (``"mult/sysu_mm01"``), its YAML file, or an object, for instance from :func:`reidassoc.choose`. Options of the
             recipe's own associator that you leave at their defaults stay the recipe's.
-        dataset: a spec such as ``"synthetic(size='tiny')"``; the recipe's if not given.
+        dataset: a spec such as ``"synthetic(size='tiny')"``, or an object; the recipe's if not given.
         clusterer: likewise a spec or an object; so are the refiners, the objectives and the network.
-        refiners: in the place of the recipe's; objectives likewise.
+        refiners: one or several, in the place of the recipe's; objectives likewise.
         changes: paths and values as in ``--set``, such as ``{"cross.epochs": 5}``.
         root: the folder of a dataset that is kept on disk.
         weights: of the network at the start: ``imagenet``, ``none`` or a file.
@@ -61,7 +63,7 @@ def run(
         devices: of this machine; more than one need a process each, see :func:`reidassoc.engine.train.run`.
         resume: go on with the run in ``out``; needs no method.
         keep: number of checkpoints to keep, the newest ones.
-        log: who is told how the run goes on; nobody if not given.
+        log: who is told how the run goes on, one or several; nobody if not given.
 
     Raises:
         ReidassocError: something is wrong with the names, the data, the device or the folder; the message says what.
@@ -73,10 +75,10 @@ def run(
         57.6
     """
     names = {
-        "dataset": dataset,
+        "dataset": text_of(dataset),
         "clusterer": text_of(clusterer),
-        "refiners": [text_of(refiner) for refiner in refiners],
-        "objectives": [text_of(objective) for objective in objectives],
+        "refiners": [text_of(refiner) for refiner in several(refiners)],
+        "objectives": [text_of(objective) for objective in several(objectives)],
         "network": text_of(network),
         "changes": changes,
         "root": None if root is None else str(root),
@@ -107,13 +109,15 @@ def run(
         text = text_of(method)
         whole = "/" in text.partition("(")[0] or text.endswith((".yaml", ".yml"))
         recipe = choose(**{"recipe" if whole else "associator": text}, **names)
+    everyone = Everyone([] if log is None else several(log))
     try:
-        return train(recipe, out=out, device=device, devices=devices, resume=resume, keep=keep, log=log)
+        return train(recipe, out=out, device=device, devices=devices, resume=resume, keep=keep, log=everyone)
     finally:
-        if log is not None:
-            log.close()
+        everyone.close()
 
 
 def text_of(part: Any) -> Any:
-    """A plug-in object as its spec, registered if it isn't yet; text and None as they are."""
-    return part if part is None or isinstance(part, str) else str(registry.spec_of(part))
+    """A plug-in object as its spec, registered if it isn't yet; a path as text; text and None as they are."""
+    if part is None or isinstance(part, str):
+        return part
+    return os.fspath(part) if isinstance(part, os.PathLike) else str(registry.spec_of(part))

@@ -33,6 +33,10 @@ class Result:
         """Label quality of the last epoch; empty if the training identities are unknown."""
         return self.data["labels"]  # type: ignore[no-any-return]
 
+    def __fspath__(self) -> str:
+        """A result is as good as its run folder wherever one is asked for."""
+        return str(self.folder)
+
     def __str__(self) -> str:
         """One line per protocol, and where the rest is."""
         rows = [

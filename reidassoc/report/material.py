@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class Chapter:
         return tuple(run for method in self.methods for run in method.runs)
 
 
-def read_named(paths: Sequence[str | Path]) -> Results:
+def read_named(paths: Sequence[str | PathLike[str]]) -> Results:
     """Read results; ``NAME=PATH`` calls the runs of a path NAME.
 
     Raises:
@@ -101,7 +102,7 @@ def read_named(paths: Sequence[str | Path]) -> Results:
     """
     found = Results()
     for path in paths:
-        name, equals, rest = str(path).partition("=")
+        name, equals, rest = fspath(path).partition("=")
         if not equals or Path(path).exists():
             found += read_results([path])
         else:

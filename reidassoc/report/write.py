@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from html import escape
 from importlib.resources import files
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from reidassoc.report.material import Chapter, chapters, read_named
 from reidassoc.report.pdf import write_figures
 from reidassoc.report.sections import Section
 from reidassoc.report.sprites import sheets_of
+from reidassoc.spec import several
 
 SCRIPTS = ("start.js", "tables.js", "charts.js", "associations.js", "retrieval.js")
 NAMED = 4  # methods in a title
@@ -53,7 +55,7 @@ class Part:
 
 
 def write_report(
-    runs: Sequence[str | Path],
+    runs: str | PathLike[str] | Sequence[str | PathLike[str]],
     out: str | Path = "report.html",
     *,
     figures: str | Path | None = None,
@@ -65,7 +67,7 @@ def write_report(
     """Write a page on some runs.
 
     Args:
-        runs: run folders, benchmark folders, or exported cells; ``NAME=PATH`` calls the runs of a path NAME.
+        runs: run folders, runs' results, benchmark folders, or exported cells; ``NAME=PATH`` calls the runs of a path NAME.
         out: the HTML file; it holds everything that it shows.
         figures: a folder for the figures as PDF.
         protocol: shown first; the benchmark's, or the first one, if not given.
@@ -83,7 +85,7 @@ def write_report(
         >>> import reidassoc as ra
         >>> ra.write_report(["runs/mult-synthetic-1", "runs/mult-synthetic-nearest-1"])  # doctest: +SKIP
     """
-    results = read_named(runs)
+    results = read_named(several(runs))
     found = chapters(results, protocol=protocol, allow=allow, published=published, device=device)
     parts = [part_of(chapter, number) for number, chapter in enumerate(found)]
     write_text(out, page(parts, results.title))
