@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from reidassoc.errors import PluginError, SpecError, nearest_name
 
+REQUIRED = "required"  # in the place of a default
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
 
@@ -90,7 +91,7 @@ def hints_of(cls: type) -> dict[str, Any]:
 
 def describe(name: str, hint: Any, default: Any) -> Option:
     doc = next((info.description for info in infos(hint) if info.description), "")
-    text = "required" if default is MISSING else repr(default)
+    text = REQUIRED if default is MISSING else repr(default)
     return Option(name, type_text(hint), text, range_text(hint).removeprefix(" "), doc)
 
 

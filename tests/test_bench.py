@@ -146,6 +146,15 @@ def test_a_bad_spec_ends_in_one_line(tmp_path: Path, text: str, said: str) -> No
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dataset_that_may_lie_on_disk_need_not(tmp_path: Path) -> None:
+    union = "union(first='synthetic(size=\"tiny\")', second='synthetic(size=\"tiny\", seed=1)')"
+    spec = written(tmp_path, f"name: x\nrecipe: mult/synthetic\nmethods: {{a: }}\ndatasets: [{json.dumps(union)}]")
+    assert len(open_benchmark(spec, out=tmp_path / "out").plan.cells) == 1
+    lacking = written(tmp_path, 'name: x\nmethods: {a: }\ndatasets: ["union(first=sysu_mm01, second=regdb)"]')
+    with pytest.raises(ReidassocError, match=r"method 'a': union: .* need a folder each, here 2"):
+        open_benchmark(lacking, out=tmp_path / "out")
+
+
 def test_a_protocol_that_no_dataset_has_ends_before_anything_runs(tmp_path: Path) -> None:
     runner = open_benchmark(written(tmp_path, TINY + "protocol: all-serch\n"), out=tmp_path / "out", device="cpu")
     with pytest.raises(RecipeError, match="no protocol 'all-serch'; did you mean 'all-search "):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reidassoc import registry
 from reidassoc.errors import RecipeError, ReidassocError, nearest_name
-from reidassoc.options import options_of
+from reidassoc.options import REQUIRED, options_of
 from reidassoc.overrides import choose
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Recipe
@@ -249,8 +249,12 @@ def named_roots(texts: Iterable[str]) -> dict[str, str]:
 def rooted(recipe: Recipe, roots: Mapping[str, str]) -> Recipe:
     """The recipe with the folder of its dataset filled in, where it needs one and one is given."""
     root = roots.get(recipe.dataset.name, roots.get(""))
-    known = {option.name for option in options_of(registry.get("datasets", recipe.dataset.name))}
+    known = {option.name: option for option in options_of(registry.get("datasets", recipe.dataset.name))}
     if "root" not in known or "root" in recipe.dataset.options:
+        return recipe
+    if (
+        root is None and known["root"].default != REQUIRED
+    ):  # a union of what is drawn, or says its roots itself, has none
         return recipe
     if root is None:
         name = recipe.dataset.name
