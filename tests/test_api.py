@@ -135,6 +135,8 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
         ra.run(choose(), dataset="regdb")
     with pytest.raises(RecipeError, match="resume goes on with the recipe of the run folder"):
         ra.run("mult", seed=3, out=tmp_path, resume=True)
+    with pytest.raises(RecipeError, match="resume goes on with the recipe of the run folder"):
+        ra.run("nearest", out=tmp_path, resume=True)
     with pytest.raises(RecipeError, match="resume needs the run folder"):
         ra.run(resume=True)
     with pytest.raises(PluginError, match="int is no plug-in"):

@@ -14,13 +14,13 @@ from reidassoc.engine.result import Result
 from reidassoc.engine.train import run as train
 from reidassoc.errors import RecipeError
 from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Objective, Refiner
-from reidassoc.overrides import choose
+from reidassoc.overrides import BASE, choose
 from reidassoc.recipe import Recipe
 from reidassoc.spec import several
 
 
 def run(
-    method: str | Path | Recipe | Associator = "mult",
+    method: str | Path | Recipe | Associator = BASE,
     *,
     dataset: str | Dataset | None = None,
     clusterer: str | Clusterer | None = None,
@@ -94,7 +94,7 @@ def run(
     if resume:
         if out is None:
             raise RecipeError("resume needs the run folder, as in out='runs/mult-synthetic-1'")
-        if given:
+        if given or not (isinstance(method, Recipe) or text_of(method) == BASE):
             raise RecipeError(
                 "resume goes on with the recipe of the run folder: give out=…, and nothing that changes it"
             )
