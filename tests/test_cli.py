@@ -29,6 +29,7 @@ from reidassoc.cli.tables import protocol_table, result_table, transductive_tabl
 from reidassoc.data.export import export
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.result import Result
+from reidassoc.errors import DataError
 
 SETTINGS = [word for path, value in SMALL for word in ("--set", f"{path}={value}")]
 TINY = ["--dataset", "synthetic(size='tiny')", "--device", "cpu", *SETTINGS]
@@ -260,6 +261,21 @@ def test_what_is_spoilt_on_the_disk_ends_in_one_line_and_stays_as_it_was(
     assert len([line for line in done.stderr.splitlines() if line.startswith("Error")]) == 1
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "cache" not in path.parts}
     assert after == before
+
+
+def test_show_cuts_no_default_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = CliRunner().invoke(cli, ["show", "vit"]).output
+    assert "…" not in printed
+    assert "vit_base_patch16" in printed
+
+
+@pytest.mark.parametrize("command", [["associate", "no.npz"], ["features", "no_run"]])
+def test_a_folder_that_is_not_there_is_said_before_any_work(command: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "nowhere" / "out.npz"
+    done = CliRunner().invoke(cli, [*command, "--out", str(out)])
+    assert isinstance(done.exception, DataError)
+    assert f"can't write {out}: there is no folder {out.parent}" in str(done.exception)
 
 
 def test_associate_labels_anybodys_features(tmp_path: Path) -> None:

@@ -35,7 +35,13 @@ def name_of(size: str, stages: list[str], day: datetime.date) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--stage", action="append", choices=STAGES, help="may be given several times; default: all")
+    parser.add_argument(
+        "--stage",
+        action="append",
+        choices=STAGES,
+        metavar="NAME",
+        help=f"may be given several times; default: all of {', '.join(STAGES)}",
+    )
     parser.add_argument("--runs", type=int, default=None, help="timed runs; default 5, for sysu 1")
     parser.add_argument(
         "--plain", action=argparse.BooleanOptionalAction, help="run the plain versions; default: not sysu"

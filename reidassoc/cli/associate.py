@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from reidassoc.cli.options import device_option, load_plugins, memory_option, plugin_option, seed_option
@@ -28,10 +30,11 @@ def associate(
     device: str,
     memory_limit: float | None,
 ) -> None:
-    """Cluster and associate the features of FEATURES.npz, and write the labels.
+    """Cluster and associate the features of a file (.safetensors, .npz), and write the labels.
 
-    In: floats `visible` (N_v, D) and `infrared` (N_r, D); optional int64 `camera_visible`, `camera_infrared`,
-    `identity_visible`, `identity_infrared` (identities are used for scoring only).
+    In: floats `visible` (N_v, D) and `infrared` (N_r, D); optional, with suffix `_visible`, `_infrared`: int64 `camera`,
+    `tracklet`, `identity` (for scoring only), floats `parts` (N, P, D).
+
     Out: int64 `own_visible`, `cross_visible`, `own_infrared`, `cross_infrared`; −1 = none.
 
     \b
@@ -39,10 +42,11 @@ def associate(
       reidassoc associate features.npz --clusterer 'dbscan(eps=0.6)' --associator mult --out labels.npz
     """
     from reidassoc.cli.tables import associated_table
-    from reidassoc.data.arrays import read_features, write_labels
+    from reidassoc.data.arrays import check_folder, read_features, write_labels
     from reidassoc.engine.associate import associate as label
     from reidassoc.ops.memory_limit import memory_limit as limited
 
+    check_folder(Path(out))
     load_plugins(plugins)
     loaded = read_features(features)
     clusterer = clusterer or loaded.notes.get("clusterer", "dbscan")

@@ -36,8 +36,8 @@ def features(
 ) -> None:
     """Save the training features that an epoch of RUN starts from, or those of an untrained network.
 
-    Arrays: `visible`, `infrared`, and with suffix `_visible`, `_infrared`: `camera`, `index`, `parts` (where the network has
-    any), `identity` (where known; for scoring only).
+    Arrays: `visible`, `infrared`, and with suffix `_visible`, `_infrared`: `camera`, `index`, `tracklet` (where known), `parts`
+    (where the network has any), `identity` (where known; for scoring only).
 
     \b
     Examples:

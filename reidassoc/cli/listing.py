@@ -97,7 +97,9 @@ def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
         given = getattr(cls, "gives", None)
         if isinstance(given, frozenset) and given:  # a network's depends on its options
             console.print(f"Gives: {', '.join(sorted(given))}")
-        table = Table("option", "type", "default", "range", "meaning", box=SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for heading in ("option", "type", "default", "range", "meaning"):
+            table.add_column(heading, overflow="fold")  # a default that is cut can't be typed
         for option in options_of(cls):
             row = (option.name, option.type, option.default, option.range, option.doc)
             table.add_row(*map(_plain, row))

@@ -86,9 +86,16 @@ def write_features(path: str | Path, file: FeatureFile) -> None:
 
 
 def check_ending(path: Path) -> None:
-    """Refuse a name that is neither .safetensors nor .npz, before any work."""
+    """Refuse a name that is neither .safetensors nor .npz, and a folder that is not there, before any work."""
     if path.suffix not in {".safetensors", ".npz"}:
         raise DataError(f"feature files end in .safetensors or .npz, got '{path}'")
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a file whose folder is not there, before any work."""
+    if not path.parent.is_dir():
+        raise DataError(f"can't write {path}: there is no folder {path.parent}")
 
 
 def features_from(arrays: Arrays, modality: Modality, path: Path) -> Features:
