@@ -41,13 +41,13 @@ def choose(
     replace those of the stages that associate across modalities: so ``recipe="mult/synthetic", associator="pgm"`` runs PGM's
     association in MULT's training, and methods compared that way differ in their association alone.
 
+    What is not listed here is as for :func:`reidassoc.run`.
+
     Args:
         recipe: the name of a shipped one, such as ``"mult/synthetic"``, or a YAML file.
         dataset: a spec, as those of the other parts; where the recipe has the same dataset, its options stay.
         refiners: in the place of the recipe's; objectives likewise.
         changes: paths and values as in ``--set``, see :func:`override`; made last, in order.
-
-        The rest is as for :func:`reidassoc.run`.
 
     Raises:
         ReidassocError: a name is unknown or a change doesn't fit.
