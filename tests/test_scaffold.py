@@ -22,6 +22,7 @@ from reidassoc import Association, Scene, registry
 from reidassoc.cli import cli
 from reidassoc.errors import PluginError
 from reidassoc.overrides import choose
+from reidassoc.pipeline import compose
 from reidassoc.scaffold import new
 from reidassoc.testing.diagnosis import diagnose
 from reidassoc_plugins.associators.nearest import Nearest
@@ -153,6 +154,41 @@ def test_a_bad_name_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="no name for a plug-in"):
         new("associator", name, out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_that_is_printed_next_fits_together(kind: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["new", kind, f"next_{kind}", "--file", "--out", str(tmp_path)])
+    words = done.output.split("reidassoc run ")[1].split()
+    said = dict(zip(words[::2], words[1::2], strict=True))
+    registry.load_file(said.pop("--plugin"))
+    parts = {option.removeprefix("--"): value for option, value in said.items()}
+    several = {f"{part}s": [parts.pop(part)] for part in ("refiner", "objective") if part in parts}
+    recipe = choose(**parts, **several)  # type: ignore[arg-type]
+    compose(recipe)
+    assert kind == "network" or recipe.network.name == "tiny"  # trains on a CPU, without a download
+    package = new(kind, f"packed_{kind}", out=tmp_path)[0].parent
+    readme = (package / "README.md").read_text(encoding="utf-8").split("reidassoc run ")[1].splitlines()[0]
+    assert readme == " ".join(words[2:]).replace(f"next_{kind}", f"packed_{kind}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("associator", "field"), ("clusterer", "clustering"), ("objective", "bank"), ("dataset", "pair")],
+)
+def test_a_name_whose_class_the_file_uses_is_refused(kind: str, name: str, tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="which the file itself uses"):
+        new(kind, name, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "package"), [("torch", False), ("typing", False), ("plugins", True)])
+def test_a_module_that_would_hide_another_is_refused(name: str, package: bool, tmp_path: Path) -> None:
+    """`torch.py` breaks whatever starts in its folder; `reidassoc_plugins` is ours."""
+    with pytest.raises(PluginError, match=r"there is a module .* already"):
+        new("clusterer", name, out=tmp_path, package=package)
+    assert not list(tmp_path.iterdir())
+    assert new("clusterer", name, out=tmp_path, package=not package)
 
 
 def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:

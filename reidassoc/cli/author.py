@@ -31,6 +31,7 @@ def new(kind: str, name: str, as_file: bool, taken: str | None, out: str) -> Non
     """
     # Imported late, here and below: help must not import torch.
     from reidassoc.errors import PluginError
+    from reidassoc.scaffold import BESIDE
     from reidassoc.scaffold import new as write
 
     if as_file and taken:
@@ -40,11 +41,11 @@ def new(kind: str, name: str, as_file: bool, taken: str | None, out: str) -> Non
         click.echo(path)
     if as_file:
         click.echo(f"\nnext: reidassoc check {written[0]}")
-        click.echo(f"      reidassoc run --plugin {written[0]} --{kind} {name}")
+        click.echo(f"      reidassoc run --plugin {written[0]} --{kind} {name}{BESIDE.get(kind, '')}")
     else:
         click.echo(f"\nnext: pip install -e '{written[0].parent}[test]'")
         click.echo(f"      reidassoc check {name}")
-        click.echo(f"      reidassoc run --{kind} {name}")
+        click.echo(f"      reidassoc run --{kind} {name}{BESIDE.get(kind, '')}")
         if taken:
             click.echo(f"      write `expected` in {written[1]}: test_parity fails until you do")
             click.echo(

@@ -7,7 +7,9 @@ So what an author starts from is linted, type-checked and tested like everything
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
+from importlib.metadata import packages_distributions
 from importlib.resources import files
 from keyword import iskeyword
 from pathlib import Path
@@ -21,6 +23,7 @@ from reidassoc.plugin_files import read_file
 
 CLASS, NAME = "MyIdea", "my_idea"  # of the plug-ins that are copied
 NAME_FORM = re.compile(r"[a-z][a-z0-9]+(_[a-z][a-z0-9]+)*")
+BESIDE = {"objective": " --refiner mix", "dataset": " --recipe mult/synthetic"}  # what a first run of a kind takes, too
 
 
 def new(
@@ -39,11 +42,12 @@ def new(
         the files written, the plug-in itself first.
 
     Raises:
-        PluginError: the name is another plug-in's or no name, the file taken holds no such plug-in, something is there
-            already, or the folder can't be written.
+        PluginError: the name is another plug-in's, or a module's, or no name; the file taken holds no such plug-in; something
+            is there already, or the folder can't be written.
     """
     one = kind_of(kind).removesuffix("s")
     check_name(one, name, taken)
+    check_module(module_of(name) if package else name)
     made = package_files(one, name, taken) if package else {Path(f"{name}.py"): source(one, name)}
     first = Path(out) / next(iter(made)).parts[0]
     if first.exists():
@@ -64,11 +68,27 @@ def check_name(kind: str, name: str, taken: str | Path | None = None) -> None:
             f"no name for a plug-in: '{name}'; expected words of two or more lower-case letters or digits, joined by "
             "underscores, such as my_idea"
         )
+    if taken is None and re.search(rf"\b{class_of(name)}\b", text_of(kind).replace(CLASS, "")):
+        raise PluginError(
+            f"no name for a plug-in: '{name}': its class would be {class_of(name)}, which the file itself uses; choose "
+            "another name"
+        )
     if name not in registry.names(f"{kind}s"):
         return
     origin = registry.find(f"{kind}s", name).origin
     if taken is None or Path(origin).resolve() != Path(taken).expanduser().resolve():
         raise PluginError(f"{origin} has {kind} '{name}' already; choose another name")
+
+
+def check_module(module: str) -> None:
+    """Refuse the name of a module that is there: the new one would hide it, or the other way round."""
+    if module in sys.stdlib_module_names or module in packages_distributions():
+        raise PluginError(f"there is a module '{module}' already, and {module}.py would hide it; choose another name")
+
+
+def module_of(name: str) -> str:
+    """The module of a package: one called `random`, say, would hide Python's own."""
+    return f"reidassoc_{name}"
 
 
 def class_of(name: str) -> str:
@@ -78,15 +98,19 @@ def class_of(name: str) -> str:
 
 def source(kind: str, name: str) -> str:
     """The plug-in file."""
-    text = files("reidassoc.scaffold").joinpath(f"{kind}.py").read_text(encoding="utf-8")
-    return text.replace(CLASS, class_of(name)).replace(NAME, name)
+    return text_of(kind).replace(CLASS, class_of(name)).replace(NAME, name)
+
+
+def text_of(kind: str) -> str:
+    """The working plug-in that is copied."""
+    return files("reidassoc.scaffold").joinpath(f"{kind}.py").read_text(encoding="utf-8")
 
 
 def package_files(kind: str, name: str, taken: str | Path | None = None) -> dict[Path, str]:
     """Relative path → text of every file of a package, the plug-in first."""
     own = source(kind, name), {f"{kind}s": {name: class_of(name)}}
     text, points = own if taken is None else finished(taken, kind, name)
-    module = f"reidassoc_{name}"  # a module called `random`, say, would hide Python's own
+    module = module_of(name)
     words: dict[str, object] = {
         "kind": kind,
         "an_kind": ("an " if kind[0] in "ao" else "a ") + kind,
@@ -96,6 +120,7 @@ def package_files(kind: str, name: str, taken: str | Path | None = None) -> dict
         "points": points,
         "taken": taken is not None,
         "version": __version__,
+        "beside": BESIDE.get(kind, ""),
         "width": max(len(f"reidassoc list {kind}s"), len(f"reidassoc check {name}")),  # of the README's commands
     }
     made = {

@@ -21,6 +21,7 @@ class MyIdea(Objective):
 
     sampling: ClassVar[Sampling] = "paired"  # half of a batch's identities from either label space
     needs: ClassVar[frozenset[str]] = frozenset({"cross"})  # labels across the modalities
+    gives: ClassVar[frozenset[str]] = frozenset({"agnostic bank"})  # the roles of the banks, for refiners
 
     temperature: Annotated[float, Field(gt=0, description="τ of the banks")] = 0.05
     momentum: Annotated[float, Field(ge=0, le=1, description="μ of the banks")] = 0.1
