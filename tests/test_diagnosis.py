@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from pydantic import Field
@@ -27,6 +28,7 @@ from reidassoc import (
     SoftLabels,
     registry,
 )
+from reidassoc.data.images import ArrayImages
 from reidassoc.entry import Entry
 from reidassoc.errors import PluginError
 from reidassoc.interfaces import Dataset, Network, Objective, Refiner, Sampling
@@ -42,8 +44,9 @@ from reidassoc.testing import (
     check_objective,
     check_outliers,
 )
+from reidassoc.testing.advice import advice_for
 from reidassoc.testing.diagnosis import diagnose, smallest
-from reidassoc.types import Targets
+from reidassoc.types import Records, Targets
 from reidassoc_plugins.datasets.synthetic import Synthetic
 from reidassoc_plugins.networks.tiny import Tiny
 from reidassoc_plugins.objectives.amirl import Amirl
@@ -391,6 +394,10 @@ class Spoilt(Objective):
             terms["mean"] = batch["visible"].z[rows].sum(1).mean()
         if self.wrong == "detached":
             terms = {name: term.detach().requires_grad_() for name, term in terms.items()}
+        if self.wrong == "constant":
+            terms = {name: term.detach() for name, term in terms.items()}
+        if self.wrong == "nothing":
+            terms = {}
         if self.wrong == "update":
             next(iter(banks)).vectors.mul_(0.9)
         if self.wrong == "rows":
@@ -405,6 +412,8 @@ class Spoilt(Objective):
         ("fed", "is fed by .*thermal"),
         ("mean", "no row has a label: loss 'mean' is nan"),
         ("detached", "no gradient reaches the features"),
+        ("constant", "no gradient reaches the features"),
+        ("nothing", "at least one loss term"),
         ("update", "wrote into its input"),
         ("rows", "must be a tensor of no dimension"),
     ],
@@ -434,6 +443,10 @@ class Bent(Network):
                 return {s: NetworkOutput(o.z * total, o.pooled) for s, o in out.items()}
             if self.wrong == "frozen":
                 return {s: NetworkOutput(o.z.detach().requires_grad_(), o.pooled) for s, o in out.items()}
+            if self.wrong == "constant":
+                return {s: NetworkOutput(o.z.detach(), o.pooled) for s, o in out.items()}
+            if self.wrong == "noisy":
+                return {s: NetworkOutput(o.z + torch.randn_like(o.z), o.pooled) for s, o in out.items()}
             return {"visible": out["infrared"]} if "infrared" in out else out
 
         if self.wrong == "width":
@@ -449,6 +462,8 @@ class Bent(Network):
         ("narrow", "z of 'visible' must be"),
         ("joined", "depend on which other streams"),
         ("frozen", "no gradient reaches the weights"),
+        ("constant", "no gradient reaches the weights"),
+        ("noisy", "the same images, shown twice, have other features"),
         ("streams", "answers for"),
     ],
 )
@@ -476,6 +491,41 @@ def test_a_broken_dataset_is_named() -> None:
     ):
         with pytest.raises(ContractError, match=complaint):
             check_dataset(broken(**methods))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fickle(Synthetic):
+    """The pedestrians, and something that differs from one reading to the next."""
+
+    wrong: str = ""
+    calls: ClassVar[list[int]] = []
+
+    def train(self) -> Pair[Records]:
+        self.calls.append(0)
+        found, turn = super().train(), len(self.calls)
+        if self.wrong == "order":
+            return found.map(lambda r: replace(r, names=tuple(np.roll(r.names, turn))))
+        if self.wrong == "pixels":
+            image = np.full((8, 4, 3), turn, np.uint8)
+            return found.map(lambda r: replace(r, source=ArrayImages([image] * len(r))))
+        return found
+
+    def fingerprint(self) -> str:
+        return str(id(self)) if self.wrong == "mark" else super().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ("order", "train, visible: read once more, it lists other images, or in another order"),
+        ("pixels", "train, visible: read once more, image '.*' is another one"),
+        ("mark", "fingerprint: must be a text, the same every time"),
+    ],
+)
+def test_a_dataset_is_the_same_when_it_is_read_once_more(wrong: str, complaint: str) -> None:
+    with pytest.raises(ContractError, match=complaint) as caught:
+        check_dataset(Fickle(size="tiny", wrong=wrong))
+    assert "sort the listing of a folder" in advice_for(caught.value)
 
 
 def test_a_target_is_a_file_a_spec_or_a_kind_and_a_spec(tmp_path: Path) -> None:

@@ -78,6 +78,27 @@ ADVICE: tuple[tuple[str, str], ...] = (
         "not with those of the batch.",
     ),
     (
+        r"shown twice",
+        "In evaluation nothing may depend on chance: draw noise only where self.training, as nn.Dropout does.",
+    ),
+    (
+        r"read once more|fingerprint: must be",
+        "A resumed or repeated run reads the dataset anew, and must find what it had: sort the listing of a folder, seed the "
+        "generators of what is drawn, and let the fingerprint follow from options and files alone.",
+    ),
+    (
+        r"people are in training too",
+        "Retrieval is judged on people that training never saw: give each person to one split.",
+    ),
+    (
+        r"z of '\w+' must be|pooled of '\w+' must be",
+        "z and pooled have a row per image and module.width columns.",
+    ),
+    (
+        r"must be a tensor of no dimension",
+        "A loss term is one number with its gradient: average over the rows with .mean(), and take no .item().",
+    ),
+    (
         r"no row has a label",
         "A batch may hold outliers only. reidassoc.ops.losses averages over the rows that have an opinion, and is 0 without.",
     ),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -95,7 +96,10 @@ def check_objective(objective: Objective, cases: Mapping[str, Toy] = TRAINABLE, 
         terms = unchanged(case, (batch, {live.bank.name: live.vectors for live in banks}), partial(call, batch, banks))
         require(isinstance(terms, Mapping), case, f"must return a mapping of loss terms, got {type(terms).__name__}")
         check_terms(terms, case)
-        guard(case, torch.stack(list(terms.values())).sum().backward)
+        require(bool(terms), case, "must return at least one loss term, got none")
+        total = torch.stack(list(terms.values())).sum()
+        require(total.requires_grad, case, "no gradient reaches the features: nothing is learnt")
+        guard(case, total.backward)
         given = [view.z for view in batch] + [part for view in batch for part in view.parts.values()]
         slopes = [x.grad for x in given if x.grad is not None]
         require(bool(slopes), case, "no gradient reaches the features: nothing is learnt")
@@ -137,8 +141,8 @@ def check_network(network: Network, *, size: tuple[int, int] = SIZE) -> None:
     """Build a network and show it images: all streams together, each by itself, one image.
 
     Raises:
-        ContractError: width or shapes are wrong, values are not finite, the other streams change the answer in evaluation,
-            or no gradient reaches the weights.
+        ContractError: width or shapes are wrong, values are not finite, chance or the other streams change the answer in
+            evaluation, or no gradient reaches the weights.
     """
     module = guard("build", partial(network.build, size=size))
     require(isinstance(module, nn.Module), "build", f"must return a torch.nn.Module, got {type(module).__name__}")
@@ -149,12 +153,16 @@ def check_network(network: Network, *, size: tuple[int, int] = SIZE) -> None:
     generator = torch.Generator().manual_seed(0)
     images = {stream: torch.rand(2, 3, *size, generator=generator) for stream in STREAMS}
     found = seen(module.train(), images, width, "training")
-    guard("training", torch.stack([output.z.square().sum() for output in found.values()]).sum().backward)
+    total = torch.stack([output.z.square().sum() for output in found.values()]).sum()
+    require(total.requires_grad, "training", "no gradient reaches the weights: nothing is learnt")
+    guard("training", total.backward)
     learnt = [p for p in module.parameters() if p.grad is not None and bool((p.grad != 0).any())]
     require(bool(learnt), "training", "no gradient reaches the weights: nothing is learnt")
     module.eval()
     with torch.no_grad():
-        together = seen(module, images, width, "evaluation")
+        together, again = (seen(module, images, width, "evaluation") for _ in range(2))
+        steady = all(torch.allclose(again[stream].z, together[stream].z, rtol=1e-3, atol=1e-4) for stream in images)
+        require(steady, "evaluation", "the same images, shown twice, have other features")
         for stream, x in images.items():
             alone = seen(module, {stream: x}, width, f"evaluation, {stream} images alone")[stream].z
             close = torch.allclose(alone, together[stream].z, rtol=1e-3, atol=1e-4)
@@ -182,10 +190,17 @@ def check_dataset(dataset: Dataset) -> None:
     """List a dataset's images and trials, and load the first image of each list.
 
     Raises:
-        ContractError: a list is empty, names repeat, identities or trials don't fit, people are in both splits, or the
-            fingerprint changes.
+        ContractError: a list is empty, names repeat, identities or trials don't fit, people are in both splits, or names,
+            images or the fingerprint change when the dataset is read once more.
     """
     train, test = guard("train", dataset.train), guard("test", dataset.test)
+    anew: Any = replace(dataset)  # type: ignore[type-var]
+    for split, records, others in (
+        ("train", train, guard("train", anew.train)),
+        ("test", test, guard("test", anew.test)),
+    ):
+        for modality in Modality:
+            check_repeats(records[modality], others[modality], f"{split}, {modality}")
     people: dict[str, set[int]] = {"train": set(), "test": set()}
     for split, records in (("train", train), ("test", test)):
         for modality in Modality:
@@ -207,9 +222,16 @@ def check_dataset(dataset: Dataset) -> None:
                 inside, where, f"its {name} has rows outside test().{modality}, which has {len(test[modality])} images"
             )
     mark = dataset.fingerprint()
-    require(
-        isinstance(mark, str) and mark == dataset.fingerprint(), "fingerprint", "must be a text, the same every time"
-    )
+    steady = isinstance(mark, str) and mark == dataset.fingerprint() == anew.fingerprint()
+    require(steady, "fingerprint", "must be a text, the same every time")
+
+
+def check_repeats(records: Records, again: Records, where: str) -> None:
+    if not (isinstance(records, Records) and isinstance(again, Records)) or len(records) == 0:
+        return  # said of the records by themselves
+    require(records.names == again.names, where, "read once more, it lists other images, or in another order")
+    first, second = (guard(where, partial(found.source.load, 0)) for found in (records, again))
+    require(np.array_equal(first, second), where, f"read once more, image '{records.names[0]}' is another one")
 
 
 def check_records(dataset: Dataset, records: Records, modality: Modality, where: str) -> Tensor | None:
