@@ -13,10 +13,11 @@ import pytest
 import torch
 from markdown.extensions.toc import slugify
 from scipy.optimize import linear_sum_assignment
-from shown import Shown, blocks, small_runs, trees
+from shown import Shown, blocks, shrunk, small_runs, trees
+from test_reproduce import released
 
 import reidassoc
-from reidassoc import registry
+from reidassoc import overrides, registry
 from reidassoc.bench.plan import read_plan
 from reidassoc.cli import cli
 from reidassoc.pipeline import associate, compose
@@ -112,6 +113,27 @@ def test_the_benchmark_page_s_grid_and_python_run(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(ROOT)
     (tmp_path / "lines.py").write_text(lines)
     assert runpy.run_path(str(tmp_path / "lines.py"))["table"].rows
+
+
+def test_the_benchmark_page_s_commands_run(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the runs that the page speaks of, and on a checkpoint with the keys of a released one."""
+    monkeypatch.chdir(tmp_path)
+    small_runs(monkeypatch)
+    real = overrides.choose
+    monkeypatch.setattr(overrides, "choose", lambda **words: shrunk(real(**words)))  # what `reproduce` runs
+    shown = Shown(tmp_path, data)
+    shown.file(blocks_of("docs/benchmarks.md", "yaml")[0], "mine.yaml")
+    for rest in ("mult", "pgm", "mult --dataset sysu_mm01 --data /data/SYSU-MM01 --out runs/mult-sysu_mm01-1"):
+        shown.shell(f"reidassoc run --associator {rest}")
+    released("mult", tmp_path / "sysu_all.pth")
+    for text in blocks_of("docs/benchmarks.md", "bash"):
+        for line in text.splitlines():
+            shown.shell(line)
+            if "import-checkpoint" in line:  # a ResNet-50 on small images
+                recipe = Path("runs/released/recipe.yaml")
+                recipe.write_text(re.sub(r"^size:\n- \d+\n- \d+$", "size: [32, 16]", recipe.read_text(), flags=re.M))
+                assert "size: [32, 16]" in recipe.read_text()
+    assert "tabular" in Path("table.tex").read_text(encoding="utf-8")
 
 
 def test_the_lab_s_page_runs(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
