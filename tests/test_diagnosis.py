@@ -43,6 +43,7 @@ from reidassoc.testing import (
     check_network,
     check_objective,
     check_outliers,
+    check_refiner,
 )
 from reidassoc.testing.advice import advice_for
 from reidassoc.testing.diagnosis import diagnose, smallest
@@ -422,6 +423,50 @@ def test_a_broken_objective_is_named(wrong: str, complaint: str) -> None:
     check_objective(Amirl())
     with pytest.raises(ContractError, match=complaint):
         check_objective(Spoilt(wrong=wrong), {"ordinary": Toy()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loud(Refiner):
+    """A loss at every step, and something wrong with it."""
+
+    wrong: str
+
+    def losses(self, batch: Batch, banks: Banks) -> Any:
+        feature = batch["visible"].feature
+        loss = banks.select("agnostic", space="visible")[0].logits(feature).logsumexp(1).mean()
+        if self.wrong == "nan":
+            return {"loud": loss * float("nan")}
+        if self.wrong == "detached":
+            return {"loud": loss.detach()}
+        if self.wrong == "rows":
+            return {"loud": feature.sum(1)}
+        if self.wrong == "tensor":
+            return loss
+        if self.wrong == "chance":
+            return {"loud": loss * torch.rand(())}
+        if self.wrong == "role":
+            return {"loud": banks.select("thermal")[0].logits(feature).mean()}
+        if self.wrong == "nobody":
+            return {"loud": feature[batch.labels(batch["visible"], "visible").opinion].mean()}
+        return {"loud": loss, "silent": torch.zeros(())}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ("nan", "loss 'loud' is nan"),
+        ("detached", "no gradient reaches the features by 'loud'"),
+        ("rows", "must be a tensor of no dimension"),
+        ("tensor", "must return a mapping of loss terms"),
+        ("chance", "two calls with the same seed differ"),
+        ("role", "IndexError"),
+        ("nobody", "no row has a label: loss 'loud' is nan"),
+    ],
+)
+def test_a_refiner_s_losses_are_looked_at(wrong: str, complaint: str) -> None:
+    check_refiner(Loud(wrong=""))
+    with pytest.raises(ContractError, match=complaint):
+        check_refiner(Loud(wrong=wrong), {"ordinary": Toy()})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from reidassoc.interfaces import Associator, Clusterer, Plugin, Refiner
+from reidassoc.interfaces import Associator, Clusterer, Plugin
 from reidassoc.ops.prototypes import centroids
 from reidassoc.scene import Scene
 from reidassoc.testing.pretend import name_of
@@ -55,25 +55,6 @@ def check_associator(associator: Associator, cases: Mapping[str, Toy] = CASES, d
                 shape = tuple(clusters.centroids.shape)
                 require(tuple(rows.shape) == shape, case, f"prototypes of '{name}' must be {shape}, got {rows.shape}")
         same(case, result, run(associator, toy, toy.scene(device=device)))
-
-
-def check_refiner(refiner: Refiner, cases: Mapping[str, Toy] = CASES, device: Device = "cpu") -> None:
-    """Call `refine` on every case, with hard and with soft targets, some rows silent.
-
-    Raises:
-        ContractError: entries vanish or change shape, rows are no distributions, inputs change, or answers differ.
-    """
-    for case, toy in cases.items():
-        for kind in ("hard", "soft"):
-            scene, where = toy.scene(device=device), f"{case}, {kind} targets"
-            targets = toy_targets(scene, soft=kind == "soft")
-            result = unchanged(where, (scene, targets), partial(refiner.refine, scene, targets))
-            require(isinstance(result, Targets), where, f"must return Targets, got {type(result).__name__}")
-            for key, before in targets.table.items():
-                require(key in result.table, where, f"lost the labels of {key[0]} samples in space '{key[1]}'")
-                shape = (len(before), before.count)
-                check_labels(result.table[key], shape, f"{where}, {key[0]} in '{key[1]}'", device)
-            same(where, result, refiner.refine(toy.scene(device=device), targets))
 
 
 def check_clusterer(clusterer: Clusterer, cases: Mapping[str, Toy] = CASES, device: Device = "cpu") -> None:

@@ -15,13 +15,13 @@ from reidassoc.entry import Entry
 from reidassoc.errors import ReidassocError, SpecError
 from reidassoc.options import checked, default_of, hints_of, options_of
 from reidassoc.testing.advice import advice_for, as_code, in_words
-from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer, check_refiner
+from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer
 from reidassoc.testing.lines import own_line
 from reidassoc.testing.outliers import check_outliers
 from reidassoc.testing.pretend import PretendError, pretended_device
 from reidassoc.testing.properties import DISTINCT, check_permutation, check_renumbering, check_swap
 from reidassoc.testing.scenes import CASES, Toy
-from reidassoc.testing.training import TRAINABLE, check_dataset, check_network, check_objective
+from reidassoc.testing.training import TRAINABLE, check_dataset, check_network, check_objective, check_refiner
 from reidassoc.types import Pair
 
 Check = Callable[..., None]  # of a plug-in and the scenes that it is tried on

@@ -1,9 +1,9 @@
-"""Contract checks of what trains and of what is trained on: objectives, networks, datasets."""
+"""Contract checks of what trains and of what is trained on: refiners, objectives, networks, datasets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reidassoc.banks import Banks
+from reidassoc.banks import Bank, Banks
 from reidassoc.batch import Batch, View
-from reidassoc.interfaces import Dataset, Network, NetworkOutput, Objective
+from reidassoc.interfaces import Dataset, Network, NetworkOutput, Objective, Refiner
 from reidassoc.scene import Scene
-from reidassoc.testing.contracts import Device, guard, require, same, toy_targets, unchanged
+from reidassoc.testing.contracts import Device, check_labels, guard, require, same, toy_targets, unchanged
 from reidassoc.testing.scenes import CASES, Toy
 from reidassoc.types import SHARED, STREAMS, Clustering, Features, Modality, Pair, Records, SoftLabels, Targets
 
@@ -77,6 +77,70 @@ def with_shared(scene: Scene, targets: Targets) -> tuple[Scene, Targets]:
     clustering = Clustering(own=own, shared=wide)
     table = {(modality, SHARED): labels[modality] for modality in Modality}
     return replace(scene, clustering=clustering), targets.replaced(table)
+
+
+def check_refiner(refiner: Refiner, cases: Mapping[str, Toy] = CASES, device: Device = "cpu") -> None:
+    """Call `refine` on every case, with hard and with soft targets, some rows silent; `losses`, if it has any, on a batch.
+
+    Raises:
+        ContractError: entries vanish or change shape, rows are no distributions, a loss is no finite number or has no
+            gradient, inputs change, or answers differ.
+    """
+    for case, toy in cases.items():
+        for kind in ("hard", "soft"):
+            scene, where = toy.scene(device=device), f"{case}, {kind} targets"
+            targets = toy_targets(scene, soft=kind == "soft")
+            result = unchanged(where, (scene, targets), partial(refiner.refine, scene, targets))
+            require(isinstance(result, Targets), where, f"must return Targets, got {type(result).__name__}")
+            for key, before in targets.table.items():
+                require(key in result.table, where, f"lost the labels of {key[0]} samples in space '{key[1]}'")
+                shape = (len(before), before.count)
+                check_labels(result.table[key], shape, f"{where}, {key[0]} in '{key[1]}'", device)
+            same(where, result, refiner.refine(toy.scene(device=device), targets))
+        if type(refiner).losses is not Refiner.losses and min(toy.clusters) > 0:
+            check_losses(refiner, toy, f"{case}, losses", device)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A refiner as :func:`toy_step` takes an objective: with a bank of every role and space that objectives may declare."""
+
+    refiner: Refiner
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.refiner.needs
+
+    def banks(self, scene: Scene, targets: Targets) -> list[Bank]:
+        fed = {role: tuple(STREAMS) for role in ("specific", "cross", "agnostic")}
+        declared = [
+            Bank(name=f"toy.{role}.{m}", space=m, role=role, start=scene.prototypes(targets, m), fed_by=streams)
+            for m in Modality
+            for role, streams in fed.items()
+        ]
+        return [*declared, *self.refiner.banks(scene, targets)]
+
+
+def check_losses(refiner: Refiner, toy: Toy, where: str, device: Device) -> None:
+    """Call a refiner's `losses` on a batch, with the banks of objectives and its own; a term may be a 0 without gradient."""
+    beside: Any = Beside(refiner)
+    batch, banks = guard(where, partial(toy_step, beside, toy, device=device))
+    given = (batch, {live.bank.name: live.vectors for live in banks})
+    terms = unchanged(where, given, partial(refiner.losses, batch, banks))
+    require(isinstance(terms, Mapping), where, f"must return a mapping of loss terms, got {type(terms).__name__}")
+    check_terms(terms, where)
+    for name, term in terms.items():
+        learns = term.requires_grad or bool(term == 0)
+        require(learns, where, f"no gradient reaches the features by '{name}': nothing is learnt")
+    moving = [term for term in terms.values() if term.requires_grad]
+    if moving:
+        guard(where, torch.stack(moving).sum().backward)
+    slopes = [view.z.grad for view in batch if view.z.grad is not None]
+    require(all(bool(torch.isfinite(g).all()) for g in slopes), where, "the gradient holds NaN or infinite values")
+    same(where, dict(terms), dict(refiner.losses(*toy_step(beside, toy, device=device))))
+    nobody, nothing = toy_step(beside, toy, silent=True, device=device)
+    where = f"{where}, no row has a label"
+    check_terms(guard(where, partial(refiner.losses, nobody, nothing)), where)
 
 
 def check_objective(objective: Objective, cases: Mapping[str, Toy] = TRAINABLE, device: Device = "cpu") -> None:
