@@ -169,6 +169,18 @@ def test_a_method_that_fails_fails_alone() -> None:
     assert "| failed |" in render(found, "markdown")
 
 
+def test_a_class_without_options_to_read_is_refused_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "half_done.py"
+    file.write_text(
+        "from reidassoc import Associator\n\n\nclass HalfDone(Associator):\n"
+        '    """No dataclass."""\n\n    def __call__(self, scene): ...\n'
+    )
+    registry.load_file(str(file))
+    assert "half_done" not in every_associator(oracle=True)
+    with pytest.raises(PluginError, match="HalfDone must be a frozen, keyword-only dataclass"):
+        combinations(["dbscan"], ["nearest", "half_done"], ["none"], [])
+
+
 def test_what_is_split_and_swept() -> None:
     assert split("mult(alpha=0.1, k1=8), pgm,,from_file(path='a,b')") == [
         "mult(alpha=0.1, k1=8)",

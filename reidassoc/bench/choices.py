@@ -12,6 +12,7 @@ from reidassoc import registry
 from reidassoc.errors import PluginError, RecipeError, SpecError, nearest_name
 from reidassoc.fitting import needs, quoted, unmet
 from reidassoc.interfaces import Refiner
+from reidassoc.options import hints_of
 from reidassoc.spec import Spec, parse_value
 
 NONE = "none"  # the refiner choice that refines nothing
@@ -81,7 +82,7 @@ def split(text: str, at: str = ",") -> list[str]:
 
 
 def option_names(kind: str, name: str) -> list[str]:
-    return [f.name for f in fields(registry.get(kind, name)) if f.init]
+    return list(defaults(kind, name))
 
 
 def every_associator(*, oracle: bool, given: frozenset[str] = frozenset()) -> list[str]:
@@ -160,7 +161,9 @@ def with_affinity(cluster: Spec, kind: str, spec: Spec) -> Spec:
 
 
 def defaults(kind: str, name: str) -> Mapping[str, Any]:
-    return {f.name: f.default for f in fields(registry.get(kind, name)) if f.init}
+    cls = registry.get(kind, name)
+    hints_of(cls)  # a PluginError if it is no dataclass
+    return {f.name: f.default for f in fields(cls) if f.init}
 
 
 def refuse_misfits(choice: Combination, *, given: frozenset[str], oracle: bool) -> None:
