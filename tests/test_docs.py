@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import runpy
@@ -216,6 +217,21 @@ def test_options_named_in_the_docs_exist(page: Path) -> None:
             known = set(re.findall(r'"(--[a-z-]+)"', suite))
         for option in re.findall(r"(?<=\s)--[a-z-]+", line):
             assert option in known, f"{page.name}: reidassoc {line} has no {option}"
+
+
+def test_every_block_of_a_page_in_docs_says_what_it_is() -> None:
+    """One without a language, or indented, would be looked at by no test."""
+    for page in (ROOT / "docs").rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        assert len(re.findall(r"^\s*```", text, re.MULTILINE)) == 2 * len(list(blocks(text))), page.name
+
+
+def test_the_installation_page_has_every_extra() -> None:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8").partition("## Extras")[2].partition("\n## ")[0]
+    first = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("|"))
+    assert set(re.findall(r"`(\w+)`", first)) == set(setup["options.extras_require"])
 
 
 def test_nothing_refers_to_what_is_outside() -> None:

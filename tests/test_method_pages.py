@@ -74,6 +74,24 @@ def test_every_clusterer_has_a_section_with_its_options() -> None:
         assert (f"<!-- options: clusterer {name} -->" in shown) == bool(options_of(registry.get("clusterers", name)))
 
 
+def test_what_has_no_page_has_a_formula_and_networks_have_their_options() -> None:
+    overview = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    formulas = overview.partition("## Baselines and bounds")[2].partition("```text\n")[2].partition("```")[0]
+    assert {line.split()[0] for line in formulas.splitlines()} == NO_PAPER - {"unison"}
+    for name in registry.names("networks"):
+        assert f"<!-- options: network {name} -->" in overview
+
+
+def test_every_picture_s_caption_names_the_command_that_made_it() -> None:
+    pages = {page: page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md")}
+    shown = [
+        (page, found.end()) for page, body in pages.items() for found in re.finditer(r"^!\[.*\)$", body, re.MULTILINE)
+    ]
+    assert len(shown) > 12
+    for page, end in shown:
+        assert "made by" in pages[page][end : end + 400].lower(), page
+
+
 @pytest.mark.parametrize("kind", PARTS)
 def test_every_refiner_and_objective_has_a_section_with_its_formula_and_options(kind: str) -> None:
     assert f": methods/{PARTS[kind]}.md\n" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
