@@ -517,6 +517,13 @@ def test_a_broken_network_is_named(wrong: str, complaint: str) -> None:
         check_network(Bent(wrong=wrong))
 
 
+class Grey(ArrayImages):
+    """Images of two dimensions."""
+
+    def load(self, index: int) -> Any:
+        return super().load(index)[:, :, 0]
+
+
 def test_a_broken_dataset_is_named() -> None:
     good = Synthetic(size="tiny")
     check_dataset(good)
@@ -533,6 +540,11 @@ def test_a_broken_dataset_is_named() -> None:
         ({"trials": [replace(trials[0], query=torch.tensor([10**6]))]}, "its query has rows outside"),
         ({"train": train.swapped}, "says that it is infrared"),
         ({"identity": torch.zeros(3)}, "identities must be"),
+        ({"train": train.map(lambda r: replace(r, names=r.names[:1] * len(r)))}, "two images have the same name"),
+        (
+            {"train": train.map(lambda r: replace(r, source=Grey([np.zeros((8, 4, 3), np.uint8)] * len(r))))},
+            "an image must",
+        ),
     ):
         with pytest.raises(ContractError, match=complaint):
             check_dataset(broken(**methods))

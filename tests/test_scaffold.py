@@ -24,10 +24,21 @@ from reidassoc.errors import PluginError
 from reidassoc.overrides import choose
 from reidassoc.pipeline import compose
 from reidassoc.scaffold import new
+from reidassoc.testing import ContractError
 from reidassoc.testing.diagnosis import diagnose
 from reidassoc_plugins.associators.nearest import Nearest
 
 KINDS = ("clusterer", "associator", "refiner", "objective", "network", "dataset")
+
+
+BROKEN: dict[str, dict[str, object]] = {
+    "clusterer": {"__call__": lambda *_, **__: None},
+    "associator": {"__call__": lambda *_: None},
+    "refiner": {"refine": lambda *_: None},
+    "objective": {"__call__": lambda *_: {}},
+    "network": {"build": lambda *_, **__: None},
+    "dataset": {"trials": lambda _: []},
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,6 +89,9 @@ def test_a_package_s_own_tests_pass_until_the_method_changes(kind: str, tmp_path
     registry.add("my_idea", changed(entry.cls, kind))
     with pytest.raises(AssertionError):
         tests["test_parity"]()
+    registry.add("my_idea", type("Broken", (entry.cls,), BROKEN[kind]))
+    with pytest.raises(ContractError):
+        tests["test_contract"]()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -21,6 +21,7 @@ from reidassoc import (
     Targets,
 )
 from reidassoc.ops.assignment import cosine_table
+from reidassoc.ops.prototypes import clusters_of
 from reidassoc.testing import (
     CASES,
     ContractError,
@@ -182,7 +183,17 @@ class Shifted(Clusterer):
         return Clustering(own=clustering.own.map(spoil))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Moody(Clusterer):
+    """DBSCAN, and every image in one of two clusters by chance."""
+
+    def __call__(self, features, *, epoch, seed, previous):  # type: ignore[no-untyped-def]
+        return Clustering(own=features.map(lambda f: clusters_of(f.x, torch.randperm(len(f)) % min(2, len(f)))))
+
+
 def test_a_broken_clusterer_is_named() -> None:
+    with pytest.raises(ContractError, match="two calls with the same seed differ"):
+        check_clusterer(Moody())
     with pytest.raises(ContractError, match="have members"):
         check_clusterer(Shifted(normalise=False))
     with pytest.raises(ContractError, match="un-normalised means"):
