@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ import reidassoc as ra
 from reidassoc import Association, Associator, Pair, Recipe, Scene, SoftLabels, registry
 from reidassoc.data.arrays import FeatureFile
 from reidassoc.engine import launch
-from reidassoc.engine.log import Observer
+from reidassoc.engine.log import Everyone, Observer
+from reidassoc.engine.result import Result
 from reidassoc.errors import DataError, PluginError, RecipeError, SpecError
 from reidassoc.overrides import choose
 from reidassoc.spec import Spec
@@ -101,18 +104,45 @@ def test_values_of_numpy_and_paths_are_values(recipes: list[Recipe], tmp_path: P
     assert rooted.digest == choose(dataset="regdb", root=str(tmp_path)).digest
 
 
-class Counting(Observer):
-    closed = 0
+class Noting(Observer):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def start(self, folder: Path) -> None:
+        self.told.append("start")
+
+    def epoch(self, number: int, total: int, stage: str, steps: int) -> None:
+        self.told.append("epoch")
+
+    def step(self, number: int, losses: Mapping[str, float], *, images: int) -> None:
+        self.told.append("step")
+
+    def report(self, row: Mapping[str, Any]) -> None:
+        self.told.append("report")
+
+    def once(self, text: str) -> None:
+        self.told.append("once")
+
+    def finish(self, result: Result) -> None:
+        self.told.append("finish")
 
     def close(self) -> None:
-        self.closed += 1
+        self.told.append("close")
 
 
 def test_several_may_be_told(recipes: list[Recipe]) -> None:
-    told = [Counting(), Counting(), Counting()]
+    told = [Noting(), Noting(), Noting()]
     ra.run(log=told[:2])
     ra.run(log=told[2])
-    assert [one.closed for one in told] == [1, 1, 1]
+    assert [one.told for one in told] == [["close"]] * 3
+    everyone = Everyone(told[:2])
+    everyone.start(Path())
+    everyone.epoch(0, 1, "intra", 1)
+    everyone.step(1, {"loss": 1.0}, images=4)
+    everyone.report({})
+    everyone.once("a note")
+    everyone.finish(Result(Path(), {}))
+    assert [one.told[1:] for one in told[:2]] == [["start", "epoch", "step", "report", "once", "finish"]] * 2
 
 
 def test_one_s_own_class_trains(tmp_path: Path) -> None:
@@ -237,6 +267,24 @@ def test_identities_are_tensors_arrays_or_lists() -> None:
     for wrong in ((true[1:], true), (true + 0.5, true), (true, ["a"] * 32), 3, (true,), (true, None)):
         with pytest.raises(DataError, match="identities must be whole numbers, one for each feature row"):
             ra.associate("nearest", x, x, identity=wrong, device="cpu")  # type: ignore[arg-type]
+
+
+def test_the_seed_reaches_clusterer_and_associator() -> None:
+    seen: list[int] = []
+
+    class Draws:
+        random_state: int | None = None
+
+        def fit_predict(self, x: object) -> np.ndarray:
+            assert self.random_state is not None
+            seen.append(self.random_state)
+            return np.arange(24) // 4
+
+    x = torch.randn(24, 8, generator=torch.manual_seed(0))
+    found = [ra.associate("random", x, x, clusterer=Draws(), seed=seed, device="cpu").cross for seed in (3, 3, 4)]
+    assert seen[0] == seen[2] != seen[4]
+    assert (found[0].visible == found[1].visible).all()
+    assert (found[0].visible != found[2].visible).any()
 
 
 @pytest.mark.parametrize("kind", ["tensor", "float64 array", "float32 array"])

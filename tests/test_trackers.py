@@ -76,6 +76,8 @@ def test_tensorboard_s_files_hold_every_epoch_once(folder: Path) -> None:
     assert set(read.Tags()["scalars"]) == set(dict(scalars(row(0))))
     found = [(event.step, event.value) for event in read.Scalars(MAP)]
     assert found == [(0, 10.0), (1, 11.0), (2, 12.0), (3, 13.0)]
+    (text,) = read.Tensors("recipe/text_summary")[-1].tensor_proto.string_val
+    assert (folder / "recipe.yaml").read_text() in text.decode()
 
 
 def test_mlflow_s_store_holds_every_epoch(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,11 +89,15 @@ def test_mlflow_s_store_holds_every_epoch(folder: Path, tmp_path: Path, monkeypa
     client = mlflow.MlflowClient()
     run_id = (folder / "mlflow_id").read_text()
     assert client.get_run(run_id).info.status == "FAILED"  # as an interrupted run leaves it
+    again = tracker("mlflow")
+    again.start(folder)
+    assert client.get_run(run_id).info.status == "RUNNING"
     told("mlflow", folder, [2])
     assert (folder / "mlflow_id").read_text() == run_id
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["intra.associator"] == "None"
+    assert run.data.tags["digest"] == RunFolder(folder).recipe.digest
     assert [(m.step, m.value) for m in client.get_metric_history(run_id, MAP)] == [(0, 10.0), (1, 11.0), (2, 12.0)]
 
 
