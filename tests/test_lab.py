@@ -224,6 +224,19 @@ def test_an_odd_epoch_in_a_file_is_none() -> None:
     assert ra.lab(odd, clusterers=[GROUPING], associators=["pgm"]).rows[0].problem == ""
 
 
+def test_methods_see_the_epoch_that_the_file_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def watched(part: Associator, scene: Scene, known: Pair[torch.Tensor] | None) -> Association:
+        seen.append(scene.epoch)
+        return associate(part, scene, known)
+
+    monkeypatch.setattr("reidassoc.bench.lab.associate", watched)
+    for notes in ({"epoch": "7"}, {}):
+        ra.lab(FeatureFile(TOY.features, TOY.identity, notes), clusterers=[GROUPING], associators=["pgm"])
+    assert seen == [7, 0]
+
+
 @pytest.mark.parametrize("ending", ["safetensors", "npz"])
 def test_feature_files_come_back_as_they_went(ending: str, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -281,6 +294,10 @@ def test_the_file_s_own_clusterer_is_the_default(tmp_path: Path) -> None:
     write_features(tmp_path / "f.safetensors", FeatureFile(TOY.features, TOY.identity, {"clusterer": GROUPING}))
     found = ra.lab(tmp_path / "f.safetensors", associators=["pgm"])
     assert str(found.rows[0].combination.clusterer) == GROUPING
+
+
+def test_advice_takes_one_size_alone() -> None:
+    assert ra.advise(TOY, k1=8, device="cpu") == ra.advise(TOY, k1=[8], device="cpu")
 
 
 def test_half_precision_files_are_read(tmp_path: Path) -> None:

@@ -224,6 +224,19 @@ def test_networks_clusterers_and_associators_give_what_they_declare(known: PARTS
         assert bool(output.parts) == ("parts" in gives(network))
 
 
+def test_who_meets_a_need_is_who_gives_it() -> None:
+    objective = registry.build("objectives", "fgsal")
+    assert "parts" in needs(objective)
+    (line,) = [
+        line
+        for line in misfits([("fgsal", objective), ("tiny", registry.build("networks", "tiny"))])
+        if "'parts'" in line
+    ]
+    named = line.partition("no part of this stage gives it; ")[2]
+    assert "tiny(parts=3)" in named
+    assert "dbscan" not in named
+
+
 def test_what_draws_a_batch_is_needed() -> None:
     assert needs(registry.build("objectives", "dcl")) == frozenset()
     assert needs(registry.build("objectives", "joint(draw='paired')")) == {"shared", "cross"}

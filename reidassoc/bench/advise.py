@@ -17,6 +17,7 @@ from reidassoc.errors import DataError, SpecError
 from reidassoc.ops.affinity import affinity
 from reidassoc.ops.dbscan import dbscan
 from reidassoc.pipeline import check_features
+from reidassoc.spec import several
 from reidassoc.types import Features, Modality, Pair
 
 Labels = npt.NDArray[np.int64]
@@ -85,7 +86,7 @@ class Advice:
 
 
 def advise(
-    features: str | Path | FeatureFile, *, k1: Sequence[int] = (), min_samples: int = 4, device: str = "auto"
+    features: str | Path | FeatureFile, *, k1: int | Sequence[int] = (), min_samples: int = 4, device: str = "auto"
 ) -> Advice:
     """Advise eps and k1 of ``dbscan`` without identities.
 
@@ -107,6 +108,7 @@ def advise(
         >>> advise(FeatureFile(toy_features(), None), k1=[6]).curves[0].k2
         3
     """
+    given = several(k1)
     if min_samples < 1:
         raise SpecError(f"min_samples must be at least 1, got {min_samples}")
     file = features if isinstance(features, FeatureFile) else read_features(features)
@@ -116,11 +118,11 @@ def advise(
     fewest = min(map(len, placed))
     if fewest < 2:
         raise DataError(f"advice needs at least two samples of each modality, got {fewest}")
-    if any(size < 2 or size >= fewest for size in k1):
+    if any(size < 2 or size >= fewest for size in given):
         raise SpecError(
-            f"k1 must lie in [2, {fewest - 1}], below the samples of either modality, got {min(k1)} to {max(k1)}"
+            f"k1 must lie in [2, {fewest - 1}], below the samples of either modality, got {min(given)} to {max(given)}"
         )
-    sizes = sorted(set(k1)) or [size for size in SIZES if size < fewest] or [fewest - 1]
+    sizes = sorted(set(given)) or [size for size in SIZES if size < fewest] or [fewest - 1]
     curves = []
     for size in sizes:
         k2 = min(MOST_K2, max(1, size // 2))
