@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import inspect
 import sys
+from dataclasses import is_dataclass
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
@@ -31,10 +32,19 @@ def installed_names(kind: str) -> set[str]:
     return {point.name for point in installed(GROUP + kind)}
 
 
+def bearers(kind: str, name: str) -> list[EntryPoint]:
+    """The entry points that bear a name, ours first; nothing is imported. Only one of several can be meant by it."""
+    found = {point.value: point for point in installed(GROUP + kind) if point.name == name}
+    return sorted(found.values(), key=lambda point: (not ours(point), point.value))
+
+
 def owner_of(kind: str, name: str) -> EntryPoint | None:
     """The entry point of the installed plug-in that bears a name, if one does; nothing is imported."""
-    points = [point for point in installed(GROUP + kind) if point.name == name]
-    return min(points, key=lambda point: point.value, default=None)
+    return next(iter(bearers(kind, name)), None)
+
+
+def ours(point: EntryPoint) -> bool:
+    return point.value.startswith("reidassoc_plugins.")
 
 
 def holds(kind: str, owner: EntryPoint) -> str:
@@ -58,14 +68,30 @@ def origin_of(point: EntryPoint) -> tuple[str, str]:
 def load(kind: str, point: EntryPoint) -> Entry:
     """The plug-in behind an entry point; one that can't be imported, or is none of its kind, comes with its problem."""
     origin, licence = origin_of(point)
+    if problem := clash(kind, point):
+        return Entry(kind, point.name, origin, None, problem, licence)
     try:
         cls = point.load()
     except (Exception, SystemExit) as error:  # a stranger's package may fail in any way; it breaks only itself
         return Entry(kind, point.name, origin, None, f"{type(error).__name__}: {error}", licence)
     if not isinstance(cls, type) or getattr(cls, "kind", None) != kind:
         return Entry(kind, point.name, origin, None, f"{point.value} is no {kind.removesuffix('s')}", licence)
-    file, text_hash = ("", "") if origin.startswith("reidassoc ") else source_of(cls)
+    if not is_dataclass(cls):
+        problem = f"{point.value} must be a frozen, keyword-only dataclass: its fields are its options"
+        return Entry(kind, point.name, origin, None, problem, licence)
+    file, text_hash = ("", "") if ours(point) else source_of(cls)
     return Entry(kind, point.name, origin, cls, package_licence=licence, file=file, text_hash=text_hash)
+
+
+def clash(kind: str, point: EntryPoint) -> str:
+    """Why an entry point doesn't get its name: we have it, or another package; empty if it does."""
+    others = [other for other in bearers(kind, point.name) if other.value != point.value]
+    if ours(point) or not others:
+        return ""
+    if ours(others[0]):
+        return f"{holds(kind, others[0])}; its author must choose another name"
+    named = " and ".join(origin_of(other)[0] for other in others)
+    return f"{named} has the name '{point.name}', too: uninstall one of the packages"
 
 
 @cache

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reidassoc.entry import Entry, kind_of, name_of, refuse_name
-from reidassoc.entrypoints import holds, installed_names, load, out_of_step, owner_of
+from reidassoc.entrypoints import bearers, holds, installed_names, load, out_of_step, owner_of
 from reidassoc.errors import PluginError, SpecError, nearest_name
 from reidassoc.interfaces import KINDS
 from reidassoc.options import construct
@@ -77,9 +77,10 @@ def names(kind: str) -> list[str]:
 
 
 def entries(kind: str) -> Iterator[Entry]:
-    """Every plug-in of a kind; one that fails to load is yielded with its problem."""
+    """Every plug-in of a kind; one that fails to load, or doesn't get its name, is yielded with its problem."""
     for name in names(kind):
         yield find(kind, name)
+        yield from (load(kind, point) for point in bearers(kind, name)[1:])
 
 
 def find(kind: str, name: str) -> Entry:

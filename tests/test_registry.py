@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
@@ -230,9 +231,33 @@ def test_a_broken_package_breaks_only_itself(monkeypatch: pytest.MonkeyPatch) ->
     assert "mult" in shown.output.split()
 
 
+def test_a_package_takes_no_name_of_ours_and_none_of_another_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Figures under the name `mult` are of what we ship, whatever is installed beside it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "strangers.py").write_text(FILE + FILE.replace("MyIdea", "Other"))
+    (tmp_path / "plain.py").write_text("from reidassoc import Associator\n\nclass Plain(Associator):\n    ...\n")
+    real, group = entrypoints.installed, "reidassoc.associators"
+    points = [("mult", "a:Mult"), ("idea", "strangers:MyIdea"), ("idea", "strangers:Other"), ("plain", "plain:Plain")]
+    own = [EntryPoint(name, value, group) for name, value in points]
+    monkeypatch.setattr(
+        entrypoints, "installed", lambda asked: (*own, *(real(asked))) if asked == group else real(asked)
+    )
+    assert registry.get("associators", "mult").__module__ == "reidassoc_plugins.associators.mult"
+    problems = [(entry.name, entry.problem) for entry in registry.entries("associators") if entry.problem]
+    assert [name for name, _ in problems] == ["idea", "idea", "mult", "plain"]
+    assert problems[0][1] == "strangers:Other has the name 'idea', too: uninstall one of the packages"
+    assert problems[1][1] == "strangers:MyIdea has the name 'idea', too: uninstall one of the packages"
+    assert re.match(r"reidassoc \S+ has associator 'mult' already; its author must choose another", problems[2][1])
+    assert problems[3][1] == "plain:Plain must be a frozen, keyword-only dataclass: its fields are its options"
+    with pytest.raises(PluginError, match=r"associator 'idea' .* can't be loaded: strangers:Other has the name"):
+        registry.build("associators", "idea")
+
+
 def test_a_plugin_without_a_text_is_found_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that Cython has compiled."""
-    compiled = type("Compiled", (Associator,), {"__module__": "builtins"})
+    compiled = dataclass(frozen=True, kw_only=True)(type("Compiled", (Associator,), {"__module__": "builtins"}))
     monkeypatch.setattr("builtins.Compiled", compiled, raising=False)
     own, real = EntryPoint("compiled", "builtins:Compiled", "reidassoc.associators"), entrypoints.installed
     monkeypatch.setattr(entrypoints, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
