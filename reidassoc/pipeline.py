@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from reidassoc import registry
+from reidassoc.answers import refuse_association, refuse_clustering, refuse_targets
 from reidassoc.entry import name_of
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.fitting import misfits, needs
 from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Refiner
-from reidassoc.ops.exact import broken_rows
+from reidassoc.ops.exact import broken_rows, long_rows
 from reidassoc.recipe import Recipe, Stage
 from reidassoc.scene import Scene
 from reidassoc.types import Association, Clustering, Features, Pair, Targets
@@ -91,13 +92,17 @@ def check_features(features: Pair[Features]) -> None:
     """Refuse what no method can work on.
 
     Raises:
-        DataError: NaN or infinite values, or two widths.
+        DataError: NaN or infinite values, rows that are longer than unit ones, or two widths.
     """
     if features.visible.width != features.infrared.width:
         raise DataError(f"visible features are {features.visible.width} wide, infrared ones {features.infrared.width}")
     for modality, name in ((features.visible, "visible"), (features.infrared, "infrared")):
         if where := broken_rows(modality.x):
             raise DataError(f"the {name} features have {where}: the network has diverged, or the file is damaged")
+        if where := long_rows(modality.x):
+            raise DataError(
+                f"the {name} features have {where}, and must have unit rows: torch.nn.functional.normalize(x, dim=1)"
+            )
 
 
 def cluster(
@@ -109,17 +114,21 @@ def cluster(
     previous: Clustering | None = None,
     identity: Pair[Tensor] | None = None,
 ) -> Clustering:
-    """Run a clusterer on checked features."""
+    """Run a clusterer on checked features, and look its answer over."""
     check_features(features)
     call = informed(clusterer, clusterer, identity)
-    return guarded("clusterer", clusterer, lambda: call(features, epoch=epoch, seed=seed, previous=previous))
+    answer = guarded("clusterer", clusterer, lambda: call(features, epoch=epoch, seed=seed, previous=previous))
+    accepted("clusterer", clusterer, lambda: refuse_clustering(answer, features))
+    return answer
 
 
 def associate(associator: Associator, scene: Scene, identity: Pair[Tensor] | None = None) -> Association:
-    """Run an associator on checked features."""
+    """Run an associator on checked features, and look its answer over."""
     check_features(scene.features)
     call = informed(associator, associator, identity)
-    return guarded("associator", associator, lambda: call(scene))
+    answer = guarded("associator", associator, lambda: call(scene))
+    accepted("associator", associator, lambda: refuse_association(answer, scene))
+    return answer
 
 
 def informed(part: object, call: Callable[..., T], identity: Pair[Tensor] | None) -> Callable[..., T]:
@@ -143,9 +152,11 @@ def target(method: Method, scene: Scene, *, identity: Pair[Tensor] | None = None
 
 
 def refine(refiners: Sequence[Refiner], scene: Scene, targets: Targets) -> Targets:
-    """Run the refiners in order."""
+    """Run the refiners in order, and look each one's answer over."""
     for refiner in refiners:
-        targets = guarded("refiner", refiner, lambda r=refiner, t=targets: r.refine(scene, t))  # type: ignore[misc]
+        before, refined = targets, guarded("refiner", refiner, partial(refiner.refine, scene, targets))
+        accepted("refiner", refiner, partial(refuse_targets, refined, before, scene))
+        targets = refined
     return targets
 
 
@@ -158,6 +169,15 @@ def guarded(kind: str, part: object, call: Callable[[], T]) -> T:
     except Exception as error:
         text = f"{kind} {name_of(type(part))} failed: {type(error).__name__}: {error}"
         raise PluginError(text + place_of(error, part)) from error
+
+
+def accepted(kind: str, part: object, refuse: Callable[[], None]) -> None:
+    """Raise PluginError with the plug-in's name where its answer is refused."""
+    try:
+        refuse()
+    except ValueError as error:
+        name = name_of(type(part))
+        raise PluginError(f"{kind} {name}: {error}; reidassoc check explains it on the smallest scene") from None
 
 
 def place_of(error: Exception, part: object) -> str:

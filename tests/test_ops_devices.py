@@ -67,7 +67,7 @@ HOST = {
     "banks": {"Intake", "plan_rounds", "lasting_rounds"},
     "assignment": {"one_to_one", "in_rounds", "tiled", "greedy_pairs"},
     "seeds": {"seed_for", "generator_for"},
-    "exact": {"full_float32", "products", "no_autocast", "broken_rows"},
+    "exact": {"full_float32", "products", "no_autocast", "broken_rows", "long_rows"},
     "scaling": {"Round"},
 }
 SWITCHES = {"accelerate", "half", "memory_limit", "shares"}

@@ -95,7 +95,9 @@ class Mult(Associator):
     ) -> tuple[Tensor, Tensor]:
         """Labels of both modalities in the space of `own`, after the rounds."""
         y_own, y_other = own_start, other_start
-        for _ in range(self.rounds):
+        for _ in range(
+            self.rounds if len(y_own) and len(y_other) else 0
+        ):  # nobody on the other side: nothing to agree with
             before = y_own, y_other
             y_own = (1 - self.alpha) * (across[own] @ y_other) + self.alpha * own_start
             y_other = (1 - self.alpha) * (across[own.other] @ y_own) + self.alpha * other_start

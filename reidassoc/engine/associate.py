@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from reidassoc.engine.peak_memory import resident
 from reidassoc.errors import DataError, PluginError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.interfaces import Associator, Clusterer
+from reidassoc.ops.exact import long_rows
 from reidassoc.pipeline import associate as run_associator
 from reidassoc.pipeline import cluster
 from reidassoc.scene import Scene
@@ -84,7 +85,7 @@ def associate(
     Args:
         associator: a spec such as ``"mult(alpha=0.3)"``, or an object.
         visible: (N_v, D) floating point, a tensor, an array or what NumPy makes one of; rows are normalised here. ``Features``
-            may also say cameras, tracklets and part features, and are taken as they are.
+            may also say cameras, tracklets and part features, as in ``ra.Features(x, camera=camera)``.
         infrared: (N_r, D), likewise.
         clusterer: likewise a spec or an object; one with scikit-learn's ``fit_predict`` will do.
         identity: (N_v,) and (N_r,) true identities, for scoring (and for a clusterer or associator that needs them).
@@ -159,5 +160,7 @@ def identities(given: Pair[Any] | tuple[Any, Any], features: Pair[Features]) -> 
 
 def on_device(features: Features | Tensor | ArrayLike, name: str, device: torch.device) -> Features:
     made = features if isinstance(features, Features) else unit_features(features, name)
+    if long_rows(made.x):
+        made = replace(made, x=unit_features(made.x, name).x)
     extra = {key: tensor.to(device) for key, tensor in made.extra.items()}
     return Features(made.x.to(device), made.index.to(device), made.camera.to(device), extra)

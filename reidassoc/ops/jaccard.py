@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reidassoc.ops.accelerate import compiled, compiled_search, over_rows
-from reidassoc.ops.exact import check_features, full_float32
+from reidassoc.ops.exact import check_features, full_float32, long_rows
 from reidassoc.ops.memory_limit import block_rows
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.shares import shareable, shared_rows
@@ -39,13 +39,15 @@ def jaccard_similarity(features: Tensor, *, k1: int = 30, k2: int = 6, group: Te
         (N, N) sparse CSR float32 in (0, 1], symmetric, diagonal included, columns ascending.
 
     Raises:
-        ValueError: k1 or k2 below 1, a wrong shape, or features that are not finite.
+        ValueError: k1 or k2 below 1, a wrong shape, or features that are not finite, or longer than unit rows.
     """
     if k1 < 1 or k2 < 1:
         raise ValueError(f"k1 and k2 must be at least 1, got k1={k1}, k2={k2}")
     if group is not None and group.shape != features.shape[:1]:
         raise ValueError(f"group must be ({features.shape[0]},), got {tuple(group.shape)}")
     check_features("features", features)
+    if found := long_rows(features):
+        raise ValueError(f"features must have unit rows, got {found}: torch.nn.functional.normalize(features, dim=1)")
     x = features.detach().float().contiguous()
     n = x.shape[0]
     if n == 0:
