@@ -102,7 +102,6 @@ def test_mlflow_s_store_holds_every_epoch(folder: Path, tmp_path: Path, monkeypa
 
 
 def test_the_real_wandb_takes_what_it_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb")  # not among the tests' packages: it runs a service of its own
     for name, value in (("MODE", "offline"), ("SILENT", "true"), ("DISABLE_GIT", "true")):
         monkeypatch.setenv(f"WANDB_{name}", value)
     told("wandb", folder, [0], finished=False)
