@@ -117,7 +117,8 @@ def hint(name: str, known: list[str]) -> str:
         return "; setup.cfg has it, but it is not installed: run pip install -e . again, in the checkout"
     if others := [kind for kind in KINDS if name in names(kind)]:
         return f"; '{name}' is among the {' and the '.join(others)}"
-    return nearest_name(name, known) + "; if it is in a file of yours: --plugin FILE"
+    file = "; if it is in a file of yours: --plugin FILE (in Python, first: ra.registry.load_file(FILE))"
+    return nearest_name(name, known) + file
 
 
 def named(target: str) -> list[tuple[Entry, Spec]]:
