@@ -2,13 +2,15 @@
 
 <!-- options: associator mult -->    the options of a plug-in, as `reidassoc show` has them
 <!-- source: associator -->          what `reidassoc new associator my_idea --file` writes
-<!-- output: reidassoc check careless.py -->  what that command prints, in a folder that holds careless.py
+<!-- output: reidassoc check careless.py -->  what that command prints, in a folder that holds careless.py and mine.npz,
+                                              as the page on the lab makes it
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -69,11 +71,16 @@ def source(kind: str) -> str:
 
 def output(command: str) -> str:
     """What a command prints."""
+    page = Path(__file__).with_name("lab.md").read_text(encoding="utf-8")
+    (features,) = re.findall(r"^```python\n([^`]*mine\.npz[^`]*identity_infrared=[^`]*)^```", page, re.MULTILINE)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "careless.py").write_text(CARELESS, encoding="utf-8")
-        words = [sys.executable, "-m", *command.split()]
-        done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env={**os.environ, "COLUMNS": "110"})
-    return f"```text\n{done.stdout}{done.stderr}```"
+        told = {"cwd": folder, "env": {**os.environ, "COLUMNS": "110"}, "capture_output": True, "text": True}
+        if "mine.npz" in command:
+            subprocess.run([sys.executable, "-c", features], check=True, **told)
+        done = subprocess.run([sys.executable, "-m", *shlex.split(command)], **told)
+    printed = "\n".join(line.rstrip() for line in f"{done.stdout}{done.stderr}".splitlines())
+    return f"```text\n{printed}\n```"
 
 
 FILL = {"options": options, "source": source}

@@ -29,6 +29,10 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = {"bash", "python"}  # what is run; other blocks are output, or what only a newcomer's machine can run
 OWN = {"lab.md", "benchmarks.md"}  # pages with a test of their own below
+NOT_HERE = (  # what console blocks may hold: commands for a newcomer's machine, or for several devices and nodes
+    r"git|python3|uv|pip|\.venv/bin/pip|apt-get|pre-commit|scripts/|torchrun |srun |SLURM_CONF=\S+ python "
+    r"|reidassoc bench .* --executor slurm|reidassoc run .* --devices \d"
+)
 NOT_RUN = {"text", "console", "yaml", "toml", "csv", "bibtex"}
 
 
@@ -63,9 +67,7 @@ def test_blocks_that_do_not_run_hold_nothing_that_could(page: Path) -> None:
     for language, _, text in blocks(page.read_text(encoding="utf-8")):
         if language == "console":
             for line in text.splitlines():
-                assert re.match(r"(git|python3|uv|pip|\.venv/bin/pip|apt-get|pre-commit|scripts/)", line), (
-                    f"{page.name}: {line}"
-                )
+                assert re.match(NOT_HERE, line), f"{page.name}: {line}"
 
 
 def test_the_readme_s_three_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +168,9 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     assert "smallest scene that fails" in plugins
     assert "class" in plugins.partition("one_to_one")[0]
     assert "<!-- " not in re.sub(r"<!-- table.*?-->|<!-- end of table -->", "", mult + plugins)
+    lab = (tmp_path / "lab" / "index.html").read_text(encoding="utf-8")
+    assert "12 visible and 12 infrared clusters" in lab
+    assert "15 combinations in" in lab
     text = (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
     shown = {found.rpartition(".")[2] for found in re.findall(r'id="(reidassoc\.[\w.]+)"', text)}
     assert shown >= set(reidassoc.__all__) - {"SHARED", "OUTLIER", "__version__"}
