@@ -36,7 +36,12 @@ def refuse_stray(context: click.Context, parameter: click.Parameter, words: tupl
 )
 @click.option("--objective", "objectives", multiple=True, metavar="SPEC", help="What is optimised, likewise.")
 @click.option("--network", metavar="SPEC", help="The network, e.g. 'two_stream(depth=18)'.")
-@click.option("--dataset", metavar="SPEC", help="The dataset, e.g. 'synthetic(size=\"tiny\")'.  [default: synthetic]")
+@click.option(
+    "--dataset",
+    metavar="SPEC",
+    help="The dataset, e.g. 'synthetic(size=\"tiny\")'. One of your own has the settings of sysu_mm01 (ResNet-50, ImageNet "
+    "weights) unless --recipe says otherwise, e.g. mult/synthetic.  [default: synthetic]",
+)
 @root_option
 @click.option(
     "--recipe",
