@@ -174,6 +174,11 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     text = (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
     shown = {found.rpartition(".")[2] for found in re.findall(r'id="(reidassoc\.[\w.]+)"', text)}
     assert shown >= set(reidassoc.__all__) - {"SHARED", "OUTLIER", "__version__"}
+    for place, public in (
+        (r"registry", {"add", "load_file", "names", "entries", "find", "get", "build", "spec_of"}),
+        (r"testing\.\w+", set(reidassoc.testing.__all__)),
+    ):  # what users call, and nothing else
+        assert set(re.findall(rf'id="reidassoc\.{place}\.(\w+)"', text)) == public
 
 
 def test_the_notebook_runs(tmp_path: Path) -> None:
