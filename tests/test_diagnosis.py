@@ -90,7 +90,7 @@ def look(cls: type, plugin: Any = None) -> dict[str, list[tuple[str, ...]]]:
 
 def test_a_failure_is_explained_with_the_smallest_scene() -> None:
     ((text, scene, happened, means, again),) = look(Careless)["fails"]
-    assert text.startswith("breaks its contract on 3 of 11 scenes: no_visible")
+    assert text.startswith("breaks its contract on 3 of 14 scenes: no_visible")
     assert "0 visible clusters and 0 infrared clusters, 1 image per cluster, 1 outlier per modality" in scene
     assert "argmax()" in happened
     assert f"test_diagnosis.py, line {Careless.__call__.__code__.co_firstlineno + 5}" in happened
@@ -284,6 +284,78 @@ def test_few_samples_explain_errors_of_sizes_alone() -> None:
     assert "a value of another type than it takes" in lines
     assert few not in lines
     assert few not in said(look(Nearby, Nearby(wrong="no luck")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blended(Associator):
+    """One half is what was said in the last epoch."""
+
+    how: str
+
+    def __call__(self, scene: Scene) -> Association:
+        own, found = scene.clustering.own, registry.build("associators", "nearest")(scene).cross
+        if scene.previous is None or (self.how != "unasked" and not scene.previous.has(Modality.VISIBLE, "infrared")):
+            return Association(cross=found)
+        return Association(cross=Pair.build(lambda m: self.blended(found[m], scene.previous, own[m.other], m)))
+
+    def blended(self, now: SoftLabels, previous: Any, clusters: Any, m: Modality) -> SoftLabels:
+        before = previous.of(m, m.other)
+        if self.how == "answered":
+            return before  # type: ignore[no-any-return]
+        if self.how == "added":
+            return SoftLabels(0.5 * now.prob + 0.5 * before.prob)
+        if self.how == "misspelt":
+            return SoftLabels(before.probability)
+        new = SoftLabels.one_hot(clusters.labels, clusters.count).prob
+        prob = now.prob + before.prob @ (previous.of(m.other, m.other).prob.T @ new)
+        return SoftLabels(prob / prob.sum(1, keepdim=True).clamp_min(1e-12))
+
+
+@pytest.mark.parametrize(
+    ("how", "scenes", "happened"),
+    [
+        ("unasked", "previous_own", "no labels of visible samples in space 'infrared'"),
+        ("added", "previous_cross", "The size of tensor a"),
+        ("answered", "previous_cross", "cross: prob must be"),
+    ],
+)
+def test_the_last_epoch_had_other_clusters_or_no_cross_labels(how: str, scenes: str, happened: str) -> None:
+    found = look(Blended, Blended(how=how))["fails"]
+    assert any(f"of 14 scenes: {scenes}" in text for text, *_ in found)
+    for _, scene, what, means, again in found:
+        assert "labels of the last epoch" in scene
+        assert happened in what or "The size of tensor" in what
+        assert "scene.previous holds the last epoch's targets" in means
+        assert f"previous='{'own' if 'own ones' in scene else 'cross'}'" in again
+    assert "look at its spelling" in said(look(Blended, Blended(how="misspelt")))
+
+
+def test_labels_of_the_last_epoch_in_today_s_clusters_are_right_as_advised() -> None:
+    assert "fails" not in look(Blended, Blended(how="translated"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByCamera(Associator):
+    """A table by camera."""
+
+    counted: bool
+
+    def __call__(self, scene: Scene) -> Association:
+        camera = scene.features.visible.camera
+        if self.counted:
+            camera = torch.unique(camera, return_inverse=True)[1]
+        torch.eye(max(3, len(camera)) if self.counted else 3)[camera.cpu()]
+        return Association()
+
+
+def test_cameras_are_no_indices() -> None:
+    assert "fails" not in look(ByCamera, ByCamera(counted=True))
+    ((text, scene, happened, means, again),) = look(ByCamera, ByCamera(counted=False))["fails"]
+    assert text == "breaks its contract on 1 of 14 scenes: cameras"
+    assert "cameras 1 to 6" in scene
+    assert "index 4 is out of bounds" in happened
+    assert "such as 1, 2, 4, 5 (visible) and 3, 6 (infrared)" in means
+    assert "cameras=True" in again
 
 
 @dataclass(frozen=True, kw_only=True)

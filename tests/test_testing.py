@@ -14,6 +14,7 @@ from reidassoc import (
     Clusterer,
     Clustering,
     Clusters,
+    Modality,
     Pair,
     Refiner,
     Scene,
@@ -31,6 +32,8 @@ from reidassoc.testing import (
     check_refiner,
     check_renumbering,
     check_swap,
+    permuted,
+    swapped,
     toy_scene,
 )
 from reidassoc_plugins.associators.nearest import Nearest
@@ -198,6 +201,47 @@ def test_a_broken_clusterer_is_named() -> None:
         check_clusterer(Shifted(normalise=False))
     with pytest.raises(ContractError, match="un-normalised means"):
         check_clusterer(Shifted(normalise=True))
+
+
+def test_a_scene_of_a_later_epoch_moves_its_last_labels_with_its_samples() -> None:
+    toy = CASES["previous_cross"]
+    scene = toy.scene()
+    assert (scene.epoch, scene.stage_epoch) == (1, 1)
+    assert scene.previous is not None
+    assert [of.count for of in toy.last.own] != [of.count for of in scene.clustering.own]
+    toy.last.own.map(Clusters.validate)
+    order = scene.features.map(lambda f: torch.arange(len(f)).flip(0))
+    for (modality, space), labels in scene.previous.table.items():
+        labels.validate()
+        moved, other = permuted(scene, order).previous, swapped(scene).previous
+        assert moved is not None
+        assert other is not None
+        assert torch.equal(moved.of(modality, space).prob, labels.prob.flip(0))
+        assert torch.equal(other.of(modality.other, Modality(space).other).prob, labels.prob)
+    previous = CASES["previous_own"].scene().previous
+    assert previous is not None
+    assert not previous.has(Modality.VISIBLE, "infrared")
+
+
+def test_a_clusterer_is_told_of_the_last_epoch_s_clusters() -> None:
+    told = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Told(Clusterer):
+        """DBSCAN that looks back."""
+
+        def __call__(self, features, *, epoch, seed, previous):  # type: ignore[no-untyped-def]
+            told.append((epoch, previous))
+            return Dbscan(k1=8)(features, epoch=epoch, seed=seed, previous=previous)
+
+    check_clusterer(Told(), {name: CASES[name] for name in ("ordinary", "previous_own")})
+    assert [(epoch, previous is None) for epoch, previous in told] == [(0, True)] * 2 + [(1, False)] * 2
+
+
+def test_cameras_are_numbered_as_a_dataset_s() -> None:
+    features = CASES["cameras"].scene().features
+    assert [sorted(set(f.camera.tolist())) for f in features] == [[1, 2, 4, 5], [3, 6]]
+    assert all(len(f.tracklet.unique()) < len(f) and bool((f.tracklet >= 0).all()) for f in features)
 
 
 def test_toy_scenes_keep_their_own_contract() -> None:

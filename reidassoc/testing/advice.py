@@ -11,6 +11,18 @@ DEVICE = (
     "Make new tensors on the device of what you were given: torch.zeros(n, device=x.device). Look for torch.zeros, arange, "
     "tensor, … without device=, perhaps far above the line where two devices meet."
 )
+PREVIOUS = (
+    "scene.previous holds the last epoch's targets. Before the first cross epoch these are own labels alone: ask "
+    "scene.previous.has(m, m.other). Rows are the same samples, but columns are that epoch's clusters, other ones in another "
+    "number. What they share is samples: old = scene.previous.of(m.other, m.other).prob and new = "
+    "SoftLabels.one_hot(own[m.other].labels, own[m.other].count).prob make scene.previous.of(m, m.other).prob @ (old.T @ new) "
+    "a table of today's clusters, whose rows are then divided by their sums (clamp_min(1e-12))."
+)
+CAMERAS = (
+    "Cameras and tracklets have the numbers of the dataset, such as 1, 2, 4, 5 (visible) and 3, 6 (infrared), or −1 where "
+    "unknown: no sizes or indices. values, index = torch.unique(camera, return_inverse=True) counts those that there are from 0."
+)
+OF_VALUES = (LookupError, RuntimeError, ValueError)
 OF_SIZES = r"out of (range|bounds)|size|shape|dimension|empty|neighbo|at least|reduc|kth"
 """What errors say that too few samples lead to."""
 ADVICE: tuple[tuple[str, str], ...] = (
@@ -124,6 +136,12 @@ def advice_for(error: ContractError, toy: Toy | None = None, kind: str = "associ
         kind: of the plug-in that failed.
     """
     message = str(error).split(": ", 1)[-1]
+    if toy is not None and (isinstance(error.__cause__, OF_VALUES) or "must be" in message):
+        # The smallest scene that fails: it would not without these.
+        if toy.previous != "none":
+            return PREVIOUS
+        if toy.cameras:
+            return CAMERAS
     for pattern, text in ADVICE:
         if re.search(pattern, str(error)) and (error.__cause__ is None or pattern == "no row has a label"):
             return text
@@ -154,7 +172,7 @@ def advice_for(error: ContractError, toy: Toy | None = None, kind: str = "associ
             "opinion, as in SoftLabels.one_hot(torch.full((n,), OUTLIER), count)."
         )
     few = toy is not None and toy.samples * max(toy.clusters) + toy.outliers <= 2
-    if few and isinstance(error.__cause__, (LookupError, RuntimeError, ValueError)) and re.search(OF_SIZES, message):
+    if few and isinstance(error.__cause__, OF_VALUES) and re.search(OF_SIZES, message):
         return "With so few samples, k nearest neighbours are fewer than k: take min(k, n)."
     return "Your code raised this error itself; the line is named above."
 
@@ -166,7 +184,9 @@ def in_words(toy: Toy) -> str:
     )
     outliers = "no outliers" if toy.outliers == 0 else count(toy.outliers, "outlier") + " per modality"
     copies = "" if toy.copies == 1 else f", every image {toy.copies} times"
-    return f"{clusters}, {count(toy.samples, 'image')} per cluster, {outliers}{copies}"
+    last = {"none": "", "own": ", labels of the last epoch, own ones alone", "cross": ", labels of the last epoch"}
+    cameras = ", cameras 1 to 6" if toy.cameras else ""
+    return f"{clusters}, {count(toy.samples, 'image')} per cluster, {outliers}{copies}{last[toy.previous]}{cameras}"
 
 
 def count(number: int, what: str) -> str:
@@ -176,7 +196,7 @@ def count(number: int, what: str) -> str:
 def as_code(toy: Toy) -> str:
     """The call that makes a scene, without what is the default."""
     plain, parts = Toy(), [f"clusters=Pair{tuple(toy.clusters)}"]
-    for name in ("samples", "outliers", "copies", "noise", "gap", "width", "seed"):
+    for name in ("samples", "outliers", "copies", "noise", "gap", "width", "seed", "previous", "cameras"):
         if getattr(toy, name) != getattr(plain, name):
-            parts.append(f"{name}={getattr(toy, name)}")
+            parts.append(f"{name}={getattr(toy, name)!r}")
     return f"Toy({', '.join(parts)})"

@@ -15,7 +15,7 @@ from reidassoc.ops.prototypes import centroids
 from reidassoc.scene import Scene
 from reidassoc.testing.pretend import name_of
 from reidassoc.testing.scenes import CASES, Toy
-from reidassoc.types import Association, Clustering, Modality, Pair, SoftLabels, Targets
+from reidassoc.types import Association, Clustering, Clusters, Modality, Pair, SoftLabels, Targets
 
 Device = torch.device | str
 
@@ -65,8 +65,9 @@ def check_clusterer(clusterer: Clusterer, cases: Mapping[str, Toy] = CASES, devi
             or another answer to the same question.
     """
     for case, toy in cases.items():
-        features = toy.scene(device=device).features
-        call: Any = partial(clusterer, epoch=0, seed=0, previous=None, **known(clusterer, toy, device))
+        scene = toy.scene(device=device)
+        features, previous = scene.features, None if scene.previous is None else last(toy, device)
+        call: Any = partial(clusterer, epoch=scene.epoch, seed=0, previous=previous, **known(clusterer, toy, device))
         result = unchanged(case, features, partial(call, features))
         require(isinstance(result, Clustering), case, f"must return a Clustering, got {type(result).__name__}")
         for modality in Modality:
@@ -79,6 +80,11 @@ def check_clusterer(clusterer: Clusterer, cases: Mapping[str, Toy] = CASES, devi
             near = torch.allclose(clusters.centroids, mean, atol=1e-5)
             require(near, where, "centroids are not the un-normalised means of the members")
         same(case, result, call(toy.scene(device=device).features))
+
+
+def last(toy: Toy, device: Device) -> Clustering:
+    """The last epoch's clusters, as a clusterer is given them."""
+    return Clustering(toy.last.own.map(lambda c: Clusters(c.labels.clone().to(device), c.centroids.clone().to(device))))
 
 
 def run(associator: Associator, toy: Toy, scene: Scene) -> Association:

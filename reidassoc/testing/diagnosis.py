@@ -267,6 +267,10 @@ def smaller(toy: Toy) -> Iterator[Toy]:
 
 
 def with_less(toy: Toy) -> Iterator[Toy]:
+    if toy.previous != "none":
+        yield replace(toy, previous="none")
+    if toy.cameras:
+        yield replace(toy, cameras=False)
     visible, infrared = toy.clusters
     for count in sorted({0, 1, visible // 2, visible - 1}):
         if 0 <= count < visible:
