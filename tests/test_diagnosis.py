@@ -21,6 +21,7 @@ from reidassoc import (
     Bank,
     Banks,
     Batch,
+    Clusters,
     Modality,
     NetworkOutput,
     Pair,
@@ -32,6 +33,7 @@ from reidassoc.data.images import ArrayImages
 from reidassoc.entry import Entry
 from reidassoc.errors import PluginError
 from reidassoc.interfaces import Dataset, Network, Objective, Refiner, Sampling
+from reidassoc.ops import transport
 from reidassoc.ops.assignment import cosine_table
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.votes import vote
@@ -167,6 +169,8 @@ def test_every_tensor_left_on_the_cpu_is_named_at_once() -> None:
 def test_a_scene_shrinks_to_where_it_still_fails() -> None:
     toy = smallest(check_associator, Picky(), Toy(clusters=Pair(11, 9), copies=2))
     assert toy == Toy(clusters=Pair(3, 2), samples=1, outliers=0)
+    fails = Nearby(wrong="everywhere")  # and no scene without clusters is shown for what is not about them
+    assert smallest(check_associator, fails, Toy()) == Toy(clusters=Pair(1, 1), samples=1, outliers=0)
 
 
 def test_a_healthy_plugin_is_told_so_and_its_symmetries_are_only_noted() -> None:
@@ -284,6 +288,68 @@ def test_few_samples_explain_errors_of_sizes_alone() -> None:
     assert "a value of another type than it takes" in lines
     assert few not in lines
     assert few not in said(look(Nearby, Nearby(wrong="no luck")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistaken(Associator):
+    """Takes one thing for another."""
+
+    wrong: str
+
+    def __call__(self, scene: Scene) -> Any:
+        own, graph = scene.clustering.own, scene.affinity(k1=8, k2=4).visible
+        count = own.map(lambda clusters: clusters.count)
+        other: Any = self.other(scene)
+        if self.wrong == "sum":
+            graph.sum(1)
+        elif self.wrong == "numpy":
+            graph.numpy()
+        elif self.wrong == "array":
+            return Association(cross=Pair.build(lambda m: SoftLabels(np.zeros((3, 2), np.float32))))  # type: ignore[arg-type]
+        elif self.wrong == "clusters":
+            own.map(lambda c: Clusters(c.labels.numpy(), c.centroids))
+        elif self.wrong == "numbers":
+            return Association(cross=own.map(lambda c: SoftLabels(c.labels)))
+        elif self.wrong == "votes":
+            return Association(cross=Pair.build(lambda m: SoftLabels(torch.ones(3, 2).long())))
+        elif self.wrong == "row":
+            return Association(cross=Pair.build(lambda m: SoftLabels(torch.ones(3))))
+        elif self.wrong == "module":
+            transport(own.visible.centroids, own.infrared.centroids)  # type: ignore[operator]
+        elif self.wrong == "other's table":
+            torch.zeros(count.infrared)[own.visible.labels[own.visible.labels >= 0]]
+        elif self.wrong == "other's columns":
+            SoftLabels.one_hot(own.visible.labels, count.infrared)
+        elif self.wrong == "shape":
+            scene.features.visible.x @ other
+        return None
+
+    def other(self, scene: Scene) -> Tensor:
+        return torch.zeros(99, 2, device=scene.features.visible.x.device)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "happened", "advice"),
+    [
+        ("sum", "reduction operations on CSR", "Averaging.of_affinity(graph) @ x"),
+        ("numpy", "can't convert SparseCsr", "graph.to_dense()"),
+        ("array", "has no attribute 'is_floating_point'", "torch.from_numpy(array)"),
+        ("clusters", "labels must be (N,) int64, got", "torch.from_numpy(array)"),
+        ("numbers", "prob must be (N, K) floating point", "SoftLabels.one_hot(labels, count)"),
+        ("votes", "got (3, 2) torch.int64", "divide each row by its sum"),
+        ("row", "got (3,) torch.float32", "a column for each cluster"),
+        ("module", "'module' object is not callable", "from reidassoc.ops.transport import transport"),
+        ("other's table", "is out of bounds for dimension 0", "own[m].labels number the clusters of m itself"),
+        ("other's columns", "is out of bounds for dimension 1", "own[m].labels number the clusters of m itself"),
+        ("shape", "mat1 and mat2 shapes cannot be multiplied", "raised this error itself"),
+        ("return", "must return an Association, got NoneType", "is a return missing?"),
+    ],
+)
+def test_what_was_taken_for_something_else_is_named(wrong: str, happened: str, advice: str) -> None:
+    found = [finding for finding in look(Mistaken, Mistaken(wrong=wrong))["fails"] if happened in finding[2]]
+    assert found
+    for _, _, _, means, _ in found:
+        assert advice in means
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,48 @@ CAMERAS = (
     "Cameras and tracklets have the numbers of the dataset, such as 1, 2, 4, 5 (visible) and 3, 6 (infrared), or −1 where "
     "unknown: no sizes or indices. values, index = torch.unique(camera, return_inverse=True) counts those that there are from 0."
 )
+OTHER = (
+    "Clusters of one modality were numbered in a table of the other's. own[m].labels number the clusters of m itself; a table "
+    "of partners says which of the other modality's each of them is: of_samples(own[m].labels, partner[m]), and among "
+    "own[m.other].count columns."
+)
+MISTAKEN: tuple[tuple[str, str], ...] = (
+    (
+        r"(?i)sparse_?csr|\bCSR\b",
+        "The affinity is a sparse CSR tensor, for which torch knows few functions. Averaging.of_affinity(graph) @ x of "
+        "reidassoc.ops.averaging averages over neighbours, reidassoc.ops.sparse selects rows and looks pairs up; "
+        "graph.to_dense() is (N, N), for small N only.",
+    ),
+    (
+        r"numpy\.dtypes|numpy\.ndarray|int64, got \([\d, ]*\) (int|float)\d",
+        "Labels, centroids and features are torch tensors, no NumPy arrays: torch.from_numpy(array).to(x.device), with .float() "
+        "for probabilities and .long() for numbers of clusters.",
+    ),
+    (
+        r"floating point, got \(\d+,\) torch\.(u?int|bool)",
+        "These are numbers of clusters, one per sample: SoftLabels.one_hot(labels, count) makes labels of them, −1 = no opinion. "
+        "SoftLabels(prob) takes (N, K) probabilities.",
+    ),
+    (
+        r"floating point, got \(\d+, \d+\) torch\.(u?int|bool)",
+        "These are counts or marks, not probabilities: divide each row by its sum, votes / votes.sum(1, keepdim=True)"
+        ".clamp_min(1).",
+    ),
+    (
+        r"floating point, got",
+        "SoftLabels(prob) takes a row for each sample and a column for each cluster; SoftLabels.one_hot(labels, count) takes (N,) "
+        "numbers of clusters.",
+    ),
+    (
+        r"'module' object is not callable",
+        "A module was called in the place of its function, which often has the same name: from reidassoc.ops.transport import "
+        "transport, not from reidassoc.ops import transport.",
+    ),
+)
+"""What errors that the plug-in's code raised say of what their author took for something else, on any scene."""
+OUT_OF_BOUNDS = re.compile(r"index (\d+) is out of bounds for (?:dimension|axis) (\d+) with size (\d+)")
 OF_VALUES = (LookupError, RuntimeError, ValueError)
+RAISED = "Your code raised this error itself; the line is named above."
 OF_SIZES = r"out of (range|bounds)|size|shape|dimension|empty|neighbo|at least|reduc|kth"
 """What errors say that too few samples lead to."""
 ADVICE: tuple[tuple[str, str], ...] = (
@@ -123,17 +164,24 @@ ADVICE: tuple[tuple[str, str], ...] = (
         r"must be a Pair",
         "It holds something for each modality: Pair(visible, infrared), or Pair.build(function of a modality).",
     ),
+    (
+        r"must return .*got NoneType",
+        "It came to its end without an answer: is a return missing? A function without one returns None.",
+    ),
     (r"must return|must be a NetworkOutput|must be Records", "See the method's signature in reidassoc.interfaces."),
 )
 
 
-def advice_for(error: ContractError, toy: Toy | None = None, kind: str = "associators") -> str:
+def advice_for(
+    error: ContractError, toy: Toy | None = None, kind: str = "associators", *, ordinary: bool = False
+) -> str:
     """What to do about a failure of the contract; an empty string where its message says it all.
 
     Args:
         error: the failure.
         toy: the scene that shows it, if it is about one.
         kind: of the plug-in that failed.
+        ordinary: whether the ordinary scene fails for the same reason: it is not for empty modalities or few samples then.
     """
     message = str(error).split(": ", 1)[-1]
     if toy is not None and (isinstance(error.__cause__, OF_VALUES) or "must be" in message):
@@ -147,6 +195,9 @@ def advice_for(error: ContractError, toy: Toy | None = None, kind: str = "associ
             return text
     if error.__cause__ is None:
         return ""
+    for pattern, text in MISTAKEN:
+        if re.search(pattern, message):
+            return text
     if "unexpected keyword" in message or "positional argument" in message:
         return "It is called with other arguments than it takes: see the method's signature in reidassoc.interfaces."
     if isinstance(error.__cause__, (AttributeError, NameError, ImportError)):
@@ -160,6 +211,10 @@ def advice_for(error: ContractError, toy: Toy | None = None, kind: str = "associ
         )
     if isinstance(error.__cause__, TypeError):
         return "Your code raised this error itself, for a value of another type than it takes; the line is named above."
+    if toy is not None and numbers_of_the_other(message, toy):
+        return OTHER
+    if ordinary:
+        return RAISED
     if toy is not None and min(toy.clusters) == 0 and kind == "refiners":
         return (
             "Where a modality has no cluster, labels in its space have 0 columns, on which argmax, max and softmax fail or "
@@ -174,7 +229,18 @@ def advice_for(error: ContractError, toy: Toy | None = None, kind: str = "associ
     few = toy is not None and toy.samples * max(toy.clusters) + toy.outliers <= 2
     if few and isinstance(error.__cause__, OF_VALUES) and re.search(OF_SIZES, message):
         return "With so few samples, k nearest neighbours are fewer than k: take min(k, n)."
-    return "Your code raised this error itself; the line is named above."
+    return RAISED
+
+
+def numbers_of_the_other(message: str, toy: Toy) -> bool:
+    """Whether an index that is too large for a table of one modality's clusters would do for the other's."""
+    found = OUT_OF_BOUNDS.search(message)
+    if found is None:
+        return False
+    index, dimension, size = (int(text) for text in found.groups())
+    few, many = sorted(toy.clusters)
+    sizes = {few} if dimension == 0 else {few, few + 1}  # `one_hot` has a column more, for nobody
+    return size in sizes and few <= index < many
 
 
 def in_words(toy: Toy) -> str:

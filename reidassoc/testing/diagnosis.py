@@ -157,7 +157,10 @@ def on_scenes(entry: Entry, plugin: Any) -> Iterator[Finding]:
     for name, error in failed.items():
         by_advice.setdefault(signature(error, plugin), []).append(name)
     for names in by_advice.values():
-        toy = smallest(check, plugin, min((cases[name] for name in names), key=size))
+        usable = [
+            name for name in names if min(cases[name].clusters) > 0
+        ]  # if there are, it is not for empty modalities
+        toy = smallest(check, plugin, min((cases[name] for name in usable or names), key=size))
         error = failure(check, plugin, toy, "smallest")
         if error is None:  # it fails by chance
             toy, error = cases[names[0]], failed[names[0]]
@@ -166,7 +169,7 @@ def on_scenes(entry: Entry, plugin: Any) -> Iterator[Finding]:
             f"breaks its contract on {len(names)} of {len(cases)} scenes: {', '.join(names)}",
             (
                 f"smallest scene that fails: {in_words(toy)}",
-                *explained(error, plugin, toy),
+                *explained(error, plugin, toy, ordinary="ordinary" in names),
                 f"see it again (from reidassoc import Pair; from reidassoc.testing import Toy, {check.__name__}): "
                 f"{check.__name__}({plugin!r}, {{'smallest': {as_code(toy)}}})",
             ),
@@ -262,8 +265,10 @@ def smallest(check: Check, plugin: Any, toy: Toy) -> Toy:
 
 
 def smaller(toy: Toy) -> Iterator[Toy]:
-    """Scenes that are a little simpler, the simplest first; each modality keeps an image."""
-    yield from (simpler for simpler in with_less(toy) if simpler.outliers > 0 or min(simpler.clusters) > 0)
+    """Scenes that are a little simpler, the simplest first; each modality keeps an image, and a cluster if both have one."""
+    for simpler in with_less(toy):
+        if min(simpler.clusters) > 0 or (simpler.outliers > 0 and min(toy.clusters) == 0):
+            yield simpler
 
 
 def with_less(toy: Toy) -> Iterator[Toy]:
@@ -285,9 +290,9 @@ def with_less(toy: Toy) -> Iterator[Toy]:
                 yield replace(toy, **{name: count})
 
 
-def explained(error: ContractError, plugin: Any, toy: Toy | None = None) -> tuple[str, ...]:
+def explained(error: ContractError, plugin: Any, toy: Toy | None = None, *, ordinary: bool = False) -> tuple[str, ...]:
     """What happened, and what it means, if anything more can be said of it; ``toy`` is shown beside, if it is given."""
-    advice = advice_for(error, toy, plugin.kind)
+    advice = advice_for(error, toy, plugin.kind, ordinary=ordinary)
     happened = f"what happened: {what_happened(error, plugin, case=toy is None)}"
     return (happened, f"what it means: {advice}") if advice else (happened,)
 
