@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from reidassoc import registry
+from reidassoc.affinity import affinity_of, with_affinity
 from reidassoc.errors import RecipeError, nearest_name
 from reidassoc.options import options_of
 from reidassoc.recipe import Part, Recipe, load_recipe, parse_recipe, shipped_recipes
@@ -41,11 +42,15 @@ def choose(
     replace those of the stages that associate across modalities: so ``recipe="mult/synthetic", associator="pgm"`` runs PGM's
     association in MULT's training, and methods compared that way differ in their association alone.
 
+    A dataset, clusterer, network or associator of the recipe's own name keeps the recipe's options that its spec doesn't name.
+    ``k1`` and ``k2`` belong to the data: another clusterer takes over the recipe's, and another associator those of the
+    clusterer (where that has none, those of the recipe's associator), if it has such options and its spec names none.
+
     What is not listed here is as for :func:`reidassoc.run`.
 
     Args:
         recipe: the name of a shipped one, such as ``"mult/synthetic"``, or a YAML file.
-        dataset: a spec, as those of the other parts; where the recipe has the same dataset, its options stay.
+        dataset: a spec, as those of the other parts.
         refiners: in the place of the recipe's; objectives likewise.
         changes: paths and values as in ``--set``, see :func:`override`; made last, in order.
 
@@ -67,23 +72,21 @@ def choose(
     data = chosen.model_dump(mode="json")
     if wanted is not None:
         registry.find("datasets", wanted.name)
-        same = Spec.parse(data["dataset"]).name == wanted.name
-        options = {**Spec.parse(data["dataset"]).options, **wanted.options} if same else wanted.options
-        data["dataset"] = str(Spec(wanted.name, options))
-    if clusterer:
-        data["clusterer"] = clusterer
+        data["dataset"] = str(exchanged(chosen.dataset, wanted))
+    grouping = exchanged(chosen.clusterer, Spec.parse(clusterer)) if clusterer else chosen.clusterer
+    if grouping.name != chosen.clusterer.name:
+        grouping = with_affinity(affinity_of("clusterers", chosen.clusterer), "clusterers", grouping)
+    data["clusterer"] = str(grouping)
     if network:
-        data["network"] = network
+        data["network"] = str(exchanged(chosen.network, Spec.parse(network)))
     users = [stage for stage in data["stages"] if stage["associator"]]
     if (associator or refiners or objectives) and not users:
         raise RecipeError(
             f"recipe {chosen.name}: no stage associates across modalities, so there is nothing to exchange"
         )
     for stage in users:
-        same = cross is not None and Spec.parse(stage["associator"]).name == cross.name
         if cross is not None:
-            known = Spec.parse(stage["associator"]).options if same else shared_options(stage["associator"], cross)
-            stage["associator"] = str(Spec(cross.name, {**known, **cross.options}))
+            stage["associator"] = str(associating(Spec.parse(stage["associator"]), cross, grouping))
         stage["refiners"] = several(refiners) or stage["refiners"]
         stage["objectives"] = several(objectives) or stage["objectives"]
     extra: list[tuple[str, Any]] = [("dataset.root", root)] if root else []
@@ -95,10 +98,17 @@ def choose(
     return override(parse_recipe(data, chosen.name), [*named, *extra])
 
 
-def shared_options(text: str, cross: Spec) -> Mapping[str, Any]:
-    """Options of the recipe's associator that belong to the data, not the method: k1 and k2 of the affinity."""
-    known = {option for option in ("k1", "k2") if hasattr(registry.get("associators", cross.name), option)}
-    return {key: value for key, value in Spec.parse(text).options.items() if key in known}
+def exchanged(theirs: Spec, named: Spec) -> Spec:
+    """A named part in the place of the recipe's: of the same plug-in, options that it doesn't name stay."""
+    return Spec(named.name, {**theirs.options, **named.options}) if named.name == theirs.name else named
+
+
+def associating(theirs: Spec, named: Spec, grouping: Spec) -> Spec:
+    """A named associator in the place of the recipe's: another one takes k1 and k2 from the clusterer."""
+    if named.name == theirs.name:
+        return exchanged(theirs, named)
+    known = affinity_of("clusterers", grouping) or affinity_of("associators", theirs)
+    return with_affinity(known, "associators", named)
 
 
 def method_of(cross: Spec) -> str:

@@ -16,7 +16,7 @@ LAYERS = (  # each may import itself and what stands before it
     ("ops",),
     ("scene", "banks", "batch", "interfaces"),
     ("archives", "yaml_text", "entry", "entrypoints", "plugin_files", "extras", "spec", "options", "registry"),
-    ("answers", "inheritance", "recipe", "overrides", "sources", "fitting", "pipeline", "matrix", "weights"),
+    ("affinity", "answers", "inheritance", "recipe", "overrides", "sources", "fitting", "pipeline", "matrix", "weights"),
     ("data", "evaluation", "testing", "scaffold"),
     ("engine",),
     ("bench", "report"),

@@ -164,7 +164,7 @@ def test_names_on_the_command_line_replace_parts() -> None:
     assert str(cross.associator) == "nearest"
     assert [str(part) for part in cross.refiners] == ["mix(beta=0.5)"]
     assert [str(part) for part in cross.objectives] == ["amirl(momentum=0.8, per_row=True)"]
-    assert str(chosen.clusterer) == "dbscan(eps=0.4)"
+    assert str(chosen.clusterer) == "dbscan(eps=0.4, min_samples=4, k1=8, k2=4)"
     assert str(chosen.dataset) == "synthetic(size='tiny')"
     assert chosen.seed == 7
 
@@ -178,10 +178,13 @@ def test_a_method_with_a_recipe_of_its_own_is_run_by_it() -> None:
         choose(on_nan="ignore")
 
 
-def test_options_that_belong_to_the_data_stay() -> None:
+def test_a_part_of_the_recipe_s_own_name_keeps_what_is_not_named() -> None:
     cross = choose(associator="mult(alpha=0.3)").stages[1]
     assert cross.associator.options["alpha"] == 0.3
     assert cross.associator.options["k1"] == 8
+    assert str(choose(clusterer="dbscan(eps=0.5, k1=10)").clusterer) == "dbscan(eps=0.5, min_samples=4, k1=10, k2=4)"
+    assert str(choose(recipe="salcr/synthetic", network="tiny(width=64)").network) == "tiny(width=64, parts=3)"
+    assert str(choose(recipe="mult/sysu_mm01", root="x", network="tiny").network) == "tiny"
 
 
 def test_changes_by_path() -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
 from reidassoc import registry
+from reidassoc.affinity import affinity_of, defaults, with_affinity
 from reidassoc.errors import PluginError, RecipeError, SpecError, nearest_name
 from reidassoc.fitting import needs, quoted, unmet
 from reidassoc.interfaces import Refiner
-from reidassoc.options import hints_of
 from reidassoc.spec import Spec, parse_value
 
 NONE = "none"  # the refiner choice that refines nothing
-AFFINITY = ("k1", "k2")  # belong to the data, not to a method: everybody takes the clusterer's unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -125,10 +124,11 @@ def combinations(
     spread = [list(product(*(swept([link], "refiners", sweeps, strict=False) for link in chain))) for chain in chains]
     found: dict[str, Combination] = {}
     for cluster in grouping:
+        known = affinity_of("clusterers", cluster)
         for associator in joining:
             for chain in (chain for many in spread for chain in many):
-                shared = [with_affinity(cluster, "refiners", link) for link in chain]
-                made = Combination(cluster, with_affinity(cluster, "associators", associator), tuple(shared))
+                shared = [with_affinity(known, "refiners", link) for link in chain]
+                made = Combination(cluster, with_affinity(known, "associators", associator), tuple(shared))
                 found[f"{made.clusterer}|{made.associator}|{made.refiner_text}"] = made
     return list(found.values())
 
@@ -150,20 +150,6 @@ def swept(specs: list[Spec], kind: str, sweeps: Sequence[Sweep], *, strict: bool
             )
         specs = [made for spec in specs for made in sweep.spread(spec)]
     return specs
-
-
-def with_affinity(cluster: Spec, kind: str, spec: Spec) -> Spec:
-    """Give a method the clusterer's k1 and k2 where it has these options and none were named."""
-    theirs = {**defaults("clusterers", cluster.name), **cluster.options}
-    mine = defaults(kind, spec.name)
-    shared = {key: theirs[key] for key in AFFINITY if key in theirs and key in mine and key not in spec.options}
-    return spec.with_options(**{key: value for key, value in shared.items() if value != mine[key]})
-
-
-def defaults(kind: str, name: str) -> Mapping[str, Any]:
-    cls = registry.get(kind, name)
-    hints_of(cls)  # a PluginError if it is no dataclass
-    return {f.name: f.default for f in fields(cls) if f.init}
 
 
 def refuse_misfits(choice: Combination, *, given: frozenset[str], oracle: bool) -> None:

@@ -26,7 +26,11 @@ def refuse_stray(context: click.Context, parameter: click.Parameter, words: tupl
     metavar="SPEC",
     help="How clusters are associated, by default in its method's recipe.  [default: mult]",
 )
-@click.option("--clusterer", metavar="SPEC", help="How images are clustered, e.g. 'dbscan(eps=0.5)'.")
+@click.option(
+    "--clusterer",
+    metavar="SPEC",
+    help="How images are clustered, e.g. 'dbscan(eps=0.5)': what isn't named stays the recipe's.",
+)
 @click.option(
     "--refiner",
     "refiners",
@@ -35,7 +39,7 @@ def refuse_stray(context: click.Context, parameter: click.Parameter, words: tupl
     help="How labels are refined, in the place of the recipe's refiners; may be repeated, in order.",
 )
 @click.option("--objective", "objectives", multiple=True, metavar="SPEC", help="What is optimised, likewise.")
-@click.option("--network", metavar="SPEC", help="The network, e.g. 'two_stream(depth=18)'.")
+@click.option("--network", metavar="SPEC", help="The network, e.g. 'two_stream(depth=18)', likewise.")
 @click.option(
     "--dataset",
     metavar="SPEC",
@@ -120,6 +124,9 @@ def run(
 
     Without --recipe, an associator runs in its method's recipe for the dataset (pgm in pgm/DATASET, cma in adca/DATASET), or in
     mult/DATASET if it has none. To compare associations alone, name the recipe: --recipe mult/synthetic --associator pgm.
+
+    A clusterer, network, dataset or associator of the recipe's own name keeps the recipe's options that aren't named. Another
+    associator takes k1 and k2 from the clusterer, another clusterer from the recipe's.
 
     \b
     Examples:

@@ -45,10 +45,11 @@ def run(
 
     Args:
         method: an associator, as a spec such as ``"mult(alpha=0.3)"`` or an object of your own; or a recipe, as its name
-            (``"mult/sysu_mm01"``), its YAML file, or an object, for instance from :func:`reidassoc.choose`. Options of the
-            recipe's own associator that you leave at their defaults stay the recipe's.
+            (``"mult/sysu_mm01"``), its YAML file, or an object, for instance from :func:`reidassoc.choose`.
         dataset: a spec such as ``"synthetic(size='tiny')"``, or an object; the recipe's if not given.
-        clusterer: likewise a spec or an object; so are the refiners, the objectives and the network.
+        clusterer: likewise a spec or an object; so are the refiners, the objectives and the network. Of a dataset, clusterer,
+            network or associator that is the recipe's own, options that you leave at their defaults stay the recipe's; ``k1``
+            and ``k2`` of others are taken over as :func:`reidassoc.choose` says.
         refiners: one or several, in the place of the recipe's; objectives likewise.
         changes: paths and values as in ``--set``, such as ``{"cross.epochs": 5}``.
         root: the folder of a dataset that is kept on disk.
