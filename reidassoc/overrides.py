@@ -95,7 +95,7 @@ def choose(
     extra += [("oracle", True)] if oracle else []
     extra += [("on_nan", on_nan)] if on_nan else []
     extra += [("as_gpus", as_gpus)] if as_gpus is not None else []
-    return override(parse_recipe(data, chosen.name), [*named, *extra])
+    return override(override(parse_recipe(data, chosen.name), named), extra, said="")
 
 
 def exchanged(theirs: Spec, named: Spec) -> Spec:
@@ -125,17 +125,27 @@ def default_recipe(method: str, dataset: str) -> str:
     return f"{BASE}/{BASE_DATASET}"
 
 
-def override(recipe: Recipe, changes: Sequence[tuple[str, Any]]) -> Recipe:
+def override(recipe: Recipe, changes: Sequence[tuple[str, Any]], *, said: str = "--set ") -> Recipe:
     """Apply ``--set path=value`` changes in order.
 
     A path is ``clusterer.eps``, ``associator.alpha`` (every stage that has one), ``refiner.oclr.sharpening``,
     ``objective.amirl.…``, ``network.depth``, ``dataset.size``, ``cross.epochs`` (a stage by its name, deeper with further
     dots) or a key of the recipe such as ``seed``.
+
+    Args:
+        said: what stands before a path where a change is quoted in an error.
     """
     data = recipe.model_dump(mode="json")
     for path, value in changes:
         apply_change(data, path, plain(value))
-    return parse_recipe(data, "recipe with --set")
+    return parse_recipe(data, "recipe with --set", told=lambda place: quoted_change(place, changes, said))
+
+
+def quoted_change(place: str, changes: Sequence[tuple[str, Any]], said: str) -> str:
+    """The change by which a value came to its place in a recipe, as one typed it; the last one counts."""
+    place = place.removeprefix("stages.")
+    made = [f"{said}{path}={value}" for path, value in changes if place == path or place.startswith(f"{path}.")]
+    return made[-1] if made else ""
 
 
 def apply_change(data: dict[str, Any], path: str, value: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +29,7 @@ from pydantic import (
 
 from reidassoc.entrypoints import installed
 from reidassoc.errors import RecipeError, SpecError, nearest_name
+from reidassoc.faults import first_fault, in_words, unknown_key
 from reidassoc.inheritance import extended, members
 from reidassoc.spec import Spec
 from reidassoc.yaml_text import read_yaml
@@ -215,21 +216,36 @@ def dumped(data: Mapping[str, Any]) -> str:
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
 
 
-def parse_recipe(data: Any, where: str) -> Recipe:
-    """Check a mapping as read from YAML; RecipeError names the first fault."""
+def parse_recipe(data: Any, where: str, told: Callable[[str], str] = lambda place: "") -> Recipe:
+    """Check a mapping as read from YAML; RecipeError names the first fault.
+
+    Args:
+        where: what is read, for the error.
+        told: by whose words a value came to its place, such as ``--set cross.epochs=-3``; empty where it stands in ``where``.
+    """
     if not isinstance(data, Mapping):
         raise RecipeError(f"{where}: expected a mapping with the keys {', '.join(Recipe.model_fields)}")
     try:
         return Recipe.model_validate(dict(data))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"])
-        if first["type"] == "extra_forbidden":
+        fault = first_fault(error)
+        place = ".".join(steps_of(fault["loc"], data))
+        if fault["type"] == "extra_forbidden":
             known = {name for model in (Recipe, Stage, Optimiser, Augmentation) for name in model.model_fields}
-            raise RecipeError(f"{where}: no key '{place}'{nearest_name(str(first['loc'][-1]), known)}") from None
-        raise RecipeError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
+            raise RecipeError(f"{where}: {unknown_key(fault['loc'][-1], place, known)}") from None
+        said = told(place)
+        raise RecipeError(in_words(fault, said) if said else f"{where}: {in_words(fault, place)}") from None
     except SpecError as error:
         raise RecipeError(f"{where}: {error}") from None
+
+
+def steps_of(place: Sequence[str | int], data: Mapping[str, Any]) -> list[str]:
+    """A place in a recipe as one writes it: a stage goes by its name, not its number."""
+    steps = [str(step) for step in place]
+    if len(place) > 1 and place[0] == "stages" and isinstance(place[1], int):
+        stage = data["stages"][place[1]]
+        steps[1] = str(stage["name"]) if isinstance(stage, Mapping) and stage.get("name") else steps[1]
+    return steps
 
 
 def load_recipe(name: str) -> Recipe:

@@ -11,7 +11,8 @@ from typing import Any
 from reidassoc.errors import SpecError
 
 FORM = "expected a name, such as dbscan, or a name with options, such as dbscan(eps=0.6)"
-CUT = "its bracket is left open: in a YAML list, quote options that have commas"
+QUOTE = "in YAML, quote a spec that has commas, as in 'x(a=1, b=2)'"
+CUT = f"its bracket is left open; {QUOTE}"
 
 
 @dataclass(frozen=True)

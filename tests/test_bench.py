@@ -119,6 +119,16 @@ def test_the_synthetic_comparison_has_six_methods_and_three_seeds() -> None:
         ("name: x\nmethods: {}", r"'methods' is empty, so the grid holds no run"),
         ("name: x\nmethods: {a: }\nseeds: []", r"'seeds' is empty"),
         ("name: x\nmethods: {a: }\nsead: [1]", r"no key 'sead'; did you mean 'seeds'\?"),
+        ("name: x\nmethod: {a: }", r"spec\.yaml: no key 'method'; did you mean 'methods'\?; keys there: name"),
+        ("name: x", r"spec\.yaml: the key 'methods' is missing$"),
+        ("name: x\nmethods: {a: }\nseeds: 2", r"seeds: expected a list, as in \[2\], got 2$"),
+        ("name: x\nmethods: {a: }\nplugins: x.py", r"plugins: expected a list, as in \['x\.py'\], got 'x\.py'$"),
+        ("name: x\nmethods: {a: 3}", r"methods\.a: expected a mapping, as in \{key: value\}, got 3$"),
+        ("name: x\nmethods: {a: }\nseeds: [-1]", r"seeds\.0: expected at least 0, got -1$"),
+        (
+            "name: x\nmethods: {a: {associator: mult(alpha=1, k1=8)}}",
+            r"no key 'methods\.a\.k1=8\)': in YAML, quote a spec that has commas, as in 'x\(a=1, b=2\)'$",
+        ),
         ("name: x\nmethods: {a: {asociator: mult}}", r"no key 'methods.a.asociator'; did you mean 'associator'\?"),
         ("name: x\nmethods: {a: {associator: mlt}}", r"method 'a': no associator 'mlt'; did you mean 'mult'"),
         (
@@ -130,10 +140,10 @@ def test_the_synthetic_comparison_has_six_methods_and_three_seeds() -> None:
             "name: x\nmethods: {a: {recipe: mult/sysu_mm01}}",
             r"sysu_mm01 is kept on disk: say where, as in --data sysu_mm01",
         ),
-        ("name: x y\nmethods: {a: }", r"name: String should match"),
-        ("name: ..\nmethods: {a: }", r"name: String should match"),  # would write beside the folder of all runs
+        ("name: x y\nmethods: {a: }", r"name: expected a name of letters, .*, got 'x y'$"),
+        ("name: ..\nmethods: {a: }", r"name: expected a name of letters"),  # would write beside the folder of all runs
         ("name: x\nmethods: {a: {recipe: mult/synthetic}}\ndatasets: [nosuch]", r"method 'a': no dataset 'nosuch'"),
-        ("name: x\nmethods: [a]", r"methods: Input should be a valid dictionary"),
+        ("name: x\nmethods: [a]", r"methods: expected a mapping, as in \{key: value\}, got \['a'\]$"),
         ("name: x\nmethods: {a: }\nplugins: [no.py]", r"no plug-in file .*no.py"),
         ("- 1", r"expected a mapping with the keys name"),
         ("{", r"is no YAML"),

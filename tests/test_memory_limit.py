@@ -87,7 +87,7 @@ def test_a_recipe_says_the_limit(small: Recipe, tmp_path: Path, seen: list[type]
     assert dense_fits(22_258, 11_909)
     last = checkpoint.newest(RunFolder(tmp_path / "run"), torch.device("cpu"))
     assert all(len(stored) == 4 for stored in last["targets"]["table"].values())
-    with pytest.raises(RecipeError, match="memory_limit: Input should be greater than 0"):
+    with pytest.raises(RecipeError, match=r"^--set memory_limit=0: expected more than 0, got 0$"):
         override(small, [("memory_limit", 0)])
 
 

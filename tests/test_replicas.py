@@ -156,7 +156,7 @@ def test_a_batch_that_can_not_be_cut_is_refused(small: Recipe, tmp_path: Path) -
     with pytest.raises(RecipeError, match="as_gpus: 5"):
         ra.run(odd, out=tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(RecipeError, match="as_gpus: Input should be greater than or equal to 1"):
+    with pytest.raises(RecipeError, match=r"^as_gpus=0: expected at least 1, got 0$"):
         choose(as_gpus=0)
 
 

@@ -141,5 +141,5 @@ def test_a_plugin_must_be_a_dataclass() -> None:
 
 
 def test_a_comma_that_yaml_took_is_explained() -> None:
-    with pytest.raises(SpecError, match="quote options that have commas"):
+    with pytest.raises(SpecError, match="quote a spec that has commas"):
         Spec.parse("salcr(k=8")

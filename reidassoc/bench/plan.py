@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reidassoc import registry
 from reidassoc.errors import RecipeError, ReidassocError, nearest_name
+from reidassoc.faults import first_fault, in_words, unknown_key
 from reidassoc.options import REQUIRED, options_of
 from reidassoc.overrides import choose
 from reidassoc.pipeline import compose
@@ -159,15 +160,14 @@ def read_grid(path: Path) -> Grid:
     try:
         return Grid.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"])
-        if first["type"] == "extra_forbidden":
+        fault = first_fault(error)
+        place = ".".join(str(step) for step in fault["loc"])
+        if fault["type"] == "extra_forbidden":
             known = list(Variant.model_fields if "." in place else Grid.model_fields)
-            hint = nearest_name(str(first["loc"][-1]), known)
-            raise RecipeError(f"{path}: no key '{place}'{hint}; keys there: {', '.join(known)}") from None
-        if first["type"] == "too_short":
+            raise RecipeError(f"{path}: {unknown_key(fault['loc'][-1], place, known, listed=True)}") from None
+        if fault["type"] == "too_short":
             raise RecipeError(f"{path}: '{place}' is empty, so the grid holds no run; name at least one") from None
-        raise RecipeError(f"{path}: {place}: {first['msg']}") from None
+        raise RecipeError(f"{path}: {in_words(fault, place)}") from None
 
 
 def read_plan(path: str | Path, *, roots: Mapping[str, str] | None = None, seeds: Sequence[int] = ()) -> Plan:
