@@ -141,3 +141,11 @@ def test_unison_s_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = page.partition("<!-- table: benchmarks/unison.py -->\n")[2].partition("<!-- end of table -->")[0]
     assert shown.strip() == unison.table(record("unison")).strip()
     sys.modules.pop("unison")
+
+
+def test_the_picture_of_growth_is_that_of_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    from make_pictures import growth
+
+    drawn = (ROOT / "docs" / "images" / "growth.svg").read_text(encoding="utf-8")
+    assert drawn == growth(record("scale_*")["rows"])
