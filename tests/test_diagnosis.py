@@ -34,7 +34,7 @@ from reidassoc.entry import Entry
 from reidassoc.errors import PluginError
 from reidassoc.interfaces import Dataset, Network, Objective, Refiner, Sampling
 from reidassoc.ops import transport
-from reidassoc.ops.assignment import cosine_table
+from reidassoc.ops.assignment import cosine_table, of_samples, rows_of_samples
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.votes import vote
 from reidassoc.testing import (
@@ -314,6 +314,8 @@ class Mistaken(Associator):
             return Association(cross=Pair.build(lambda m: SoftLabels(torch.ones(3, 2).long())))
         elif self.wrong == "row":
             return Association(cross=Pair.build(lambda m: SoftLabels(torch.ones(3))))
+        elif self.wrong == "soft table":
+            of_samples(own.visible.labels, cosine_table(own.visible.centroids, own.infrared.centroids))
         elif self.wrong == "module":
             transport(own.visible.centroids, own.infrared.centroids)  # type: ignore[operator]
         elif self.wrong == "other's table":
@@ -338,6 +340,7 @@ class Mistaken(Associator):
         ("numbers", "prob must be (N, K) floating point", "SoftLabels.one_hot(labels, count)"),
         ("votes", "got (3, 2) torch.int64", "divide each row by its sum"),
         ("row", "got (3,) torch.float32", "a column for each cluster"),
+        ("soft table", "partner must be (K,)", "rows_of_samples(labels, table)"),
         ("module", "'module' object is not callable", "from reidassoc.ops.transport import transport"),
         ("other's table", "is out of bounds for dimension 0", "own[m].labels number the clusters of m itself"),
         ("other's columns", "is out of bounds for dimension 1", "own[m].labels number the clusters of m itself"),
@@ -450,12 +453,14 @@ class ByIndex(Associator):
             found = torch.full_like(labels, -1)
             found[labels >= 0] = table[labels[labels >= 0]]
             return found
+        if self.outliers == "rows":
+            return rows_of_samples(labels, table[:, None] + 1)[:, 0].long() - 1
         if self.outliers == "taken":
             return torch.take(table, labels)
         return table[labels]
 
 
-@pytest.mark.parametrize("right", ["own row", "masked", "looked for"])
+@pytest.mark.parametrize("right", ["own row", "masked", "looked for", "rows"])
 def test_outliers_may_be_left_out_in_any_way(right: str) -> None:
     assert set(look(ByIndex, ByIndex(outliers=right))) <= {"ok", "note"}
     check_outliers(ByIndex(outliers=right))
@@ -468,7 +473,8 @@ def test_an_outlier_that_takes_part_as_the_last_cluster_is_a_failure(wrong: str,
     (finding,) = look(ByIndex, ByIndex(outliers=wrong))["fails"]
     assert "takes outliers for members of the last cluster" in finding[0]
     assert finding[1].endswith(f"(test_diagnosis.py, line {line_number(code)}: {code})")
-    assert "of_samples(labels, table)" in finding[2]
+    assert "of_samples(labels, partner)" in finding[2]
+    assert "rows_of_samples(labels, table)" in finding[2]
 
 
 def test_the_line_of_the_failure_is_the_one_that_matters() -> None:

@@ -20,6 +20,7 @@ from reidassoc.ops.assignment import (
     mixed_prototypes,
     of_samples,
     one_to_one,
+    rows_of_samples,
     tiled,
 )
 from reidassoc.ops.prototypes import centroids
@@ -159,6 +160,21 @@ def test_ties_are_decided_the_same_way_every_time_and_stay_matchings() -> None:
 def test_of_samples() -> None:
     assert of_samples(torch.tensor([1, -1, 0, 2]), torch.tensor([5, -1, 7])).tolist() == [-1, -1, 5, 7]
     assert of_samples(torch.tensor([-1, -1]), torch.tensor([], dtype=torch.int64)).tolist() == [-1, -1]
+    with pytest.raises(ValueError, match=r"partner must be \(K,\).*got \(4, 5\).*rows_of_samples"):
+        of_samples(torch.tensor([0]), torch.zeros(4, 5))
+
+
+def test_rows_of_samples() -> None:
+    table, labels = torch.tensor([[0.2, 0.8], [1.0, 0.0], [0.5, 0.5]]), torch.tensor([2, -1, 0, 2])
+    by_hand = torch.zeros(len(labels), table.shape[1])
+    seen = labels >= 0
+    by_hand[seen] = table[labels[seen]]
+    assert torch.equal(rows_of_samples(labels, table), by_hand)
+    assert rows_of_samples(labels, table.double()).dtype == torch.float32
+    assert rows_of_samples(torch.tensor([-1, -1]), torch.zeros(0, 3)).tolist() == [[0, 0, 0]] * 2
+    assert rows_of_samples(torch.tensor([1, -1]), torch.zeros(2, 0)).shape == (2, 0)
+    with pytest.raises(ValueError, match=r"table must be \(K, L\).*got \(3,\).*of_samples"):
+        rows_of_samples(labels, table[:, 0])
 
 
 def test_cross_labels_are_the_partners_in_the_other_space() -> None:

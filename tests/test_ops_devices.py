@@ -17,7 +17,7 @@ import reidassoc.ops
 from reidassoc.ops import exact, partition
 from reidassoc.ops.accelerate import without_numba
 from reidassoc.ops.affinity import affinity
-from reidassoc.ops.assignment import cosine_table, cross_labels, mixed_prototypes, of_samples
+from reidassoc.ops.assignment import cosine_table, cross_labels, mixed_prototypes, of_samples, rows_of_samples
 from reidassoc.ops.averaging import Averaging
 from reidassoc.ops.banks import Intake, plan_rounds, update_banks
 from reidassoc.ops.confidence import confidence, prototype_loss
@@ -160,7 +160,10 @@ def _(device: torch.device) -> Sequence[Tensor]:
     return [x for rows in (labels, mixed) for x in (rows.index, rows.value)] + [moved]
 
 
-@case("assignment.cosine_table", "assignment.of_samples", "assignment.cross_labels", "assignment.mixed_prototypes")
+@case(
+    "assignment.cosine_table", "assignment.of_samples", "assignment.rows_of_samples", "assignment.cross_labels",
+    "assignment.mixed_prototypes",
+)  # fmt: skip
 def _(device: torch.device) -> Sequence[Tensor]:
     a, b = people(6, device), people(4, device, 1)
     partner = Pair(torch.tensor([1, -1, 0, 3, -1, 2]), torch.tensor([2, 0, 5, 3]))
@@ -168,7 +171,8 @@ def _(device: torch.device) -> Sequence[Tensor]:
     labels = whole(20, below=6, device=device), whole(12, below=4, device=device)
     own = Pair(Clusters(labels[0], a), Clusters(labels[1], b))
     cross = cross_labels(own, partner).map(lambda found: found.prob)
-    return [cosine_table(a, b), of_samples(labels[0], partner.visible), *cross, *mixed]
+    table = cosine_table(a, b)
+    return [table, of_samples(labels[0], partner.visible), rows_of_samples(labels[0], table), *cross, *mixed]
 
 
 @case("banks.update_banks")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from reidassoc import Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.assignment import cosine_table, tiled
+from reidassoc.ops.assignment import cosine_table, rows_of_samples, tiled
 from reidassoc.types import OUTLIER
 
 
@@ -41,9 +40,7 @@ class Bccm(Associator):
         distance = Pair(2 - 2 * similarity, (2 - 2 * similarity).T)
 
         def label(modality: Modality) -> SoftLabels:
-            labels = own[modality].labels
-            share = F.pad(self.match(distance[modality]), (0, 0, 0, 1))  # the appended row is that of label −1
-            return SoftLabels(share.to(labels.device)[labels])
+            return SoftLabels(rows_of_samples(own[modality].labels, self.match(distance[modality])))
 
         return Association(cross=Pair.build(label))
 

@@ -102,8 +102,38 @@ def of_samples(labels: Tensor, partner: Tensor) -> Tensor:
     Args:
         labels: (N,) int64 in [−1, K).
         partner: (K,) int64, −1 = nobody, on any device.
+
+    Raises:
+        ValueError: ``partner`` has more dimensions, or none.
     """
+    if partner.ndim != 1:
+        raise ValueError(
+            f"partner must be (K,), one number for each cluster, got {tuple(partner.shape)}; of a table (K, L), "
+            "rows_of_samples(labels, table) takes each sample's row"
+        )
     return F.pad(partner.to(labels.device), (0, 1), value=OUTLIER)[labels]  # label −1 meets the appended entry
+
+
+def rows_of_samples(labels: Tensor, table: Tensor) -> Tensor:
+    """(N, L) float32: the row of each sample's cluster; all 0, no opinion, for outliers.
+
+    >>> rows_of_samples(torch.tensor([1, -1, 0]), torch.tensor([[0.8, 0.2], [0.5, 0.5]])).tolist()
+    [[0.5, 0.5], [0.0, 0.0], [0.800000011920929, 0.20000000298023224]]
+
+    Args:
+        labels: (N,) int64 in [−1, K).
+        table: (K, L), such as the shares of L clusters in the label of each of K, on any device. ``SoftLabels`` takes the
+            answer if its rows sum to 1, or to 0.
+
+    Raises:
+        ValueError: ``table`` has not two dimensions.
+    """
+    if table.ndim != 2:
+        raise ValueError(
+            f"table must be (K, L), a row for each cluster, got {tuple(table.shape)}; of partners (K,), "
+            "of_samples(labels, partner) takes each sample's"
+        )
+    return F.pad(table.to(labels.device, torch.float32), (0, 0, 0, 1))[labels]  # label −1 meets the appended row
 
 
 def cross_labels(own: Pair[Clusters], partner: Pair[Tensor]) -> Pair[SoftLabels]:

@@ -50,6 +50,10 @@ MISTAKEN: tuple[tuple[str, str], ...] = (
         ".clamp_min(1).",
     ),
     (
+        r"must be \(K,( L)?\),",
+        "of_samples(labels, partner) reads one number for each cluster, rows_of_samples(labels, table) a row of a table for each.",
+    ),
+    (
         r"floating point, got",
         "SoftLabels(prob) takes a row for each sample and a column for each cluster; SoftLabels.one_hot(labels, count) takes (N,) "
         "numbers of clusters.",
@@ -69,8 +73,9 @@ OF_SIZES = r"out of (range|bounds)|size|shape|dimension|empty|neighbo|at least|r
 ADVICE: tuple[tuple[str, str], ...] = (
     (
         r"was used as an index",
-        "Python and torch count a negative index from the end. Write reidassoc.ops.assignment.of_samples(labels, table), "
-        "torch.where(labels >= 0, table[labels], OUTLIER), or look at labels[labels >= 0] only.",
+        "Python and torch count a negative index from the end. With reidassoc.ops.assignment, write of_samples(labels, partner) "
+        "for a table (K,) of numbers, rows_of_samples(labels, table) for one (K, L) of probabilities, which is prob = "
+        "torch.zeros(len(labels), table.shape[1], device=labels.device); seen = labels >= 0; prob[seen] = table[labels[seen]].",
     ),
     (
         r"wrote into its input",
