@@ -130,6 +130,33 @@ def test_dependence_on_the_modality_is_noticed() -> None:
         check_swap(Wrapped(after=only_visible), {"ordinary": CASES["ordinary"]})
 
 
+def test_ties_are_no_difference() -> None:
+    """Several clusters are as probable: which of them comes first is no answer of the method's."""
+
+    def uniform(scene: Scene, result: Association) -> Association:
+        def one(labels: SoftLabels) -> SoftLabels:
+            return SoftLabels((labels.prob * 0 + 1) / max(1, labels.count))
+
+        return replace(result, cross=cross_of(result).map(one))
+
+    for check in (check_permutation, check_renumbering, check_swap):
+        check(Wrapped(after=uniform))
+
+    def first(scene: Scene, result: Association) -> Association:
+        def one(labels: SoftLabels) -> SoftLabels:
+            return SoftLabels.one_hot(torch.zeros(len(labels), dtype=torch.int64), max(1, labels.count))
+
+        return replace(result, cross=cross_of(result).map(one))
+
+    def half(scene: Scene, result: Association) -> Association:
+        both = [cross_of(uniform(scene, result)), cross_of(first(scene, result))]
+        return replace(result, cross=Pair.build(lambda m: SoftLabels(0.99 * both[0][m].prob + 0.01 * both[1][m].prob)))
+
+    for wrong in (first, half):
+        with pytest.raises(ContractError, match="numbering the clusters anew leaves only"):
+            check_renumbering(Wrapped(after=wrong), {"ordinary": CASES["ordinary"]})
+
+
 def test_an_outlier_s_minus_one_as_an_index_is_noticed() -> None:
     def by_index(scene: Scene, result: Association) -> Association:
         own = scene.clustering.own

@@ -14,6 +14,7 @@ from reidassoc.testing.contracts import require, run
 from reidassoc.testing.scenes import CASES, Toy, permuted, renumbered, swapped
 from reidassoc.types import Association, Modality, Pair, SoftLabels
 
+TIE = 1e-5  # clusters whose probabilities differ by less are equally probable: which of them is the label says nothing
 # Copies of an image tie everywhere, and ties are broken by position: no symmetry there.
 DISTINCT = {name: toy for name, toy in CASES.items() if toy.copies == 1}
 
@@ -40,7 +41,7 @@ def check_permutation(
         identity = Pair.build(lambda m: toy.identity[m][order[m]])  # noqa: B023
         before, after = run(associator, toy, scene), answer(associator, moved, identity)
         for where, modality, one, two in pairs(before, after):
-            compare(f"{case}, {where}", one.hard[order[modality]], two.hard, agreement, "permuting the samples")
+            compare(f"{case}, {where}", one.take(order[modality]), two, agreement, "permuting the samples")
 
 
 def check_swap(associator: Associator, cases: Mapping[str, Toy] = DISTINCT, *, agreement: float = 1.0) -> None:
@@ -58,7 +59,7 @@ def check_swap(associator: Associator, cases: Mapping[str, Toy] = DISTINCT, *, a
             shared=after.shared.swapped if after.shared else None,
         )
         for where, _, one, two in pairs(before, back):
-            compare(f"{case}, {where}", one.hard, two.hard, agreement, "swapping the modalities")
+            compare(f"{case}, {where}", one, two, agreement, "swapping the modalities")
 
 
 def check_renumbering(associator: Associator, cases: Mapping[str, Toy] = DISTINCT, *, agreement: float = 1.0) -> None:
@@ -79,11 +80,11 @@ def check_renumbering(associator: Associator, cases: Mapping[str, Toy] = DISTINC
         scene = toy.scene()
         before, after = run(associator, toy, scene), answer(associator, renumbered(scene), toy.identity)
         for where, modality, one, two in pairs(replace(before, shared=None), replace(after, shared=None)):
-            moved = torch.where(two.hard < 0, two.hard, (two.hard + 1) % max(1, two.count))
+            moved = SoftLabels(two.prob.roll(1, 1), two.weight)  # under the numbers that the clusters had
             outlier = scene.clustering.own[modality].labels < 0
             for rows, who in ((outlier, "the outliers'"), (~outlier, "the clustered samples'")):
                 text = f"numbering the clusters anew leaves only {{:.2%}} of {who} labels the same"
-                require_same(f"{case}, {where}", one.hard[rows], moved[rows], agreement, text)
+                require_same(f"{case}, {where}", one.take(rows), moved.take(rows), agreement, text)
 
 
 def answer(associator: Associator, scene: Scene, identity: Pair[Tensor]) -> Association:
@@ -101,10 +102,24 @@ def pairs(first: Association, second: Association) -> Iterator[tuple[str, Modali
                 yield f"{field} labels of {modality} samples", modality, one[modality], two[modality]
 
 
-def compare(where: str, one: Tensor, two: Tensor, agreement: float, what: str) -> None:
+def compare(where: str, one: SoftLabels, two: SoftLabels, agreement: float, what: str) -> None:
     require_same(where, one, two, agreement, f"{what} leaves only {{:.2%}} of the labels the same")
 
 
-def require_same(where: str, one: Tensor, two: Tensor, agreement: float, text: str) -> None:
-    share = float((one == two).double().mean()) if len(one) else 1.0
+def require_same(where: str, one: SoftLabels, two: SoftLabels, agreement: float, text: str) -> None:
+    share = float(agree(one, two).double().mean()) if len(one) else 1.0
     require(share >= agreement, where, text.format(share))
+
+
+def agree(one: SoftLabels, two: SoftLabels) -> Tensor:
+    """(N,) bool: rows that have the same label, or each a label that ties with the other's."""
+    return (one.hard == two.hard) | (ties(one, two.hard) & ties(two, one.hard))
+
+
+def ties(labels: SoftLabels, other: Tensor) -> Tensor:
+    """(N,) bool: rows in which another cluster is as probable as the most probable one; −1 is none."""
+    there = labels.opinion & (other >= 0) & (other < labels.count)
+    if labels.count == 0:
+        return there
+    column = other.clamp(0, labels.count - 1)[:, None]
+    return there & (labels.prob.gather(1, column)[:, 0] >= labels.prob.amax(1) - TIE)
