@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import linecache
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
 from reidassoc.entry import Entry, hash_of, name_of, refuse_name
 from reidassoc.entrypoints import holds, owner_of
 from reidassoc.errors import PluginError
+from reidassoc.import_hints import import_hint
 from reidassoc.interfaces import KINDS
 
 
@@ -34,7 +37,7 @@ def read_file(text: str) -> list[Entry]:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{path} could not be loaded: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{path} could not be loaded: {what_failed(error, spec.origin or '')}") from error
     found: dict[tuple[str, str], Entry] = {}
     for cls in dict.fromkeys(value for value in vars(module).values() if inspect.isclass(value)):
         if cls.__module__ == module_name and getattr(cls, "kind", None) in KINDS:
@@ -47,6 +50,20 @@ def read_file(text: str) -> list[Entry]:
         what = f"no plug-in class {wanted}" if wanted else "no plug-in class"
         raise PluginError(f"{path} holds {what}; a plug-in subclasses Clusterer, Associator, Refiner, …")
     return list(found.values())
+
+
+def what_failed(error: BaseException, file: str) -> str:
+    """An error that a file's code raised while it was loaded, the line at which, and what to import instead, if it is that."""
+    text, number = str(error), 0
+    if isinstance(error, SyntaxError) and error.filename == file:
+        text, number = error.msg, error.lineno or 0
+    elif lines := [frame.lineno or 0 for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]:
+        number = lines[-1]
+    if isinstance(error, ImportError) and error.path:
+        text = text.replace(f" ({error.path})", "")  # where our module lies is no news
+    linecache.checkcache(file)  # edited since, and loaded again
+    place = f" ({Path(file).name}, line {number}: {linecache.getline(file, number).strip()})" if number else ""
+    return f"{type(error).__name__}: {text}{place}{import_hint(error)}"
 
 
 def refuse_entry(entry: Entry, cls: type, beside: Mapping[tuple[str, str], Entry]) -> None:

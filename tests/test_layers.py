@@ -10,41 +10,22 @@ import pytest
 import reidassoc
 import reidassoc_plugins
 
-LAYERS = (  # each may import itself and what stands before it
-    ("errors",),
-    ("types",),
-    ("ops",),
-    ("scene", "banks", "batch", "interfaces"),
-    (
-        "archives",
-        "yaml_text",
-        "entry",
-        "entrypoints",
-        "plugin_files",
-        "extras",
-        "spec",
-        "faults",
-        "options",
-        "registry",
-    ),
-    (
-        "affinity",
-        "answers",
-        "inheritance",
-        "recipe",
-        "overrides",
-        "sources",
-        "fitting",
-        "pipeline",
-        "matrix",
-        "weights",
-    ),
-    ("data", "evaluation", "testing", "scaffold"),
-    ("engine",),
-    ("bench", "report"),
-    ("cli",),
-    ("__main__",),
-)
+LAYERS = [  # each may import itself and what stands before it
+    line.split()
+    for line in """
+        errors
+        types
+        ops
+        scene banks batch interfaces
+        archives yaml_text entry entrypoints import_hints plugin_files extras spec faults options registry
+        affinity answers inheritance recipe overrides sources fitting pipeline matrix weights
+        data evaluation testing scaffold
+        engine
+        bench report
+        cli
+        __main__
+    """.strip().splitlines()
+]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 PUBLIC = {"ops", "types", "interfaces", "errors", "spec", "registry", "weights", "archives", "extras", "data.images"}
 CORE = Path(reidassoc.__file__).parent

@@ -68,7 +68,22 @@ def test_a_file_is_a_plugin(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("raise ValueError('no')", "could not be loaded: ValueError: no"),
+        (
+            "x = 1\nraise ValueError('no')",
+            r"could not be loaded: ValueError: no \(bad.py, line 2: raise ValueError\('no'\)\)$",
+        ),
+        ("\n\nif :\n", r"could not be loaded: SyntaxError: invalid syntax \(bad.py, line 3: if :\)$"),
+        (
+            "from reidassoc.ops import centroids",
+            r"from 'reidassoc.ops' \(bad.py, line 1: from reidassoc.ops import centroids\); "
+            r"it is in reidassoc.ops.prototypes$",
+        ),
+        ("from reidassoc.ops.assignment import Scene", r"\); it is in reidassoc$"),
+        ("from reidassoc import transport", r"\); it is in reidassoc.ops.transport$"),
+        ("from reidassoc import Associatr", r"\); did you mean 'Associator'\?$"),
+        ("from reidassoc.ops.prototypes import centroid", r"\); did you mean 'centroids'\?$"),
+        ("import reidassoc.ops.prototype", r"\); did you mean 'reidassoc.ops.prototypes'\?$"),
+        ("import nothing_of_the_kind", r"import nothing_of_the_kind\)$"),
         ("x = 1", "holds no plug-in class"),
         ("def f(:", "could not be loaded"),
         (FILE.replace("MyIdea", "Global"), "name of Global must be a Python identifier and no keyword, got 'global'"),
