@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,7 +64,7 @@ def choose(
         >>> str(recipe.stages[1].associator), recipe.stages[1].epochs
         ('pgm', 5)
     """
-    named = list(changes.items()) if isinstance(changes, Mapping) else changes
+    named = pairs_of(changes)
     wanted = Spec.parse(dataset) if dataset else None
     cross = Spec.parse(associator) if associator else None
     chosen = load_recipe(
@@ -96,6 +97,22 @@ def choose(
     extra += [("on_nan", on_nan)] if on_nan else []
     extra += [("as_gpus", as_gpus)] if as_gpus is not None else []
     return override(override(parse_recipe(data, chosen.name), named), extra, said="")
+
+
+def pairs_of(changes: Any) -> list[tuple[str, Any]]:
+    """Changes as paths and values; RecipeError if they are something else, such as the text of the command line."""
+    pairs = list(changes.items()) if isinstance(changes, Mapping) else several(changes)
+    for pair in pairs:
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise RecipeError(f"changes: expected paths with values, as in {{'clusterer.eps': 0.5}}, got {pair!r}")
+    return [(path, value) for path, value in pairs]
+
+
+def text_of(part: Any) -> Any:
+    """A plug-in object as its spec, registered if it isn't yet; a path as text; text and None as they are."""
+    if part is None or isinstance(part, str):
+        return part
+    return os.fspath(part) if isinstance(part, os.PathLike) else str(registry.spec_of(part))
 
 
 def exchanged(theirs: Spec, named: Spec) -> Spec:

@@ -83,11 +83,13 @@ def plain(value: Any) -> Any:
 
 
 def several(given: Any) -> list[Any]:
-    """What Python gives where there may be several: one spec, path or object alone is a list of one.
+    """What Python gives where there may be several: one spec, path or object alone is a list of one, None an empty one.
 
-    >>> several("mix"), several(["mix", "oclr"]), several(())
+    >>> several("mix"), several(["mix", "oclr"]), several(None)
     (['mix'], ['mix', 'oclr'], [])
     """
+    if given is None:
+        return []
     alone = isinstance(given, (str, os.PathLike)) or not isinstance(given, Iterable)
     return [given] if alone else list(given)
 

@@ -21,7 +21,7 @@ from reidassoc.data.arrays import FeatureFile
 from reidassoc.engine import launch
 from reidassoc.engine.log import Everyone, Observer
 from reidassoc.engine.result import Result
-from reidassoc.errors import DataError, PluginError, RecipeError, SpecError
+from reidassoc.errors import DataError, DeviceError, PluginError, RecipeError, ReidassocError, SpecError
 from reidassoc.overrides import choose
 from reidassoc.spec import Spec
 from reidassoc.testing import toy_features, toy_identity
@@ -31,6 +31,8 @@ from reidassoc_plugins.clusterers.dbscan import Dbscan
 from reidassoc_plugins.clusterers.scikit_learn import FitPredict
 from reidassoc_plugins.datasets.synthetic import Synthetic
 from reidassoc_plugins.refiners.mix import Mix
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +80,76 @@ def test_one_thing_may_stand_where_several_may(recipes: list[Recipe], tmp_path: 
     ra.run(refiners=Mix(), objectives=["amirl"])
     assert {recipe.digest for recipe in recipes} == {listed.digest}
     assert choose(refiners="mix", objectives="amirl").digest == listed.digest
+    ra.run(refiners=None, objectives=None)  # the recipe's
+    assert recipes[-1].digest == choose().digest
     rows = ra.lab(FeatureFile(toy_features(), toy_identity()), associators="nearest", sweeps="clusterer.k1=8,10").rows
     assert [str(row.combination.associator)[:7] for row in rows] == ["nearest", "nearest"]
     for read in (ra.read_results, ra.write_report):
         with pytest.raises(DataError, match=f"^{tmp_path} is no run folder"):
             read(str(tmp_path))  # type: ignore[operator]
+
+
+def test_the_lab_takes_objects_too() -> None:
+    found = ra.lab(
+        FeatureFile(toy_features(), toy_identity()),
+        clusterers=Dbscan(k1=10), associators=[FirstOnly(weight=2.0), "nearest"], refiners=[Mix(beta=0.5)], device=CPU,
+    )  # fmt: skip
+    tried = [(str(row.combination.clusterer), str(row.combination.associator)) for row in found.rows]
+    assert tried == [("dbscan(k1=10)", "first_only(weight=2.0)"), ("dbscan(k1=10)", "nearest")]
+    assert [(row.combination.refiner_text, row.problem) for row in found.rows] == [("mix(beta=0.5)", "")] * 2
+    with pytest.raises(PluginError, match=r"only ra\.associate takes such an object"):
+        ra.lab(FeatureFile(toy_features(), None), clusterers=[AgglomerativeClustering(n_clusters=4)])  # type: ignore[list-item]
+
+
+def test_torch_s_devices_are_devices(tmp_path: Path) -> None:
+    short = {**dict(SMALL), "cross.epochs": 1, "intra.epochs": 1}
+    result = ra.run(dataset="synthetic(size='tiny')", changes=short, out=tmp_path / "run", device=CPU)
+    assert ra.evaluate(result, device=CPU)["protocols"] == result.protocols
+    assert ra.save_features(result, tmp_path / "end.npz", device=CPU).notes["epoch"] == "2"
+    assert ra.advise(tmp_path / "end.npz", k1=4, device=CPU).curves[0].k1 == 4
+    assert ra.write_report(result, tmp_path / "page.html", device=CPU).is_file()
+    (tmp_path / "spec.yaml").write_text("name: x\nmethods: {a: }", encoding="utf-8")
+    assert ra.open_benchmark(tmp_path / "spec.yaml", device=CPU).device == "cpu"
+    visible, infrared = toy_features()
+    assert ra.associate("nearest", visible, infrared, clusterer="dbscan(k1=10)", device=CPU).clusters  # type: ignore[arg-type]
+    with pytest.raises(DeviceError, match="no device 'meta'; expected auto, cpu, cuda or cuda:N"):
+        ra.run(dataset="synthetic(size='tiny')", device=torch.device("meta"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"method": None}, "expected a method, such as 'mult', or a recipe, such as 'mult/synthetic', got None"),
+        (
+            {"changes": ["clusterer.eps=0.5"]},
+            "changes: expected paths with values, as in {'clusterer.eps': 0.5}, got 'clus",
+        ),
+        (
+            {"changes": "clusterer.eps=0.5"},
+            "changes: expected paths with values, as in {'clusterer.eps': 0.5}, got 'clus",
+        ),
+        ({"changes": [("clusterer.eps", 0.5, 1)]}, "changes: expected paths with values"),
+        ({"log": print}, "log: expected an object of a subclass of reidassoc.engine.log.Observer, got print"),
+        ({"log": [Everyone([]), Everyone]}, "log: expected an object of a subclass of .*, got Everyone"),
+        ({"log": 3}, "log: expected an object of a subclass of .*, got int"),
+        ({"keep": "x"}, "keep must be int ≥ 1, got 'x'"),
+        ({"keep": 0}, "keep must be int ≥ 1, got 0"),
+        ({"keep": None}, "keep must be int ≥ 1, got None"),
+        ({"devices": "two"}, "the number of devices must be at least 1, got 'two'"),
+        ({"seed": -1}, "seed=-1: expected at least 0, got -1"),
+        ({"seed": "a"}, "seed=a: expected a whole number, got 'a'"),
+    ],
+)
+def test_what_python_gets_wrong_ends_in_one_line(words: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ReidassocError, match=f"^{message}"):
+        ra.run(**{"out": tmp_path / "run", **words})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, "a"])
+def test_the_lab_s_seed_is_a_whole_number(seed: Any) -> None:
+    with pytest.raises(SpecError, match=r"^seed must be int ≥ 0, got"):
+        ra.lab(FeatureFile(toy_features(), None), seed=seed)
 
 
 def test_datasets_and_recipe_files_are_objects_too(recipes: list[Recipe], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.metrics import adjusted_rand_score
 
 from reidassoc.data.arrays import FeatureFile, read_features
@@ -86,7 +87,11 @@ class Advice:
 
 
 def advise(
-    features: str | Path | FeatureFile, *, k1: int | Sequence[int] = (), min_samples: int = 4, device: str = "auto"
+    features: str | Path | FeatureFile,
+    *,
+    k1: int | Sequence[int] = (),
+    min_samples: int = 4,
+    device: str | torch.device = "auto",
 ) -> Advice:
     """Advise eps and k1 of ``dbscan`` without identities.
 

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from reidassoc import registry
@@ -21,11 +23,13 @@ from reidassoc.entry import name_of
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.fitting import needs
-from reidassoc.interfaces import Clusterer
+from reidassoc.interfaces import Associator, Clusterer, Refiner
 from reidassoc.ops.part_features import PARTS
+from reidassoc.options import checked
+from reidassoc.overrides import text_of
 from reidassoc.pipeline import associate, cluster, refine
 from reidassoc.scene import Scene
-from reidassoc.spec import several
+from reidassoc.spec import plain, several
 from reidassoc.types import Clustering, Features, Modality, Pair, Targets
 
 FILE_EPOCH = "epoch"
@@ -88,13 +92,13 @@ class Lab:
 def lab(
     features: str | Path | FeatureFile,
     *,
-    clusterers: str | Sequence[str] = (),
-    associators: str | Sequence[str] = (),
-    refiners: str | Sequence[str] = (NONE,),
+    clusterers: str | Clusterer | Sequence[str | Clusterer] = (),
+    associators: str | Associator | Sequence[str | Associator] = (),
+    refiners: str | Refiner | Sequence[str | Refiner] = (NONE,),
     sweeps: str | Sequence[str] = (),
     oracle: bool = False,
     seed: int = 0,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     cache: bool = True,
     watch: Callable[[Row], None] = lambda row: None,
 ) -> Lab:
@@ -105,9 +109,9 @@ def lab(
 
     Args:
         features: a .safetensors or .npz file, or what :func:`reidassoc.data.arrays.read_features` returned.
-        clusterers: specs; the one that the file names, else ``dbscan``, if there are none.
-        associators: specs; all registered ones that need no option and no identities if there are none.
-        refiners: chains of specs joined by ``+``; ``none`` refines nothing.
+        clusterers: specs or objects; the one that the file names, else ``dbscan``, if there are none.
+        associators: specs or objects; all registered ones that need no option and no identities if there are none.
+        refiners: chains of specs joined by ``+``, or objects; ``none`` refines nothing.
         sweeps: ``KIND.OPTION=VALUE,VALUE``; a spec that has the option is tried with every value.
         oracle: let associators see true identities that need them; flagged.
         seed: for methods that draw at random.
@@ -129,12 +133,13 @@ def lab(
         [Pair(visible=8, infrared=8), Pair(visible=8, infrared=8)]
     """
     started = time.perf_counter()
+    seed = checked(plain(seed), Annotated[int, Field(ge=0)], "seed")
     file = features if isinstance(features, FeatureFile) else read_features(features)
     holds = frozenset({PARTS} if all(PARTS in f.extra for f in file.features) else ())
     chosen = combinations(
-        several(clusterers) or [file.notes.get("clusterer", "dbscan")],
-        several(associators) or every_associator(oracle=oracle, given=holds),
-        several(refiners),
+        [text_of(each) for each in several(clusterers)] or [file.notes.get("clusterer", "dbscan")],
+        [text_of(each) for each in several(associators)] or every_associator(oracle=oracle, given=holds),
+        [text_of(each) for each in several(refiners)],
         [Sweep.parse(text) for text in several(sweeps)],
     )
     holds |= frozenset({"identity"} if file.identity is not None else ())

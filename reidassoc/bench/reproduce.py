@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from reidassoc import registry
 from reidassoc.bench.paired import matrix
 from reidassoc.bench.published import Published, content, published
@@ -108,7 +110,7 @@ def reproduce(
     *,
     out: str | Path,
     seeds: Sequence[int] = (0,),
-    device: str = "auto",
+    device: str | torch.device = "auto",
     log: Callable[[], Observer] = Observer,
 ) -> Reproduction:
     """Run a recipe once per seed, going on where it was stopped, and judge the result.

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import torch
+
 from reidassoc.bench.formats import markdown
 from reidassoc.bench.live import Watch
 from reidassoc.bench.plan import Cell, Plan, read_plan, read_same_plan
@@ -181,7 +183,7 @@ def open_benchmark(
     roots: Mapping[str, str] | None = None,
     seeds: Sequence[int] = (),
     jobs: int = 1,
-    device: str = "auto",
+    device: str | torch.device = "auto",
 ) -> Runner:
     """Read and check a benchmark's spec; nothing is run or written yet.
 
@@ -198,7 +200,7 @@ def open_benchmark(
     """
     plan = read_plan(spec, roots=roots, seeds=seeds)
     store = Store(Path(out) if out else Path("runs") / plan.grid.name)
-    return Runner(Path(spec), plan, store, roots or {}, tuple(seeds), jobs, device)
+    return Runner(Path(spec), plan, store, roots or {}, tuple(seeds), jobs, str(device))
 
 
 def share(slot: int, jobs: int, device: str) -> dict[str, str]:

@@ -47,18 +47,19 @@ def slurm_tasks() -> int:
     return int(os.environ.get("SLURM_NTASKS", 1)) if "SLURM_PROCID" in os.environ else 1
 
 
-def open_devices(name: str = "auto", precision: str = "32-true", devices: int = 1) -> Fabric:
+def open_devices(name: str | torch.device = "auto", precision: str = "32-true", devices: int = 1) -> Fabric:
     """Return a Fabric of this process among those that compute together: started by ``--devices``, torchrun or srun.
 
     Args:
-        name: ``auto``, ``cpu`` or ``cuda``; with one process also ``cuda:N``.
+        name: ``auto``, ``cpu`` or ``cuda``, or torch's object; with one process also ``cuda:N``.
         devices: of each node; torchrun says it itself.
 
     Raises:
         DeviceError: the device is unknown or not there, or there are not as many processes as devices.
     """
-    if devices < 1:
-        raise DeviceError(f"the number of devices must be at least 1, got {devices}")
+    name = str(name)
+    if not isinstance(devices, int) or devices < 1:
+        raise DeviceError(f"the number of devices must be at least 1, got {devices!r}")
     count, nodes = 1, 1
     place: ClusterEnvironment | None = None
     if world() > 1:
@@ -104,12 +105,13 @@ def connect(name: str, precision: str, place: ClusterEnvironment, count: int, no
     return fabric
 
 
-def open_device(name: str = "auto", precision: str = "32-true") -> Fabric:
-    """Return a Fabric on ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+def open_device(name: str | torch.device = "auto", precision: str = "32-true") -> Fabric:
+    """Return a Fabric on ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``, or on torch's object.
 
     Raises:
         DeviceError: the device is unknown or not there.
     """
+    name = str(name)
     match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?", name)
     if match is None or (match[2] and match[1] != "cuda"):
         raise DeviceError(f"no device '{name}'; expected auto, cpu, cuda or cuda:N")

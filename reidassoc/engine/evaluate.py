@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -75,7 +76,7 @@ def evaluate(
     *,
     dataset: str | None = None,
     root: str | Path | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     transductive: str | Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluate the newest checkpoint of a run under every protocol of its dataset, or of another one.

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from reidassoc import registry
@@ -234,7 +235,7 @@ def mapped_rows(identity: Pair[Tensor]) -> Pair[Ints]:
     return Pair.build(rows)
 
 
-def exhibits_of(folder: RunFolder, *, device: str = "auto") -> Exhibits:
+def exhibits_of(folder: RunFolder, *, device: str | torch.device = "auto") -> Exhibits:
     """What the folder keeps; for a run that kept nothing, made from its newest checkpoint and its dataset.
 
     Raises:

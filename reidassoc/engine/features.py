@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from torch import nn
 
@@ -24,7 +25,11 @@ from reidassoc.types import Features, Pair
 
 
 def save_features(
-    source: str | PathLike[str] | Recipe, out: str | Path, *, epoch: int | None = None, device: str = "auto"
+    source: str | PathLike[str] | Recipe,
+    out: str | Path,
+    *,
+    epoch: int | None = None,
+    device: str | torch.device = "auto",
 ) -> FeatureFile:
     """Save the training features that an epoch of a run starts from, as its label stage would see them.
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from reidassoc import registry
+import torch
+from pydantic import Field
+
 from reidassoc.engine.folder import KEPT, RunFolder
 from reidassoc.engine.log import Everyone, Observer
 from reidassoc.engine.result import Result
 from reidassoc.engine.train import run as train
 from reidassoc.errors import RecipeError
 from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Objective, Refiner
-from reidassoc.overrides import BASE, choose
+from reidassoc.options import checked
+from reidassoc.overrides import BASE, choose, text_of
 from reidassoc.recipe import Recipe
-from reidassoc.spec import several
+from reidassoc.spec import plain, several
 
 
 def run(
@@ -35,7 +37,7 @@ def run(
     on_nan: str | None = None,
     as_gpus: int | None = None,
     out: str | Path | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     devices: int = 1,
     resume: bool = False,
     keep: int = KEPT,
@@ -60,7 +62,7 @@ def run(
         as_gpus: GPUs whose ``DataParallel`` batch norm is imitated; the recipe's if not given.
         out: the run folder; ``runs/RECIPE-NUMBER`` if not given, with the plug-ins that are not the recipe's
             (``runs/mult-synthetic-nearest-1``).
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; or torch's object.
         devices: of this machine; more than one need a process each, see :func:`reidassoc.engine.train.run`.
         resume: go on with the run in ``out``; needs no method.
         keep: number of checkpoints to keep, the newest ones.
@@ -74,6 +76,8 @@ def run(
         >>> result = ra.run("mult", dataset="synthetic")  # doctest: +SKIP
         >>> print(result.protocols["all-search single-shot"]["mAP"]["mean"])  # doctest: +SKIP
     """
+    keep = checked(plain(keep), Annotated[int, Field(ge=1)], "keep")
+    everyone = Everyone(observers(log))
     names = {
         "dataset": text_of(dataset),
         "clusterer": text_of(clusterer),
@@ -107,17 +111,23 @@ def run(
         recipe = method
     else:
         text = text_of(method)
+        if not text:
+            raise RecipeError(
+                f"expected a method, such as 'mult', or a recipe, such as 'mult/synthetic', got {text!r}; leave it out for mult"
+            )
         whole = "/" in text.partition("(")[0] or text.endswith((".yaml", ".yml"))
         recipe = choose(**{"recipe" if whole else "associator": text}, **names)
-    everyone = Everyone([] if log is None else several(log))
     try:
         return train(recipe, out=out, device=device, devices=devices, resume=resume, keep=keep, log=everyone)
     finally:
         everyone.close()
 
 
-def text_of(part: Any) -> Any:
-    """A plug-in object as its spec, registered if it isn't yet; a path as text; text and None as they are."""
-    if part is None or isinstance(part, str):
-        return part
-    return os.fspath(part) if isinstance(part, os.PathLike) else str(registry.spec_of(part))
+def observers(log: Observer | Sequence[Observer] | None) -> list[Observer]:
+    """Who is told how a run goes on; RecipeError if something among it can't be, before any work."""
+    given = several(log)
+    for one in given:
+        if not isinstance(one, Observer):
+            what = getattr(one, "__name__", type(one).__name__)
+            raise RecipeError(f"log: expected an object of a subclass of reidassoc.engine.log.Observer, got {what}")
+    return given

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 
 from reidassoc.data.store import ImageStore
@@ -38,7 +39,7 @@ def run(
     recipe: Recipe,
     *,
     out: str | Path | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     devices: int = 1,
     resume: bool = False,
     keep: int = KEPT,

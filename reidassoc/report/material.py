@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from reidassoc.archives import read_npz
 from reidassoc.bench.results import Outcome, Results, read_results, shown_name
@@ -114,7 +115,12 @@ def read_named(paths: Sequence[str | PathLike[str]]) -> Results:
 
 
 def chapters(
-    results: Results, *, protocol: str | None = None, allow: bool = False, published: bool = True, device: str = "auto"
+    results: Results,
+    *,
+    protocol: str | None = None,
+    allow: bool = False,
+    published: bool = True,
+    device: str | torch.device = "auto",
 ) -> list[Chapter]:
     """Group results by dataset and read what their folders hold.
 
@@ -136,7 +142,9 @@ def chapters(
     ]
 
 
-def chapter(results: Results, *, protocol: str | None, allow: bool, published: bool, device: str) -> Chapter:
+def chapter(
+    results: Results, *, protocol: str | None, allow: bool, published: bool, device: str | torch.device
+) -> Chapter:
     every = [set(outcome.data["protocols"]) for outcome in results.outcomes]
     known = tuple(name for name in results.outcomes[0].data["protocols"] if all(name in held for held in every))
     first = protocol or results.protocol or next(iter(known), "")
@@ -170,7 +178,9 @@ def examples_of(results: Results) -> dict[str, Outcome]:
     return found
 
 
-def pictured(examples: Mapping[str, Outcome], device: str) -> tuple[tuple[str, ...], dict[Path, Exhibits]]:
+def pictured(
+    examples: Mapping[str, Outcome], device: str | torch.device
+) -> tuple[tuple[str, ...], dict[Path, Exhibits]]:
     """Why some rows have no pictures, and the exhibits of the others, by run folder.
 
     Thumbnails are shared by all rows: a run on other data than the first one's is left without.

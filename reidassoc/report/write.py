@@ -14,6 +14,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from reidassoc import __version__
 from reidassoc.data.tiles import COLUMNS
 from reidassoc.data.whole_file import write_text
@@ -62,7 +64,7 @@ def write_report(
     protocol: str | None = None,
     allow: bool = False,
     published: bool = True,
-    device: str = "auto",
+    device: str | torch.device = "auto",
 ) -> Path:
     """Write a page on some runs.
 
