@@ -596,6 +596,32 @@ def test_a_worker_that_reads_another_plan_than_its_runner_ends_the_benchmark(tmp
     assert list(runner.store.cells.iterdir()) == []
 
 
+def test_an_edit_while_the_benchmark_runs_is_told_beside_its_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    text = TINY.replace("methods: {", "plugins: [mine.py]\nmethods: {mine: {associator: mine}, ")
+    spec = written(tmp_path, text)
+    assert open_benchmark(spec, out=tmp_path / "out").outdated() == ""
+
+    def edit(runner: Runner, *, retry_failed: bool) -> None:
+        (tmp_path / "mine.py").write_text(MINE + "# another thought")
+
+    monkeypatch.setattr(Runner, "run_watched", edit)
+    monkeypatch.setattr(Runner, "tables", lambda runner: ([], None))
+    done = CliRunner().invoke(cli, ["bench", str(spec), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert (
+        "mine.py was edited while the benchmark ran; the table is of the text as it was at the start: the same command runs the "
+        "new one\n" in done.stderr
+    )
+    runner = open_benchmark(spec, out=tmp_path / "out")
+    assert runner.outdated() == "", "the new text is what it read"
+    (tmp_path / "mine.py").unlink()
+    spec.write_text(text + "title: another\n")
+    assert runner.outdated().startswith("spec.yaml and mine.py were edited while")
+
+
 def test_a_folder_is_given_to_a_dataset_by_its_name(tmp_path: Path) -> None:
     spec = written(tmp_path, "name: x\nmethods: {a: }\nrecipe: mult/sysu_mm01\ndatasets: [sysu_mm01, sysu_mm01]\n")
     (cell,) = read_plan(spec, roots=named_roots(["sysu_mm01=/data/a=b", "/elsewhere"])).cells  # named twice, run once

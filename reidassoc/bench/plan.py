@@ -13,13 +13,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reidassoc import registry
+from reidassoc.entry import hash_of
 from reidassoc.errors import RecipeError, ReidassocError, nearest_name
 from reidassoc.faults import first_fault, in_words, unknown_key
 from reidassoc.options import REQUIRED, options_of
 from reidassoc.overrides import choose
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Recipe
-from reidassoc.sources import code, start_name
+from reidassoc.sources import code, sources, start_name
 from reidassoc.yaml_text import read_yaml
 
 Changes = dict[str, Any]
@@ -86,11 +87,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All cells of a grid, in the order in which they are run: seed by seed, each with all methods."""
+    """All cells of a grid, in the order in which they are run: seed by seed, each with all methods.
+
+    Args:
+        text_hash: of the spec's text as it was read.
+    """
 
     grid: Grid
     cells: tuple[Cell, ...]
     plugins: tuple[Path, ...] = ()
+    text_hash: str = ""
 
     @cached_property
     def runs(self) -> tuple[Cell, ...]:
@@ -108,6 +114,13 @@ class Plan:
     def starts(self, cell: Cell) -> tuple[int, ...]:
         """Epochs at whose end the cell's run is in the same state as another one's, ascending."""
         return self._starts[cell.id]
+
+    def edited(self, spec: Path) -> list[str]:
+        """Names of the files, the spec's and those of its plug-ins, whose text is no longer the one that was read."""
+        read = {str(spec): self.text_hash}
+        for cell in self.runs:
+            read |= sources(cell.recipe)
+        return [Path(path).name for path, text_hash in read.items() if hash_of(Path(path)) != text_hash]
 
     def check_protocol(self) -> None:
         """Make sure that a dataset of the grid has the protocol that the table is to show.
@@ -182,6 +195,7 @@ def read_plan(path: str | Path, *, roots: Mapping[str, str] | None = None, seeds
         ReidassocError: the spec, a plug-in, an option or a change is wrong; the message names the cell.
     """
     path = Path(path)
+    text_hash = hash_of(path)  # before it is read: an edit in between is noticed rather than missed
     grid = read_grid(path)
     plugins = tuple((path.parent / name).resolve() for name in grid.plugins)
     for file in plugins:
@@ -199,7 +213,7 @@ def read_plan(path: str | Path, *, roots: Mapping[str, str] | None = None, seeds
         for seed in dict.fromkeys(seeds or grid.seeds)
         for cell in first
     ]
-    return Plan(grid, tuple(cells), plugins)
+    return Plan(grid, tuple(cells), plugins, text_hash)
 
 
 def read_same_plan(path: str | Path, digest: str, *, roots: Mapping[str, str], seeds: Sequence[int]) -> Plan:

@@ -100,6 +100,15 @@ class Runner:
         """What to say after Ctrl-C."""
         return "Stopped. Whole epochs are saved; go on with"
 
+    def outdated(self) -> str:
+        """What to say beside the tables if files were edited while the benchmark ran; empty if none was."""
+        if not (names := self.plan.edited(self.spec)):
+            return ""
+        return (
+            f"{' and '.join(names)} {'was' if len(names) == 1 else 'were'} edited while the benchmark ran; the table is of the "
+            "text as it was at the start: the same command runs the new one"
+        )
+
     def tables(self) -> tuple[list[Table], Results]:
         """The comparison on each dataset as it stands, and what it is made from; differences between rows are footnotes."""
         results = read_results([self.store.path])

@@ -149,6 +149,8 @@ def bench(
     for table in tables:
         print_table(Console(highlight=False), table)
     click.echo(f"\nResults folder: {runner.store.path}")
+    if outdated := runner.outdated():
+        click.echo(outdated, err=True)
     if exported:
         click.echo(f"{len(export(results, exported))} results in {exported}")
     if failed := [cell for cell in runner.plan.runs if runner.store.failure(cell)]:
