@@ -22,6 +22,7 @@ from reidassoc.bench.table import Table, compare_results
 from reidassoc.cli.table import table as command
 from reidassoc.errors import DataError
 from reidassoc.recipe import load_recipe
+from reidassoc.spec import Spec
 
 ALL = "all-search single-shot"
 
@@ -269,6 +270,23 @@ def test_exported_cells_make_the_same_table(three: Path, tmp_path: Path) -> None
     assert markdown(compare_results(again)) == markdown(compare_results(results))
     with pytest.raises(DataError, match="two results would be called"):
         export(Results(results.outcomes[:1] * 2, rows=results.rows), tmp_path / "twice")
+
+
+def test_a_union_is_one_dataset_wherever_its_members_lie(tmp_path: Path) -> None:
+    for seed, place in enumerate(("/data/a", "/mnt/b")):
+        inner = f"regdb(split=2, root='{place}')"
+        nested = str(Spec("union", {"first": inner, "second": "synthetic(size='tiny')"}))
+        spec = str(Spec("union", {"first": nested, "second": f"sysu_mm01(root='{place}')", "tested": "root"}))
+        cell(tmp_path / "cells", "good", seed, dataset={"spec": spec})
+    (results,) = read_results([tmp_path / "cells"]).by_dataset()
+    assert len(results.outcomes) == 2
+    for path in export(results, tmp_path / "out"):
+        kept = Spec.parse(json.loads(path.read_text())["dataset"]["spec"])
+        assert Spec.parse(kept.options["first"]).options == {
+            "first": "regdb(split=2)",
+            "second": "synthetic(size='tiny')",
+        }
+        assert (kept.options["second"], kept.options["tested"]) == ("sysu_mm01", "root")
 
 
 def test_published_figures_stand_beside_ours_with_their_source(tmp_path: Path) -> None:

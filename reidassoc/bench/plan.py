@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reidassoc import registry
+from reidassoc.bench.results import placeless
 from reidassoc.entry import hash_of
 from reidassoc.errors import RecipeError, ReidassocError, nearest_name
 from reidassoc.faults import first_fault, in_words, unknown_key
@@ -244,7 +245,7 @@ def one_cell(path: Path, grid: Grid, method: str, dataset: str | None, change: s
         compose(recipe)
     except ReidassocError as error:
         raise type(error)(f"{path}: method '{name}': {error}") from None
-    return Cell(name, str(recipe.dataset.without("root")), recipe)
+    return Cell(name, str(placeless(recipe.dataset)), recipe)
 
 
 def named_roots(texts: Iterable[str]) -> dict[str, str]:
