@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from reidassoc.bench.results import read_results
 from reidassoc.bench.runner import Runner, open_benchmark, share
 from reidassoc.bench.store import Store, held, locked
 from reidassoc.bench.table import compare_results
-from reidassoc.bench.worker import work
+from reidassoc.bench.worker import SharingLog, work
 from reidassoc.cli import cli
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
@@ -620,6 +621,15 @@ def test_an_edit_while_the_benchmark_runs_is_told_beside_its_table(
     (tmp_path / "mine.py").unlink()
     spec.write_text(text + "title: another\n")
     assert runner.outdated().startswith("spec.yaml and mine.py were edited while")
+
+
+def test_what_is_said_before_there_is_a_folder_is_kept(tmp_path: Path) -> None:
+    _, store = made(written(tmp_path, TINY), tmp_path / "out")
+    log = SharingLog(store, load_recipe("mult/synthetic"), (), ExitStack())
+    log.once("mine.py has changed since the run began")
+    log.start(tmp_path)
+    log.once("and this is later")
+    assert (tmp_path / "log.txt").read_text() == "mine.py has changed since the run began\nand this is later\n"
 
 
 def test_a_folder_is_given_to_a_dataset_by_its_name(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from reidassoc.cli.tables import reproduction_table
 from reidassoc.data.export import export
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.imported import FORMATS, import_checkpoint
+from reidassoc.engine.log import Observer
 from reidassoc.errors import CheckpointError, RecipeError
 from reidassoc.evaluation.statistics import estimate
 from reidassoc.overrides import choose, override
@@ -86,6 +87,22 @@ def test_a_protocol_without_a_published_figure_ends_before_anything_runs(
     ):
         reproduce(recipe, out=tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_log_of_a_run_that_fails_is_closed(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+
+    class Log(Observer):
+        def close(self) -> None:
+            closed.append(True)
+
+    def run(what: Recipe, **more: Any) -> None:
+        raise RecipeError("seen")
+
+    monkeypatch.setattr(module, "run", run)
+    with pytest.raises(RecipeError, match="seen"):
+        reproduce(choose(recipe="mult/sysu_mm01", root=str(tree)), out=tmp_path / "out", device="cpu", log=Log)
+    assert closed == [True]
 
 
 def test_a_run_killed_before_its_first_checkpoint_is_begun_again(

@@ -132,7 +132,11 @@ def reproduce(
         wanted, folder = recipe.model_copy(update={"seed": seed}), RunFolder(Path(out) / f"seed-{seed}")
         if not (folder.path / "result.json").is_file():
             begun = (folder.path / "recipe.yaml").is_file()
-            run(wanted, out=folder.path, device=device, resume=begun, log=log())
+            told = log()
+            try:
+                run(wanted, out=folder.path, device=device, resume=begun, log=told)
+            finally:
+                told.close()
         outcomes.append(read_run(folder.path))
         if outcomes[-1].data.get("digest") != wanted.digest:
             raise RecipeError(f"{folder.path} holds the result of another recipe; choose another --out, or delete it")

@@ -39,14 +39,22 @@ class SharingLog(Observer):
     epochs: tuple[int, ...]
     claims: ExitStack
     folder: RunFolder | None = field(default=None, init=False)
+    waiting: list[str] = field(default_factory=list, init=False)  # lines from before there was a folder
 
     def start(self, folder: Path) -> None:
         self.folder = RunFolder(folder)
+        self.keep(*self.waiting)
 
     def once(self, text: str) -> None:
-        if self.folder is not None:
-            with open(self.folder.path / "log.txt", "a", encoding="utf-8") as file:
-                file.write(text + "\n")
+        self.keep(text)
+
+    def keep(self, *lines: str) -> None:
+        """Append to log.txt, or keep in mind until there is a folder."""
+        if self.folder is None:
+            self.waiting += lines
+            return
+        with open(self.folder.path / "log.txt", "a", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
 
     def report(self, row: Mapping[str, Any]) -> None:
         reached = row["epoch"] + 1
