@@ -51,6 +51,14 @@ def test_a_file_is_a_healthy_plugin_of_that_name(kind: str, tmp_path: Path) -> N
     assert {finding.verdict for finding in found.findings} == {"ok"}, found.findings
 
 
+def test_a_new_dataset_has_as_many_people_as_a_batch_takes(tmp_path: Path) -> None:
+    """With fewer, every first run begins with a warning."""
+    (path,) = new("dataset", "crowd", out=tmp_path, package=False)
+    registry.load_file(str(path))
+    stages = ra.load_recipe("mult/synthetic").stages
+    assert registry.build("datasets", "crowd").people >= max(stage.identities for stage in stages)
+
+
 def test_six_new_plugins_train_together(tmp_path: Path) -> None:
     for kind in KINDS:
         (path,) = new(kind, f"new_{kind}", out=tmp_path, package=False)

@@ -27,7 +27,7 @@ class MyIdea(Dataset):
     option ``root: Path``.
     """
 
-    people: Annotated[int, Field(ge=2, description="in either split")] = 12
+    people: Annotated[int, Field(ge=2, description="in either split; a batch of most recipes takes 16")] = 16
     images: Annotated[int, Field(ge=1, description="of each person in each modality")] = 8
 
     def train(self) -> Pair[Records]:
