@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -41,6 +42,7 @@ from reidassoc.testing import (
     ContractError,
     Toy,
     check_associator,
+    check_clusterer,
     check_dataset,
     check_network,
     check_objective,
@@ -50,6 +52,7 @@ from reidassoc.testing import (
 from reidassoc.testing.advice import advice_for
 from reidassoc.testing.diagnosis import diagnose, smallest
 from reidassoc.types import Records, Targets
+from reidassoc_plugins.clusterers.dbscan import Dbscan
 from reidassoc_plugins.datasets.synthetic import Synthetic
 from reidassoc_plugins.networks.tiny import Tiny
 from reidassoc_plugins.objectives.amirl import Amirl
@@ -516,6 +519,69 @@ def test_options_must_be_a_frozen_dataclass_s() -> None:
     found = look(Loose)
     assert found["fails"][0][0] == "it is no frozen, keyword-only dataclass"
     assert any("docstring should begin" in note[0] for note in found["note"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mindful(Associator):
+    """Nearest, and remembers what it saw."""
+
+    how: str
+    seen: list[int] = field(default_factory=list)
+    inner: Any = None
+    everybody: ClassVar[dict[int, int]] = {}
+
+    @cached_property
+    def power(self) -> float:
+        return 2.0**0.5
+
+    def __call__(self, scene: Scene) -> Association:
+        assert self.power
+        found = registry.build("associators", "nearest")(scene)
+        if self.how == "attribute":
+            object.__setattr__(self, "last", scene.features.visible.x)
+        elif self.how == "blend":  # and so fails, or answers differently, the second time
+            last = getattr(self, "last", found.cross.visible.prob)
+            object.__setattr__(self, "last", last + found.cross.visible.prob)
+            return replace(found, cross=Pair(SoftLabels(last + found.cross.visible.prob), found.cross.infrared))
+        elif self.how == "list":
+            self.seen.append(scene.epoch)
+        elif self.how == "class":
+            self.everybody[len(self.everybody)] = scene.epoch
+        elif self.how == "inner":
+            self.inner.seen.append(scene.epoch)
+        return found  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [("attribute", "last"), ("blend", "last"), ("list", "seen"), ("class", "everybody"), ("inner", "inner")],
+)
+def test_what_is_kept_between_calls_is_a_failure(how: str, name: str) -> None:
+    check_associator(Mindful(how=""))
+    inner = Mindful(how="") if how == "inner" else None
+    found = look(Mindful, Mindful(how=how, inner=inner))["fails"]
+    assert f"keeps something between calls, in its attribute '{name}'" in found[0][2]
+    assert "What must survive an epoch is scene.previous" in found[0][3]
+
+
+def test_refiners_objectives_and_clusterers_keep_nothing_either() -> None:
+    def keeping(cls: type, method: str, **options: Any) -> Any:
+        def call(self: Any, *given: Any, **named: Any) -> Any:
+            object.__setattr__(self, "count", getattr(self, "count", 0) + 1)
+            return getattr(cls, method)(self, *given, **named)
+
+        return type(cls.__name__, (cls,), {method: call})(**options)
+
+    cases = {"ordinary": Toy()}
+    for check, plugin in (
+        (check_refiner, keeping(Loud, "refine", wrong="")),
+        (check_refiner, keeping(Loud, "losses", wrong="")),
+        (check_objective, keeping(Amirl, "__call__")),
+        (check_objective, keeping(Amirl, "banks")),
+        (check_clusterer, keeping(Dbscan, "__call__", k1=8)),
+    ):
+        with pytest.raises(ContractError, match="ordinary: keeps something between calls, in its attribute 'count'"):
+            check(plugin, cases)
 
 
 @dataclass(frozen=True, kw_only=True)

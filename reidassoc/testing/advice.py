@@ -78,6 +78,12 @@ ADVICE: tuple[tuple[str, str], ...] = (
         "torch.zeros(len(labels), table.shape[1], device=labels.device); seen = labels >= 0; prob[seen] = table[labels[seen]].",
     ),
     (
+        r"between calls",
+        "A resumed run would go on without it, and others of the same process would share it. What must survive an epoch is "
+        "scene.previous, the last epoch's targets; what is dear and follows from the features alone is "
+        "scene.features[m].memo('my key', make); what follows from the options may be a functools.cached_property.",
+    ),
+    (
         r"wrote into its input",
         "It changed a tensor that it was given, which every other part of the run reads too. Make a new tensor: x * 2 or "
         "x.clone() in the place of x *= 2, x.add_(…) or x[…] = ….",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any, cast
@@ -15,6 +16,7 @@ from reidassoc.ops.prototypes import centroids
 from reidassoc.scene import Scene
 from reidassoc.testing.pretend import name_of
 from reidassoc.testing.scenes import CASES, Toy
+from reidassoc.testing.state import changed, state_of
 from reidassoc.types import Association, Clustering, Clusters, Modality, Pair, SoftLabels, Targets
 
 Device = torch.device | str
@@ -25,36 +27,43 @@ class ContractError(AssertionError):
 
 
 def check_associator(associator: Associator, cases: Mapping[str, Toy] = CASES, device: Device = "cpu") -> None:
-    """Call an associator on every case: right shapes, valid distributions, inputs unchanged, the same answer twice.
+    """Call an associator on every case: right shapes, valid distributions, inputs unchanged, nothing kept, the same answer twice.
 
     Raises:
         ContractError: it broke its contract; the exception it raised itself, if any, is the cause.
     """
     for case, toy in cases.items():
-        scene = toy.scene(device=device)
-        result = unchanged(case, scene, partial(run, associator, toy, scene))
-        require(isinstance(result, Association), case, f"must return an Association, got {type(result).__name__}")
-        for name in ("cross", "own", "shared"):
-            pair = getattr(result, name)
-            require(pair is None or isinstance(pair, Pair), case, f"{name} must be a Pair, got {type(pair).__name__}")
-            for labels in pair or ():
-                require(isinstance(labels, SoftLabels), f"{case}, {name}", no_labels(labels))
-        for modality in Modality:
-            where = f"{case}, {modality} samples"
-            count, space = len(scene.features[modality]), scene.clustering.own
-            if result.cross is not None:
-                check_labels(result.cross[modality], (count, space[modality.other].count), f"{where}, cross", device)
-            if result.own is not None:
-                check_labels(result.own[modality], (count, space[modality].count), f"{where}, own", device)
-            if result.shared is not None:
-                width = result.shared.visible.count
-                check_labels(result.shared[modality], (count, width), f"{where}, shared", device)
-        for name, rows in result.prototypes.items():
-            if name in tuple(Modality):
-                clusters = scene.clustering.own[name]
-                shape = tuple(clusters.centroids.shape)
-                require(tuple(rows.shape) == shape, case, f"prototypes of '{name}' must be {shape}, got {rows.shape}")
-        same(case, result, run(associator, toy, toy.scene(device=device)))
+        with keeps_nothing(associator, case):
+            scene = toy.scene(device=device)
+            result = unchanged(case, scene, partial(run, associator, toy, scene))
+            require(isinstance(result, Association), case, f"must return an Association, got {type(result).__name__}")
+            for name in ("cross", "own", "shared"):
+                pair = getattr(result, name)
+                require(
+                    pair is None or isinstance(pair, Pair), case, f"{name} must be a Pair, got {type(pair).__name__}"
+                )
+                for labels in pair or ():
+                    require(isinstance(labels, SoftLabels), f"{case}, {name}", no_labels(labels))
+            for modality in Modality:
+                where = f"{case}, {modality} samples"
+                count, space = len(scene.features[modality]), scene.clustering.own
+                if result.cross is not None:
+                    check_labels(
+                        result.cross[modality], (count, space[modality.other].count), f"{where}, cross", device
+                    )
+                if result.own is not None:
+                    check_labels(result.own[modality], (count, space[modality].count), f"{where}, own", device)
+                if result.shared is not None:
+                    width = result.shared.visible.count
+                    check_labels(result.shared[modality], (count, width), f"{where}, shared", device)
+            for name, rows in result.prototypes.items():
+                if name in tuple(Modality):
+                    clusters = scene.clustering.own[name]
+                    shape = tuple(clusters.centroids.shape)
+                    require(
+                        tuple(rows.shape) == shape, case, f"prototypes of '{name}' must be {shape}, got {rows.shape}"
+                    )
+            same(case, result, run(associator, toy, toy.scene(device=device)))
 
 
 def check_clusterer(clusterer: Clusterer, cases: Mapping[str, Toy] = CASES, device: Device = "cpu") -> None:
@@ -65,21 +74,24 @@ def check_clusterer(clusterer: Clusterer, cases: Mapping[str, Toy] = CASES, devi
             or another answer to the same question.
     """
     for case, toy in cases.items():
-        scene = toy.scene(device=device)
-        features, previous = scene.features, None if scene.previous is None else last(toy, device)
-        call: Any = partial(clusterer, epoch=scene.epoch, seed=0, previous=previous, **known(clusterer, toy, device))
-        result = unchanged(case, features, partial(call, features))
-        require(isinstance(result, Clustering), case, f"must return a Clustering, got {type(result).__name__}")
-        for modality in Modality:
-            clusters, x, where = result.own[modality], features[modality].x, f"{case}, {modality}"
-            require(len(clusters.labels) == len(x), where, f"{len(x)} samples, but {len(clusters.labels)} labels")
-            valid(where, clusters.validate)
-            used = torch.unique(clusters.labels[clusters.labels >= 0])
-            require(len(used) == clusters.count, where, f"{clusters.count} clusters, but {len(used)} have members")
-            mean = centroids(x, clusters.labels, clusters.count)
-            near = torch.allclose(clusters.centroids, mean, atol=1e-5)
-            require(near, where, "centroids are not the un-normalised means of the members")
-        same(case, result, call(toy.scene(device=device).features))
+        with keeps_nothing(clusterer, case):
+            scene = toy.scene(device=device)
+            features, previous = scene.features, None if scene.previous is None else last(toy, device)
+            call: Any = partial(
+                clusterer, epoch=scene.epoch, seed=0, previous=previous, **known(clusterer, toy, device)
+            )
+            result = unchanged(case, features, partial(call, features))
+            require(isinstance(result, Clustering), case, f"must return a Clustering, got {type(result).__name__}")
+            for modality in Modality:
+                clusters, x, where = result.own[modality], features[modality].x, f"{case}, {modality}"
+                require(len(clusters.labels) == len(x), where, f"{len(x)} samples, but {len(clusters.labels)} labels")
+                valid(where, clusters.validate)
+                used = torch.unique(clusters.labels[clusters.labels >= 0])
+                require(len(used) == clusters.count, where, f"{clusters.count} clusters, but {len(used)} have members")
+                mean = centroids(x, clusters.labels, clusters.count)
+                near = torch.allclose(clusters.centroids, mean, atol=1e-5)
+                require(near, where, "centroids are not the un-normalised means of the members")
+            same(case, result, call(toy.scene(device=device).features))
 
 
 def last(toy: Toy, device: Device) -> Clustering:
@@ -162,6 +174,26 @@ def same(case: str, first: object, second: object) -> None:
     require(one.keys() == two.keys(), case, "two calls with the same seed return different things")
     for path, tensor in one.items():
         require(torch.equal(tensor, two[path]), case, f"two calls with the same seed differ at {path}")
+
+
+@contextmanager
+def keeps_nothing(plugin: object, case: str) -> Iterator[None]:
+    """Raise ContractError if a plug-in is another one after this block.
+
+    That may be why it failed in the block, or answered differently the second time: it is told of first.
+    """
+    before = state_of(plugin)
+
+    def check() -> None:
+        name = changed(before, state_of(plugin))
+        require(not name, case, f"keeps something between calls, in its attribute '{name}'")
+
+    try:
+        yield
+    except ContractError:
+        check()
+        raise
+    check()
 
 
 def guard(case: str, call: Callable[[], Any]) -> Any:

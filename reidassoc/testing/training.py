@@ -15,7 +15,16 @@ from reidassoc.banks import Bank, Banks
 from reidassoc.batch import Batch, View
 from reidassoc.interfaces import Dataset, Network, NetworkOutput, Objective, Refiner
 from reidassoc.scene import Scene
-from reidassoc.testing.contracts import Device, check_labels, guard, require, same, toy_targets, unchanged
+from reidassoc.testing.contracts import (
+    Device,
+    check_labels,
+    guard,
+    keeps_nothing,
+    require,
+    same,
+    toy_targets,
+    unchanged,
+)
 from reidassoc.testing.scenes import CASES, Toy
 from reidassoc.types import SHARED, STREAMS, Clustering, Features, Modality, Pair, Records, SoftLabels, Targets
 
@@ -87,18 +96,19 @@ def check_refiner(refiner: Refiner, cases: Mapping[str, Toy] = CASES, device: De
             gradient, inputs change, or answers differ.
     """
     for case, toy in cases.items():
-        for kind in ("hard", "soft"):
-            scene, where = toy.scene(device=device), f"{case}, {kind} targets"
-            targets = toy_targets(scene, soft=kind == "soft")
-            result = unchanged(where, (scene, targets), partial(refiner.refine, scene, targets))
-            require(isinstance(result, Targets), where, f"must return Targets, got {type(result).__name__}")
-            for key, before in targets.table.items():
-                require(key in result.table, where, f"lost the labels of {key[0]} samples in space '{key[1]}'")
-                shape = (len(before), before.count)
-                check_labels(result.table[key], shape, f"{where}, {key[0]} in '{key[1]}'", device)
-            same(where, result, refiner.refine(toy.scene(device=device), targets))
-        if type(refiner).losses is not Refiner.losses and min(toy.clusters) > 0:
-            check_losses(refiner, toy, f"{case}, losses", device)
+        with keeps_nothing(refiner, case):
+            for kind in ("hard", "soft"):
+                scene, where = toy.scene(device=device), f"{case}, {kind} targets"
+                targets = toy_targets(scene, soft=kind == "soft")
+                result = unchanged(where, (scene, targets), partial(refiner.refine, scene, targets))
+                require(isinstance(result, Targets), where, f"must return Targets, got {type(result).__name__}")
+                for key, before in targets.table.items():
+                    require(key in result.table, where, f"lost the labels of {key[0]} samples in space '{key[1]}'")
+                    shape = (len(before), before.count)
+                    check_labels(result.table[key], shape, f"{where}, {key[0]} in '{key[1]}'", device)
+                same(where, result, refiner.refine(toy.scene(device=device), targets))
+            if type(refiner).losses is not Refiner.losses and min(toy.clusters) > 0:
+                check_losses(refiner, toy, f"{case}, losses", device)
 
 
 @dataclass(frozen=True)
@@ -153,26 +163,33 @@ def check_objective(objective: Objective, cases: Mapping[str, Toy] = TRAINABLE, 
     drawn = getattr(objective, "sampling", None)
     require(drawn in SAMPLINGS, "sampling", f"must be one of {', '.join(SAMPLINGS)}, got {drawn!r}")
     for case, toy in cases.items():
-        batch, banks = guard(case, partial(toy_step, objective, toy, device=device))
-        for live in banks:
-            check_bank(live.bank.space, live.vectors, live.bank.fed_by, batch, f"{case}, bank '{live.bank.name}'")
-        call = with_module(objective, batch, device)
-        terms = unchanged(case, (batch, {live.bank.name: live.vectors for live in banks}), partial(call, batch, banks))
-        require(isinstance(terms, Mapping), case, f"must return a mapping of loss terms, got {type(terms).__name__}")
-        check_terms(terms, case)
-        require(bool(terms), case, "must return at least one loss term, got none")
-        total = torch.stack(list(terms.values())).sum()
-        require(total.requires_grad, case, "no gradient reaches the features: nothing is learnt")
-        guard(case, total.backward)
-        given = [view.z for view in batch] + [part for view in batch for part in view.parts.values()]
-        slopes = [x.grad for x in given if x.grad is not None]
-        require(bool(slopes), case, "no gradient reaches the features: nothing is learnt")
-        require(all(bool(torch.isfinite(g).all()) for g in slopes), case, "the gradient holds NaN or infinite values")
-        again, fresh = toy_step(objective, toy, device=device)
-        same(case, dict(terms), dict(call(again, fresh)))
-        nobody, nothing = toy_step(objective, toy, silent=True, device=device)
-        where = f"{case}, no row has a label"
-        check_terms(guard(where, partial(call, nobody, nothing)), where)
+        with keeps_nothing(objective, case):
+            batch, banks = guard(case, partial(toy_step, objective, toy, device=device))
+            for live in banks:
+                check_bank(live.bank.space, live.vectors, live.bank.fed_by, batch, f"{case}, bank '{live.bank.name}'")
+            call = with_module(objective, batch, device)
+            terms = unchanged(
+                case, (batch, {live.bank.name: live.vectors for live in banks}), partial(call, batch, banks)
+            )
+            require(
+                isinstance(terms, Mapping), case, f"must return a mapping of loss terms, got {type(terms).__name__}"
+            )
+            check_terms(terms, case)
+            require(bool(terms), case, "must return at least one loss term, got none")
+            total = torch.stack(list(terms.values())).sum()
+            require(total.requires_grad, case, "no gradient reaches the features: nothing is learnt")
+            guard(case, total.backward)
+            given = [view.z for view in batch] + [part for view in batch for part in view.parts.values()]
+            slopes = [x.grad for x in given if x.grad is not None]
+            require(bool(slopes), case, "no gradient reaches the features: nothing is learnt")
+            require(
+                all(bool(torch.isfinite(g).all()) for g in slopes), case, "the gradient holds NaN or infinite values"
+            )
+            again, fresh = toy_step(objective, toy, device=device)
+            same(case, dict(terms), dict(call(again, fresh)))
+            nobody, nothing = toy_step(objective, toy, silent=True, device=device)
+            where = f"{case}, no row has a label"
+            check_terms(guard(where, partial(call, nobody, nothing)), where)
 
 
 def with_module(objective: Objective, batch: Batch, device: Device) -> Callable[[Batch, Banks], Any]:
