@@ -521,6 +521,19 @@ def test_options_must_be_a_frozen_dataclass_s() -> None:
     assert any("docstring should begin" in note[0] for note in found["note"])
 
 
+def test_probabilities_in_double_precision_are_named() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Double(Refiner):
+        """As they were, at twice the size."""
+
+        def refine(self, scene: Scene, targets: Targets) -> Targets:
+            return targets.map(lambda labels: SoftLabels(labels.prob.double(), labels.weight))
+
+    ((_, _, happened, means, _),) = look(Double)["fails"]
+    assert "prob is float64, expected float32" in happened
+    assert "SoftLabels(prob.float())" in means
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mindful(Associator):
     """Nearest, and remembers what it saw."""

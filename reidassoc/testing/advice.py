@@ -114,6 +114,10 @@ ADVICE: tuple[tuple[str, str], ...] = (
         "Something was divided by 0 or overflowed: often a row that sums to 0, a cluster without members, or the mean over "
         "no rows. Clamp the divisor, as in x / total.clamp_min(1e-12).",
     ),
+    (
+        r"expected float32",
+        "SoftLabels(prob.float()): labels are float32 wherever they are read. cosine_table, for one, is float64.",
+    ),
     (r"prob is on", DEVICE),
     (
         r"centroids are not",
