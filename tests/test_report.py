@@ -11,6 +11,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from reidassoc.report.material import Chapter, chapters, read_named
 from reidassoc.report.own import OwnPage
 from reidassoc.report.pdf import write_figures
 from reidassoc.report.sprites import joined, sheets_of
+from reidassoc.report.svg import DASHES
 from reidassoc.report.svg import curves as svg_of
 from reidassoc.report.write import template
 from reidassoc.types import Modality, Pair
@@ -382,6 +384,19 @@ def test_nor_does_a_fault_of_ours(finished: Path, monkeypatch: pytest.MonkeyPatc
     assert own.problem.startswith("no report.html, by a fault of reidassoc's: KeyError: ")
     assert own.problem.endswith(f"the run is whole; more: reidassoc report {finished}")
     assert "\n" not in own.problem
+
+
+def test_methods_of_one_colour_differ_in_the_legend_as_their_lines_do() -> None:
+    methods = [SimpleNamespace(name=f"method {number}", colour=number) for number in range(25)]
+    keys = re.findall(r'class="key (m\d d\d)"', sections.legend(SimpleNamespace(methods=methods)))  # type: ignore[arg-type]
+    lines = tuple(Line(method.name, method.colour, (1.0, 2.0), (1.0, 2.0)) for method in methods)
+    drawn = re.findall(
+        r'class="line (m\d)".*?class="stroke"(?: stroke-dasharray="(.*?)")?', svg_of(Curves("n", "t", "x", "y", lines))
+    )
+    assert len(set(keys)) == len(set(drawn)) == 25
+    assert len(set(zip(keys, drawn, strict=True))) == 25
+    for number, dash in enumerate(DASHES):
+        assert (f".key.d{number}::before{{" in template("report.css")) == bool(dash)
 
 
 def test_gaps_and_single_points_are_drawn() -> None:

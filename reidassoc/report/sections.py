@@ -98,9 +98,10 @@ def tiles(chapter: Chapter) -> str:
 
 
 def legend(chapter: Chapter) -> str:
-    """The methods' colours; pressing one sets it off from the others."""
+    """The methods' colours and dashes; pressing one sets it off from the others."""
     keys = "".join(
-        f'<li><button type="button" class="key m{method.colour % COLOURS}" data-method="{method.colour}" aria-pressed="false">'
+        f'<li><button type="button" class="key m{method.colour % COLOURS} d{method.colour // COLOURS % len(svg.DASHES)}" '
+        f'data-method="{method.colour}" aria-pressed="false">'
         f"{escape(method.name)}</button></li>"
         for method in chapter.methods
     )
@@ -124,7 +125,7 @@ def over_epochs(chapter: Chapter, charts: Sequence[Curves]) -> Section:
 
 
 def ranks(chapter: Chapter, charts: Sequence[Curves]) -> Section:
-    lead = "Share of queries with a right image among the first, of the last epoch; mean over trials and seeds."
+    lead = "Share of queries with a correct match among the first k, at the last epoch; mean over trials and seeds."
     return Section(
         "cmc", "CMC", lead, legend(chapter) + f'<div class="charts small">{"".join(map(svg.curves, charts))}</div>'
     )
@@ -151,12 +152,12 @@ def cost(found: Sequence[Cost]) -> Section:
             f'<td data-value="{one.total:.2f}">{one.total:.0f}</td><td>{one.total / max(one.epochs, 1):.2f}</td>'
             f"<td>{label:.2f}</td>{memory}</tr>"
         )
-    heads = ("method", "time of a run", "s", "s per epoch", "of it labels, s", "peak memory, GiB")
+    heads = ("method", "time of a run", "s", "s per epoch", "labels, s per epoch", "peak memory, GiB")
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     table = f'<div class="scroll"><table class="cost"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     devices = sorted({name for one in found for name in one.devices})
     lead = (
-        f"Mean over the seeds, on {'; '.join(devices)}, by the clock: what else the machine did counts, too. "
+        f"Mean over the seeds, on {'; '.join(devices)}, wall-clock time: other load on the machine is included. "
         "Memory: of the process on a CPU, of torch on a GPU."
     )
     return Section("cost", "Cost", lead, f'<ul class="legend">{keys}</ul>{table}')
