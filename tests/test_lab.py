@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import reidassoc as ra
 from reidassoc import Association, Associator, Clustering, Features, Pair, Scene, registry
@@ -21,6 +22,7 @@ from reidassoc.bench.choices import Sweep, combinations, every_associator, split
 from reidassoc.bench.lab import Lab, Row
 from reidassoc.bench.lab_table import caption, record, render, text_table
 from reidassoc.bench.ledger import Ledger, metered
+from reidassoc.cli import cli
 from reidassoc.cli.tables import fitting, lab_table
 from reidassoc.data.arrays import FeatureFile, read_features, write_features
 from reidassoc.engine.peak_memory import peak_bytes, start_peak
@@ -195,6 +197,15 @@ def test_what_is_split_and_swept() -> None:
     assert len(made) == 3 * 3
     (own,) = combinations(["dbscan(k1=8)"], ["mult(k1=12)"], ["none"], [])
     assert str(own.associator) == "mult(k1=12)"  # what is named stays
+
+
+@pytest.mark.parametrize("form", ["rich", "csv"])
+def test_the_command_says_where_its_table_went(form: str, tmp_path: Path) -> None:
+    write_features(tmp_path / "toy.npz", TOY)
+    words = ["--clusterer", GROUPING, "--associator", "nearest,pgm", "--format", form, "--out", str(tmp_path / "sweep")]
+    done = CliRunner().invoke(cli, ["lab", str(tmp_path / "toy.npz"), *words, "--device", "cpu"])
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"2 combinations: {tmp_path / 'sweep'}\n")
+    assert "nearest" in (tmp_path / "sweep").read_text()
 
 
 @pytest.mark.parametrize("form", ["markdown", "csv", "json"])

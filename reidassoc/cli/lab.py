@@ -103,6 +103,8 @@ def lab(
         write_text(out, render(found, form))
     else:
         click.echo(render(found, form), nl=False)
+    if out:
+        click.echo(f"{len(found.rows)} combinations: {out}", err=True)
     failed = [row for row in found.rows if row.problem]
     if failed:
         first = failed[0]
