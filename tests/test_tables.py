@@ -15,13 +15,15 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from reidassoc import registry
 from reidassoc.bench.formats import FORMATS, as_csv, as_html, figure, latex, markdown, rich_table, write_between
 from reidassoc.bench.published import content, published
 from reidassoc.bench.results import Results, export, read_results
 from reidassoc.bench.table import Table, compare_results
 from reidassoc.cli.table import table as command
+from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError
-from reidassoc.recipe import load_recipe
+from reidassoc.recipe import load_recipe, parse_recipe
 from reidassoc.spec import Spec
 
 ALL = "all-search single-shot"
@@ -192,6 +194,27 @@ def test_every_format_is_drawn_by_the_command(three: Path, tmp_path: Path) -> No
         write_between(page, "", "other")
     with pytest.raises(DataError, match="can't read"):
         write_between(tmp_path / "none.md", "", "other")
+
+
+def test_how_to_go_on_with_a_run_names_the_files_that_it_was_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = "from reidassoc_plugins.associators.nearest import Nearest\n\n\nclass CamWalk(Nearest):\n    pass\n"
+    (tmp_path / "camwalk.py").write_text(mine)
+    folder = RunFolder(tmp_path / "cam2")
+    recipe = load_recipe("mult/synthetic").model_dump(mode="json")
+    recipe["stages"][1]["associator"] = "cam_walk"
+    folder.create(parse_recipe(recipe, "mine"))
+    folder.write_json("environment.json", {"files": {"camwalk.py": "0123"}})
+    again = re.escape(
+        f"{folder.path}: the run has not ended; go on with: reidassoc run --resume {folder.path} --plugin "
+    )
+    with pytest.raises(DataError, match=f"^{again}camwalk\\.py$"):
+        read_results(folder.path)
+    monkeypatch.setattr(registry, "_added", dict(registry._added))
+    registry.load_file(str(tmp_path / "camwalk.py"))  # its place is known then
+    with pytest.raises(DataError, match=f"^{again}{re.escape(str(tmp_path))}/camwalk\\.py$"):
+        read_results(folder.path)
 
 
 def test_unreadable_runs_are_named(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from reidassoc import registry
 from reidassoc.bench.stored import read_failure, read_result
 from reidassoc.engine.folder import SCORES, RunFolder
+from reidassoc.engine.result import go_on_with
 from reidassoc.errors import DataError, ReidassocError, SpecError
 from reidassoc.evaluation.queries import load_scores
 from reidassoc.spec import Spec, several
@@ -152,7 +153,7 @@ def read_path(path: Path) -> Results:
         outcome = read_cell(path)
         return Results((outcome,), rows=(outcome.row,))
     if (path / "recipe.yaml").is_file():
-        raise DataError(f"{path}: the run has not ended; go on with: reidassoc run --resume {path}")
+        raise DataError(f"{path}: the run has not ended; go on with: {go_on_with(RunFolder(path))}")
     if path.is_dir() and (cells := sorted(path.glob("*.json"))):
         outcomes = tuple(read_cell(cell) for cell in cells)
         return Results(outcomes, rows=ordered(outcomes))

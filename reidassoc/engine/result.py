@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reidassoc import registry
 from reidassoc.engine.folder import ENVIRONMENT, RunFolder
+from reidassoc.errors import PluginError, RecipeError
 from reidassoc.pipeline import Composed
 from reidassoc.recipe import Recipe
-from reidassoc.sources import named_sources
+from reidassoc.sources import named_sources, parts
 
 ORACLE = "uses true identities"  # the flag of a run that is a bound, not a method
 
@@ -117,6 +120,23 @@ def changed_files(folder: RunFolder, recipe: Recipe) -> list[str]:
         return [name for name, text_hash in named_sources(recipe).items() if began.get(name) != text_hash]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # older runs did not write it
         return []
+
+
+def go_on_with(folder: RunFolder) -> str:
+    """The command that goes on with a run, with the plug-in files that it was begun with, as far as its folder names them."""
+    try:
+        began = json.loads((folder.path / ENVIRONMENT).read_text(encoding="utf-8"))["files"]
+        files = {str(name): str(name) for name in began}
+        for kind, spec in parts(folder.recipe):
+            with suppress(PluginError):  # of a file that is not loaded here
+                entry = registry.find(kind, spec.name)
+                if entry.file == entry.origin and entry.file:  # of one that is, whose place is known
+                    files[Path(entry.file).name] = entry.file
+                else:  # of an installed package, which is found by its name
+                    files.pop(Path(entry.file).name, None)
+    except (OSError, ValueError, KeyError, TypeError, RecipeError):  # older runs did not write it
+        files = {}
+    return f"reidassoc run --resume {folder.path}{''.join(f' --plugin {file}' for file in files.values())}"
 
 
 def uses_identity(part: object) -> bool:
