@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 
 class ReidassocError(Exception):
@@ -48,3 +50,21 @@ def nearest_name(wrong: str, names: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the name closest to ``wrong``, or an empty string if none is close."""
     close = difflib.get_close_matches(wrong, list(names), n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def nearest_file(wrong: Path, *endings: str) -> str:
+    """The same for a file that is not there: the nearest name in its folder, of those with one of the endings.
+
+    Args:
+        endings: such as ``.npz``; without any, folders are what is looked for.
+    """
+    names: list[str] = []
+    with suppress(OSError):  # its folder is not there, or may not be read
+        if not wrong.exists():
+            names = [
+                path.name
+                for path in wrong.parent.iterdir()
+                if (path.suffix in endings if endings else path.is_dir()) and not path.name.startswith(".")
+            ]
+    close = difflib.get_close_matches(wrong.name, sorted(names), n=1, cutoff=0.6)
+    return f"; did you mean '{wrong.parent / close[0]}'?" if close else ""

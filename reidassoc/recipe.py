@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from reidassoc.entrypoints import installed
-from reidassoc.errors import RecipeError, SpecError, nearest_name
+from reidassoc.errors import RecipeError, SpecError, nearest_file, nearest_name
 from reidassoc.faults import first_fault, in_words, unknown_key
 from reidassoc.inheritance import extended, members
 from reidassoc.spec import Spec
@@ -282,7 +282,8 @@ def read(name: str) -> Any:
     path = Path(name).expanduser()
     if is_file(name):
         if not path.is_file():
-            raise RecipeError(f"no recipe file {path}; shipped recipes: {', '.join(shipped_recipes())}")
+            meant = nearest_file(path, ".yaml", ".yml")
+            raise RecipeError(f"no recipe file {path}{meant}; shipped recipes: {', '.join(shipped_recipes())}")
         text = path.read_text(encoding="utf-8", errors="replace")
     else:
         shipped = shipped_recipes()

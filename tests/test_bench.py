@@ -35,12 +35,13 @@ from reidassoc.bench.store import Store, held, locked
 from reidassoc.bench.table import compare_results
 from reidassoc.bench.worker import SharingLog, work
 from reidassoc.cli import cli
+from reidassoc.data.arrays import read_features
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.prefix import leave_snapshot, snapshot_path, start_from
 from reidassoc.engine.result import changed_files
 from reidassoc.engine.train import run
-from reidassoc.errors import CheckpointError, PluginError, RecipeError, ReidassocError
+from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.overrides import choose, override
 from reidassoc.recipe import load_recipe
 from reidassoc.sources import sources, start_name
@@ -171,6 +172,30 @@ def test_a_protocol_that_no_dataset_has_ends_before_anything_runs(tmp_path: Path
     with pytest.raises(RecipeError, match="no protocol 'all-serch'; did you mean 'all-search "):
         runner.run_watched()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_name_nearly_right_is_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file of features, a run folder, a spec and a recipe: what is of that kind, and lies where it was looked for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mult-synthetic-1").mkdir(parents=True)
+    for name in ("tiny.safetensors", "tiny.safetensor.txt", "mine.yaml", "min.py", "runs/mult-synthetic-2.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"^no feature file tinny\.safetensors; did you mean 'tiny\.safetensors'\?; "):
+        read_features("tinny.safetensors")
+    for read in (RunFolder.open, lambda path: read_results([path])):
+        with pytest.raises(ReidassocError, match=r"; did you mean 'runs/mult-synthetic-1'\?"):
+            read(Path("runs/mult-syntetic-1"))
+    with pytest.raises(RecipeError, match=r"^no benchmark spec min\.yaml; did you mean 'mine\.yaml'\?; expected"):
+        read_plan("min.yaml")
+    with pytest.raises(RecipeError, match=r"^no recipe file .*min\.yaml; did you mean '.*/mine\.yaml'\?; shipped"):
+        load_recipe(str(tmp_path / "min.yaml"))
+    for path in (
+        "runs/mult-synthetic-1",
+        "elsewhere/mult-synthetic-1",
+        "quite-another",
+    ):  # is there, or nothing is near
+        with pytest.raises(CheckpointError, match=r"^[^?]*$"):
+            RunFolder.open(Path(path))
 
 
 def test_a_spec_that_is_not_there() -> None:

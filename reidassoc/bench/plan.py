@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from reidassoc import registry
 from reidassoc.bench.results import placeless
 from reidassoc.entry import hash_of
-from reidassoc.errors import RecipeError, ReidassocError, nearest_name
+from reidassoc.errors import RecipeError, ReidassocError, nearest_file, nearest_name
 from reidassoc.faults import first_fault, in_words, unknown_key
 from reidassoc.options import REQUIRED, options_of
 from reidassoc.overrides import choose
@@ -167,7 +167,10 @@ def read_grid(path: Path) -> Grid:
         RecipeError: it is no YAML or not what a grid must be; the first fault is named.
     """
     if not path.is_file():
-        raise RecipeError(f"no benchmark spec {path}; expected a YAML file such as benchmarks/specs/synthetic.yaml")
+        meant = nearest_file(path, ".yaml", ".yml")
+        raise RecipeError(
+            f"no benchmark spec {path}{meant}; expected a YAML file such as benchmarks/specs/synthetic.yaml"
+        )
     data = read_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: expected a mapping with the keys {', '.join(Grid.model_fields)}")

@@ -19,7 +19,7 @@ from reidassoc import registry
 from reidassoc.bench.stored import read_failure, read_result
 from reidassoc.engine.folder import SCORES, RunFolder
 from reidassoc.engine.result import go_on_with
-from reidassoc.errors import DataError, ReidassocError, SpecError
+from reidassoc.errors import DataError, ReidassocError, SpecError, nearest_file
 from reidassoc.evaluation.queries import load_scores
 from reidassoc.spec import Spec, several
 
@@ -157,7 +157,9 @@ def read_path(path: Path) -> Results:
     if path.is_dir() and (cells := sorted(path.glob("*.json"))):
         outcomes = tuple(read_cell(cell) for cell in cells)
         return Results(outcomes, rows=ordered(outcomes))
-    raise DataError(f"{path} is no run folder, benchmark folder or exported cell: it has no result.json")
+    raise DataError(
+        f"{path} is no run folder, benchmark folder or exported cell: it has no result.json{nearest_file(path)}"
+    )
 
 
 def ordered(outcomes: Sequence[Outcome]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from reidassoc.errors import CheckpointError, DataError
+from reidassoc.errors import CheckpointError, DataError, nearest_file
 from reidassoc.evaluation.queries import QueryScores, save_scores
 from reidassoc.recipe import Recipe, load_recipe
 from reidassoc.types import Targets
@@ -59,7 +59,9 @@ class RunFolder:
     def open(path: Path) -> RunFolder:
         """Open a run folder made earlier; CheckpointError if it is none."""
         if not (path / "recipe.yaml").is_file():
-            raise CheckpointError(f"{path} is no run folder: it has no recipe.yaml; expected one made by reidassoc run")
+            raise CheckpointError(
+                f"{path} is no run folder: it has no recipe.yaml{nearest_file(path)}; expected one made by reidassoc run"
+            )
         return RunFolder(path)
 
     @property
