@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import linecache
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from reidassoc.entry import Entry, hash_of, name_of, refuse_name
 from reidassoc.entrypoints import holds, owner_of
-from reidassoc.errors import PluginError
+from reidassoc.errors import PluginError, nearest_file
 from reidassoc.import_hints import import_hint
 from reidassoc.interfaces import KINDS
 
@@ -28,7 +27,9 @@ def read_file(text: str) -> list[Entry]:
     path_text, _, wanted = text.partition(".py:")
     path = Path(path_text + ".py" if wanted else text).expanduser()
     if not path.is_file():
-        raise PluginError(f"no plug-in file {path}{beside(path)}; expected a Python file, as in --plugin my_idea.py")
+        raise PluginError(
+            f"no plug-in file {path}{nearest_file(path, '.py')}; expected a Python file, as in --plugin my_idea.py"
+        )
     module_name = f"reidassoc_file_{path.stem}_{abs(hash(path.resolve()))}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
@@ -51,12 +52,6 @@ def read_file(text: str) -> list[Entry]:
         what = f"no plug-in class {wanted}" if wanted else "no plug-in class"
         raise PluginError(f"{path} holds {what}; a plug-in subclasses Clusterer, Associator, Refiner, …")
     return list(found.values())
-
-
-def beside(path: Path) -> str:
-    """A question for the file of that folder whose name is nearest to one that is not there, if any is near."""
-    near = difflib.get_close_matches(path.stem, [file.stem for file in sorted(path.parent.glob("*.py"))], n=1)
-    return f" (did you mean {path.with_name(near[0] + '.py')}?)" if near else ""
 
 
 def what_failed(error: BaseException, file: str) -> str:

@@ -147,9 +147,11 @@ def test_what_python_gets_wrong_ends_in_one_line(words: dict[str, Any], message:
 
 
 @pytest.mark.parametrize("seed", [-1, "a"])
-def test_the_lab_s_seed_is_a_whole_number(seed: Any) -> None:
+def test_a_seed_is_a_whole_number(seed: Any) -> None:
     with pytest.raises(SpecError, match=r"^seed must be int ≥ 0, got"):
         ra.lab(FeatureFile(toy_features(), None), seed=seed)
+    with pytest.raises(SpecError, match=r"^seed must be int ≥ 0, got"):
+        ra.associate("nearest", *toy_features(), seed=seed)
 
 
 def test_datasets_and_recipe_files_are_objects_too(recipes: list[Recipe], tmp_path: Path) -> None:

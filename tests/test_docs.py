@@ -25,6 +25,9 @@ from reidassoc.pipeline import associate, compose
 from reidassoc.recipe import load_recipe
 from reidassoc.testing import check_associator, toy_scene
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
+import fill
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = {"bash", "python"}  # what is run; other blocks are output, or what only a newcomer's machine can run
@@ -167,7 +170,9 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     plugins = (tmp_path / "plugins" / "index.html").read_text(encoding="utf-8")
     assert "smallest scene that fails" in plugins
     assert "class" in plugins.partition("one_to_one")[0]
-    assert "<!-- " not in re.sub(r"<!-- table.*?-->|<!-- end of table -->", "", mult + plugins)
+    assert "<!-- " not in re.sub(
+        r"<!-- (table|options|source|output).*?-->|<!-- end( of table)? -->", "", mult + plugins
+    )
     lab = (tmp_path / "lab" / "index.html").read_text(encoding="utf-8")
     assert "12 visible and 12 infrared clusters" in lab
     assert "15 combinations in" in lab
@@ -179,6 +184,18 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
         (r"testing\.\w+", set(reidassoc.testing.__all__)),
     ):  # what users call, and nothing else
         assert set(re.findall(rf'id="reidassoc\.{place}\.(\w+)"', text)) == public
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if fill.PIECE.search(p.read_text(encoding="utf-8"))], ids=str)
+def test_a_page_holds_what_programs_know(page: Path) -> None:
+    """Options, sources, and what commands print, but for its figures and their order: `python docs/fill.py` writes them."""
+
+    def steady(piece: re.Match[str]) -> object:
+        return sorted(re.sub(r"[\d.]+|[ ─]+", "", piece[0]).splitlines()) if piece[1] == "output" else piece[0]
+
+    text = page.read_text(encoding="utf-8")
+    for found, made in zip(fill.PIECE.finditer(text), fill.PIECE.finditer(fill.filled(text)), strict=True):
+        assert steady(found) == steady(made)
 
 
 def test_the_notebook_runs(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_missing_file_or_class_is_named(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="no plug-in file"):
         registry.load_file(str(tmp_path / "none.py"))
     (tmp_path / "my_idea.py").write_text(FILE)
-    near = re.escape(f"no plug-in file {tmp_path / 'myidea.py'} (did you mean {tmp_path / 'my_idea.py'}?);")
+    near = re.escape(f"no plug-in file {tmp_path / 'myidea.py'}; did you mean '{tmp_path / 'my_idea.py'}'?;")
     with pytest.raises(PluginError, match=near):
         registry.load_file(str(tmp_path / "myidea.py"))
     with pytest.raises(PluginError, match=r"no plug-in file .*else\.py; expected"):

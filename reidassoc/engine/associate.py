@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from numpy.typing import ArrayLike
+from pydantic import Field
 from torch import Tensor
 
 from reidassoc import registry
@@ -21,9 +22,11 @@ from reidassoc.errors import DataError, PluginError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.interfaces import Associator, Clusterer
 from reidassoc.ops.exact import long_rows
+from reidassoc.options import checked
 from reidassoc.pipeline import associate as run_associator
 from reidassoc.pipeline import cluster
 from reidassoc.scene import Scene
+from reidassoc.spec import plain
 from reidassoc.types import Features, Modality, Pair, Targets
 
 Labels = npt.NDArray[np.int64]
@@ -78,7 +81,7 @@ def associate(
     clusterer: str | Clusterer | FitsAndPredicts = "dbscan",
     identity: Pair[Tensor] | tuple[Tensor | ArrayLike, Tensor | ArrayLike] | None = None,
     seed: int = 0,
-    device: str = "auto",
+    device: str | torch.device = "auto",
 ) -> Associated:
     """Cluster and associate features from any model.
 
@@ -100,6 +103,7 @@ def associate(
         >>> labels.clusters
         Pair(visible=4, infrared=4)
     """
+    seed = checked(plain(seed), Annotated[int, Field(ge=0)], "seed")
     fabric = open_device(device)
     method: Associator = made("associators", associator)
     grouping: Clusterer = made("clusterers", clusterer)
