@@ -33,7 +33,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 RUN = {"bash", "python"}  # what is run; other blocks are output, or what only a newcomer's machine can run
 OWN = {"lab.md", "benchmarks.md"}  # pages with a test of their own below
 NOT_HERE = (  # what console blocks may hold: commands for a newcomer's machine, or for several devices and nodes
-    r"git|python3|uv|pip|\.venv/bin/pip|apt-get|pre-commit|scripts/|torchrun |srun |SLURM_CONF=\S+ python "
+    r"git|python3|uv|pip|printf|\.venv/bin/pip|apt-get|pre-commit|scripts/|torchrun |srun |SLURM_CONF=\S+ python "
     r"|reidassoc bench .* --executor slurm|reidassoc run .* --devices \d"
 )
 NOT_RUN = {"text", "console", "yaml", "toml", "csv", "bibtex"}
