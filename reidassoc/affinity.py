@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -24,6 +24,21 @@ def with_affinity(known: Mapping[str, Any], kind: str, spec: Spec) -> Spec:
     mine = defaults(kind, spec.name)
     shared = {key: value for key, value in known.items() if key in mine and key not in spec.options}
     return spec.with_options(**{key: value for key, value in shared.items() if value != mine[key]})
+
+
+def in_place_of(theirs: Spec, named: Spec) -> Spec:
+    """A named clusterer in the place of another: the same one keeps the options that aren't named, another one k1 and k2."""
+    if named.name == theirs.name:
+        return Spec(named.name, {**theirs.options, **named.options})
+    return with_affinity(affinity_of("clusterers", theirs), "clusterers", named)
+
+
+def grouping(named: Sequence[str], of_file: str) -> list[str]:
+    """The clusterers that are asked for, with the options of the features' own one; that one alone if none is named."""
+    theirs = Spec.parse(of_file) if of_file else None
+    if theirs is None or (named and theirs.name not in registry.names("clusterers")):
+        return list(named) or ["dbscan"]
+    return [str(in_place_of(theirs, Spec.parse(text))) for text in named] or [of_file]
 
 
 def defaults(kind: str, name: str) -> Mapping[str, Any]:

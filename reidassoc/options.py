@@ -54,6 +54,10 @@ def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
             listed = f"options: {', '.join(known)}" if known else "it has no options"
             raise SpecError(f"{name}: no option '{key}'{nearest_name(key, known)}; {listed}")
         values[key] = checked(value, hints[key], f"{name}: {key}")
+    if lacking := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise PluginError(
+            f"{name}: class {cls.__name__} has no method {' and no '.join(lacking)}, which its kind needs"
+        )
     missing = [f.name for f in fields(cls) if f.init and default_of(f) is MISSING and f.name not in values]
     if missing:
         otherwise = ", or --data FOLDER" if missing[0] == "root" and getattr(cls, "kind", "") == "datasets" else ""
@@ -82,7 +86,10 @@ def checked(value: Any, hint: Any, what: str) -> Any:
 
 def hints_of(cls: type) -> dict[str, Any]:
     if not is_dataclass(cls):
-        raise PluginError(f"{cls.__name__} must be a frozen, keyword-only dataclass: its fields are its options")
+        raise PluginError(
+            f"{cls.__name__} must be a frozen, keyword-only dataclass: its fields are its options; put "
+            f"@dataclass(frozen=True, kw_only=True) above class {cls.__name__}"
+        )
     try:
         return typing.get_type_hints(cls, include_extras=True)
     except (NameError, TypeError, PydanticUserError) as error:

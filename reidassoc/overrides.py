@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from reidassoc import registry
-from reidassoc.affinity import affinity_of, with_affinity
+from reidassoc.affinity import affinity_of, in_place_of, with_affinity
 from reidassoc.errors import RecipeError, nearest_name
 from reidassoc.options import options_of
 from reidassoc.recipe import Part, Recipe, load_recipe, parse_recipe, shipped_recipes
@@ -74,16 +74,15 @@ def choose(
     if wanted is not None:
         registry.find("datasets", wanted.name)
         data["dataset"] = str(exchanged(chosen.dataset, wanted))
-    grouping = exchanged(chosen.clusterer, Spec.parse(clusterer)) if clusterer else chosen.clusterer
-    if grouping.name != chosen.clusterer.name:
-        grouping = with_affinity(affinity_of("clusterers", chosen.clusterer), "clusterers", grouping)
+    grouping = in_place_of(chosen.clusterer, Spec.parse(clusterer)) if clusterer else chosen.clusterer
     data["clusterer"] = str(grouping)
     if network:
         data["network"] = str(exchanged(chosen.network, Spec.parse(network)))
     users = [stage for stage in data["stages"] if stage["associator"]]
     if (associator or refiners or objectives) and not users:
         raise RecipeError(
-            f"recipe {chosen.name}: no stage associates across modalities, so there is nothing to exchange"
+            f"recipe {chosen.name}: no stage associates across modalities, so that associator, refiners and objectives have no "
+            f"place in it; take another one, such as --recipe {BASE}/{chosen.dataset.name}"
         )
     for stage in users:
         if cross is not None:

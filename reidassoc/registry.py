@@ -166,6 +166,8 @@ def spec_of(plugin: object) -> Spec:
     Raises:
         PluginError: it is no plug-in, its name is another one's, or an option can't be written as text.
     """
+    if isinstance(plugin, type):
+        raise PluginError(f"{plugin.__name__} is a class: give an object of it, as in {plugin.__name__}()")
     cls = type(plugin)
     kind = getattr(cls, "kind", None)
     if kind not in KINDS or not is_dataclass(plugin):

@@ -154,6 +154,28 @@ def test_a_seed_is_a_whole_number(seed: Any) -> None:
         ra.associate("nearest", *toy_features(), seed=seed)
 
 
+def test_features_are_made_of_arrays_too() -> None:
+    draw = np.random.default_rng(0)
+    x, camera = draw.normal(size=(20, 8)), np.arange(20, dtype=np.int32) % 3
+    made = ra.Features(x, camera=camera, extra={"tracklet": camera, "parts": draw.normal(size=(20, 2, 8))})  # type: ignore[arg-type]
+    kinds = [t.dtype for t in (made.x, made.camera, made.tracklet, made.extra["parts"])]
+    assert kinds == [torch.float32, torch.int64, torch.int64, torch.float32]
+    found, same = (ra.associate("nearest", f, f, clusterer="dbscan(k1=4)", device="cpu") for f in (made, x))
+    assert (found.own.visible == same.own.visible).all()
+    with pytest.raises(ValueError, match=r"camera must be \(20,\) int64, got \(3,\) torch\.int64"):
+        ra.Features(x, camera=camera[:3])  # type: ignore[arg-type]
+
+
+def test_a_class_is_not_its_object() -> None:
+    for call in (
+        lambda: ra.run(clusterer=Dbscan),  # type: ignore[arg-type]
+        lambda: ra.associate("nearest", *toy_features(), clusterer=Dbscan),  # type: ignore[arg-type]
+        lambda: ra.lab(FeatureFile(toy_features(), None), clusterers=[Dbscan]),  # type: ignore[list-item]
+    ):
+        with pytest.raises(PluginError, match=r"^Dbscan is a class: give an object of it, as in Dbscan\(\)$"):
+            call()
+
+
 def test_datasets_and_recipe_files_are_objects_too(recipes: list[Recipe], tmp_path: Path) -> None:
     ra.run(dataset=Synthetic(size="tiny"))
     assert str(recipes[-1].dataset) == "synthetic(size='tiny')"
@@ -270,7 +292,7 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
 
 def test_an_object_that_is_no_plug_in_is_told_what_would_be_one() -> None:
     x = torch.eye(4).repeat_interleave(8, 0)
-    with pytest.raises(PluginError, match="clusterer AgglomerativeClustering: expected a spec"):
+    with pytest.raises(PluginError, match=r"AgglomerativeClustering is a class: give an object of it"):
         ra.associate("nearest", x, x, clusterer=AgglomerativeClustering)
     with pytest.raises(PluginError, match="associator Nearest: expected a spec"):
         ra.associate(Nearest, x, x)  # type: ignore[arg-type]

@@ -327,6 +327,12 @@ class Mistaken(Associator):
             SoftLabels.one_hot(own.visible.labels, count.infrared)
         elif self.wrong == "shape":
             scene.features.visible.x @ other
+        elif self.wrong == "attribute":
+            scene.clustring  # type: ignore[attr-defined]  # noqa: B018
+        elif self.wrong == "pair":
+            return own.map(lambda c: SoftLabels.one_hot(c.labels, c.count))
+        elif self.wrong == "space":
+            Targets.compose(scene.clustering).of(Modality.VISIBLE, "infrared")
         return None
 
     def other(self, scene: Scene) -> Tensor:
@@ -349,6 +355,9 @@ class Mistaken(Associator):
         ("other's columns", "is out of bounds for dimension 1", "own[m].labels number the clusters of m itself"),
         ("shape", "mat1 and mat2 shapes cannot be multiplied", "raised this error itself"),
         ("return", "must return an Association, got NoneType", "is a return missing?"),
+        ("attribute", "has no attribute 'clustring'", "did you mean 'clustering'?"),
+        ("pair", "must return an Association, got Pair", "Association(cross=Pair(visible, infrared))"),
+        ("space", "no labels of visible samples", "ask targets.has(modality, modality.other) first"),
     ],
 )
 def test_what_was_taken_for_something_else_is_named(wrong: str, happened: str, advice: str) -> None:
@@ -692,6 +701,22 @@ def test_a_refiner_s_losses_are_looked_at(wrong: str, complaint: str) -> None:
         check_refiner(Loud(wrong=wrong), {"ordinary": Toy()})
 
 
+def test_a_refiner_of_neither_method_is_a_failure() -> None:
+    """A misspelt name would be a refiner that does nothing, in every run."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Misspelt(Refiner):
+        """Refines nothing."""
+
+        def refines(self, scene: Scene, targets: Targets) -> Targets:
+            return targets
+
+    with pytest.raises(
+        ContractError, match=r"neither refine\(scene, targets\) nor losses.*; its own methods: refines$"
+    ):
+        check_refiner(Misspelt())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bent(Network):
     """Tiny, and then something wrong."""
@@ -823,7 +848,7 @@ def test_a_target_is_a_file_a_spec_or_a_kind_and_a_spec(tmp_path: Path) -> None:
         "from dataclasses import dataclass\nfrom reidassoc import Associator\n\n"
         '@dataclass(frozen=True, kw_only=True)\nclass Half(Associator):\n    """No call."""\n'
     )
-    with pytest.raises(PluginError, match="abstract"):
+    with pytest.raises(PluginError, match="class Half has no method __call__"):
         registry.build("associators", registry.named(f"{tmp_path / 'half.py'}:Half")[0][1])
 
 

@@ -183,6 +183,28 @@ def test_a_class_without_options_to_read_is_refused_in_one_line(tmp_path: Path) 
         combinations(["dbscan"], ["nearest", "half_done"], ["none"], [])
 
 
+def test_a_clusterer_takes_over_what_the_file_s_own_says() -> None:
+    """As in a run: else a rival on the defaults of another dataset would look worse than it is."""
+    file = FeatureFile(TOY.features, TOY.identity, {"clusterer": "dbscan(eps=0.5, k1=10, k2=4)"})
+    found = ra.lab(file, clusterers=["dbscan(eps=0.7)", "mixed"], associators=["nearest"], device="cpu")
+    used = [str(row.combination.clusterer) for row in found.rows]
+    assert used == ["dbscan(eps=0.7, k1=10, k2=4)", "mixed(k1=10, k2=4)"]
+    assert str(found).splitlines()[-1].startswith("|")
+    (row,) = ra.lab(file, associators=["nearest"], device="cpu").rows
+    assert str(row.combination.clusterer) == "dbscan(eps=0.5, k1=10, k2=4)"
+    strange = FeatureFile(TOY.features, TOY.identity, {"clusterer": "of_a_stranger"})
+    assert len(ra.lab(strange, clusterers=[GROUPING], associators=["nearest"], device="cpu").rows) == 1
+
+
+def test_a_misspelt_array_is_told(tmp_path: Path) -> None:
+    arrays = {"visible": TOY.features.visible.x.numpy(), "infrared": TOY.features.infrared.x.numpy()}
+    np.savez(tmp_path / "mine.npz", **arrays, cameras_visible=np.zeros(len(arrays["visible"]), np.int64))
+    with pytest.raises(DataError, match=r"'cameras_visible' is not read; did you mean 'camera_visible'\? Rename it"):
+        read_features(tmp_path / "mine.npz")
+    np.savez(tmp_path / "mine.npz", **arrays, names=np.zeros(3))
+    read_features(tmp_path / "mine.npz")  # anything else is nobody's concern
+
+
 def test_what_is_split_and_swept() -> None:
     assert split("mult(alpha=0.1, k1=8), pgm,,from_file(path='a,b')") == [
         "mult(alpha=0.1, k1=8)",

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reidassoc import registry
+from reidassoc.affinity import grouping
 from reidassoc.bench.choices import NONE, Combination, Sweep, combinations, every_associator, refuse_misfits
 from reidassoc.bench.ledger import Ledger, metered
 from reidassoc.data.arrays import FeatureFile, read_features
@@ -88,6 +89,12 @@ class Lab:
     notes: Mapping[str, str]
     seconds: float
 
+    def __str__(self) -> str:
+        """The table, as Markdown."""
+        from reidassoc.bench.lab_table import render  # late: it reads this module
+
+        return render(self, "markdown").rstrip()
+
 
 def lab(
     features: str | Path | FeatureFile,
@@ -104,7 +111,10 @@ def lab(
 ) -> Lab:
     """Score every clusterer × associator × chain of refiners on one epoch's features.
 
-    Each clusterer runs once; what methods remember with the features (the Jaccard affinity) is made once for all. An
+    A clusterer takes over options of the one that the features' file names: all that its spec doesn't name if it is the same
+    one, else ``k1`` and ``k2``.
+
+    Each runs once; what methods remember with the features (the Jaccard affinity) is made once for all. An
     associator or refiner takes the clusterer's ``k1`` and ``k2`` unless its spec names its own.
 
     Args:
@@ -137,7 +147,7 @@ def lab(
     file = features if isinstance(features, FeatureFile) else read_features(features)
     holds = frozenset({PARTS} if all(PARTS in f.extra for f in file.features) else ())
     chosen = combinations(
-        [text_of(each) for each in several(clusterers)] or [file.notes.get("clusterer", "dbscan")],
+        grouping([text_of(each) for each in several(clusterers)], file.notes.get("clusterer", "")),
         [text_of(each) for each in several(associators)] or every_associator(oracle=oracle, given=holds),
         [text_of(each) for each in several(refiners)],
         [Sweep.parse(text) for text in several(sweeps)],

@@ -32,7 +32,8 @@ def caption(found: Lab) -> list[str]:
         )
     if alike(found):
         lines.append(
-            "Rows of a method with equal figures differ at most in how sure labels are: scored are the most probable."
+            "Rows of a method with equal figures differ at most in how sure labels are (only the most probable one is scored), "
+            "or in what reads scene.previous: the lab has no last epoch."
         )
     if any(row.oracle for row in found.rows):
         lines.append(f"{ORACLE_MARK} saw true identities: a bound, not a result.")

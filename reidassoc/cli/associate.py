@@ -41,6 +41,7 @@ def associate(
     Example:
       reidassoc associate features.npz --clusterer 'dbscan(eps=0.6)' --associator mult --out labels.npz
     """
+    from reidassoc.affinity import grouping
     from reidassoc.cli.tables import associated_table
     from reidassoc.data.arrays import check_folder, read_features, write_labels
     from reidassoc.engine.associate import associate as label
@@ -49,7 +50,7 @@ def associate(
     check_folder(Path(out))
     load_plugins(plugins)
     loaded = read_features(features)
-    clusterer = clusterer or loaded.notes.get("clusterer", "dbscan")
+    (clusterer,) = grouping([clusterer] if clusterer else [], loaded.notes.get("clusterer", ""))
     with limited(memory_limit):
         found = label(
             associator, *loaded.features, clusterer=clusterer, identity=loaded.identity, seed=seed, device=device

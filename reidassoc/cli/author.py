@@ -54,10 +54,10 @@ def new(kind: str, name: str, as_file: bool, taken: str | None, out: str) -> Non
 
 
 @click.command(short_help="Check a plug-in; explain what is wrong with it.")
-@click.argument("target", metavar="FILE|[KIND:]SPEC")
+@click.argument("targets", metavar="FILE|[KIND:]SPEC ...", nargs=-1, required=True)
 @plugin_option
-def check(target: str, plugins: tuple[str, ...]) -> None:
-    """Check that the plug-ins of a file, or one that is installed, keep their contract; explain what does not.
+def check(targets: tuple[str, ...], plugins: tuple[str, ...]) -> None:
+    """Check that the plug-ins of files, or ones that are installed, keep their contract; explain what does not.
 
     Ends with exit code 2 if one doesn't.
 
@@ -73,7 +73,7 @@ def check(target: str, plugins: tuple[str, ...]) -> None:
 
     load_plugins(plugins)
     broken = []
-    for entry, spec in registry.named(target):
+    for entry, spec in [found for target in targets for found in registry.named(target)]:
         found = diagnose(entry, registry.build(entry.kind, spec))
         broken += [entry.name] if found.failures else []
         for line in found.lines():

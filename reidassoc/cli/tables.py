@@ -184,7 +184,7 @@ def lab_table(found: Lab, out: str | None = None) -> None:
     failed = [one for one in found.rows if one.problem]
     for one in failed:
         console.print(escape(f"failed: {one.combination.associator} on {one.combination.clusterer}: {one.problem}"))
-    console.print(f"{len(found.rows)} combinations in {found.seconds:.1f} s")
+    console.print(f"{len(found.rows)} combination{'s' if len(found.rows) != 1 else ''} in {found.seconds:.1f} s")
     if out:
         write_text(out, cast(io.StringIO, console.file).getvalue())
 

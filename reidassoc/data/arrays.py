@@ -6,6 +6,7 @@ One list of names: ``visible``, ``infrared`` and, with suffix ``_visible`` or ``
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,7 @@ def read_features(path: str | Path) -> FeatureFile:
     if (path / "recipe.yaml").is_file():
         raise DataError(f"{path} is a run folder, not a feature file; next: reidassoc features {path} --out FILE")
     arrays, notes = read_arrays(path, NAMES)
+    refuse_misspelt(arrays, path)
     features = Pair.build(lambda modality: features_from(arrays, modality, path))
     columns = [column(arrays, f"identity_{m}", len(features[m]), path) for m in Modality]
     if (columns[0] is None) != (columns[1] is None):
@@ -61,6 +63,15 @@ def read_features(path: str | Path) -> FeatureFile:
         raise DataError(f"{path} has 'identity_{here}' but no 'identity_{lacking}'; give both or neither")
     known = None if columns[0] is None or columns[1] is None else Pair(columns[0], columns[1])
     return FeatureFile(features, known, notes)
+
+
+def refuse_misspelt(arrays: Arrays, path: Path) -> None:
+    """Raise DataError for an array that is read under no name, but nearly has one that the file lacks."""
+    known = [f"{name}_{m}" for name in ("camera", TRACKLET, "index", PARTS, "identity") for m in Modality]
+    lacking = [name for name in known if name not in arrays]
+    for name in arrays:
+        if name not in (*known, *Modality) and (near := difflib.get_close_matches(name, lacking, n=1, cutoff=0.85)):
+            raise DataError(f"{path}: array '{name}' is not read; did you mean '{near[0]}'? Rename it, or leave it out")
 
 
 def write_features(path: str | Path, file: FeatureFile) -> None:

@@ -139,7 +139,9 @@ def made(kind: str, given: object) -> Any:
         return adapter.of(given)
     if callable(given) and not isinstance(given, type):
         return given
-    what = f"{kind.removesuffix('s')} {given.__name__ if isinstance(given, type) else type(given).__name__}"
+    if isinstance(given, type):
+        raise PluginError(f"{given.__name__} is a class: give an object of it, as in {given.__name__}()")
+    what = f"{kind.removesuffix('s')} {type(given).__name__}"
     raise PluginError(f"{what}: expected a spec such as 'name(option=value)', or an object of a plug-in's class")
 
 

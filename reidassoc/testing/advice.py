@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 
 from reidassoc.testing.contracts import ContractError
@@ -28,6 +29,10 @@ OTHER = (
     "own[m.other].count columns."
 )
 MISTAKEN: tuple[tuple[str, str], ...] = (
+    (
+        r"KeyError: .*no labels of",
+        "There are not always labels across the modalities: ask targets.has(modality, modality.other) first.",
+    ),
     (
         r"(?i)sparse_?csr|\bCSR\b",
         "The affinity is a sparse CSR tensor, for which torch knows few functions. Averaging.of_affinity(graph) @ x of "
@@ -183,6 +188,11 @@ ADVICE: tuple[tuple[str, str], ...] = (
         r"must return .*got NoneType",
         "It came to its end without an answer: is a return missing? A function without one returns None.",
     ),
+    (
+        r"must return an Association, got (Pair|SoftLabels)|must return a Clustering, got Pair",
+        "Wrap it: Association(cross=Pair(visible, infrared)) of SoftLabels, Clustering(own=Pair(visible, infrared)) of Clusters.",
+    ),
+    (r"must return a mapping of loss terms", "Name the terms, as in {'agreement': loss}; {} where there is none."),
     (r"must return|must be a NetworkOutput|must be Records", "See the method's signature in reidassoc.interfaces."),
 )
 
@@ -215,6 +225,8 @@ def advice_for(
             return text
     if "unexpected keyword" in message or "positional argument" in message:
         return "It is called with other arguments than it takes: see the method's signature in reidassoc.interfaces."
+    if isinstance(error.__cause__, AttributeError) and (near := near_attribute(error.__cause__)):
+        return f"A name that is not there: look at its spelling; did you mean '{near}'?"
     if isinstance(error.__cause__, (AttributeError, NameError, ImportError)):
         return "A name that is not there: look at its spelling, and at reidassoc.types and reidassoc.interfaces for what there is."
     if "same device" in message:
@@ -245,6 +257,12 @@ def advice_for(
     if few and isinstance(error.__cause__, OF_VALUES) and re.search(OF_SIZES, message):
         return "With so few samples, k nearest neighbours are fewer than k: take min(k, n)."
     return RAISED
+
+
+def near_attribute(error: AttributeError) -> str:
+    """The attribute of the object whose name is nearest to the one that it lacks, if any is near."""
+    names = [name for name in dir(error.obj) if not name.startswith("_")] if error.obj is not None else []
+    return next(iter(difflib.get_close_matches(str(error.name), names, n=1)), "")
 
 
 def numbers_of_the_other(message: str, toy: Toy) -> bool:

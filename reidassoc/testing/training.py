@@ -16,6 +16,7 @@ from reidassoc.batch import Batch, View
 from reidassoc.interfaces import Dataset, Network, NetworkOutput, Objective, Refiner
 from reidassoc.scene import Scene
 from reidassoc.testing.contracts import (
+    ContractError,
     Device,
     check_labels,
     guard,
@@ -93,8 +94,12 @@ def check_refiner(refiner: Refiner, cases: Mapping[str, Toy] = CASES, device: De
 
     Raises:
         ContractError: entries vanish or change shape, rows are no distributions, a loss is no finite number or has no
-            gradient, inputs change, or answers differ.
+            gradient, inputs change, or answers differ; it has neither of the two methods.
     """
+    cls = type(refiner)
+    if cls.refine is Refiner.refine and cls.losses is Refiner.losses:
+        own = ", ".join(name for name in vars(cls) if not name.startswith("_") and callable(vars(cls)[name])) or "none"
+        raise ContractError(f"it has neither refine(scene, targets) nor losses(batch, banks); its own methods: {own}")
     for case, toy in cases.items():
         with keeps_nothing(refiner, case):
             for kind in ("hard", "soft"):

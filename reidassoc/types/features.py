@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,8 @@ TRACKLET = "tracklet"  # key of Features.extra
 @dataclass(frozen=True)
 class Features:
     """Unit features of N images of one modality. Identities have no place here, on purpose.
+
+    NumPy's arrays are taken too, floats and whole numbers of any width.
 
     Args:
         x: (N, D) float32, unit rows.
@@ -37,6 +40,9 @@ class Features:
     _memo: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for name in ("x", "index", "camera"):
+            object.__setattr__(self, name, as_tensor(getattr(self, name)))
+        object.__setattr__(self, "extra", {name: as_tensor(value) for name, value in self.extra.items()})
         if self.x.ndim != 2 or self.x.dtype != torch.float32:
             raise ValueError(f"features must be (N, D) float32, got {tuple(self.x.shape)} {self.x.dtype}")
         n, device = len(self.x), self.x.device
@@ -77,3 +83,10 @@ class Features:
         """The features of some rows; ``index`` still names the images."""
         extra = {name: tensor[rows] for name, tensor in self.extra.items()}
         return Features(self.x[rows], self.index[rows], self.camera[rows], extra)
+
+
+def as_tensor(value: Any) -> Any:
+    """An array of NumPy's as a tensor, floats as float32 and whole numbers as int64; anything else as it is."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        return value
+    return torch.from_numpy(np.array(value, np.float32 if value.dtype.kind == "f" else np.int64))
