@@ -294,7 +294,7 @@ def test_an_object_that_is_no_plug_in_is_told_what_would_be_one() -> None:
     x = torch.eye(4).repeat_interleave(8, 0)
     with pytest.raises(PluginError, match=r"AgglomerativeClustering is a class: give an object of it"):
         ra.associate("nearest", x, x, clusterer=AgglomerativeClustering)
-    with pytest.raises(PluginError, match="associator Nearest: expected a spec"):
+    with pytest.raises(PluginError, match=r"^Nearest is a class: give an object of it, as in Nearest\(\)$"):
         ra.associate(Nearest, x, x)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match=r"expected a spec as text, .* got an object of Nearest"):
         Spec.parse(Nearest())  # type: ignore[arg-type]
