@@ -84,6 +84,16 @@ def checked(value: Any, hint: Any, what: str) -> Any:
         raise SpecError(f"{what} must be {type_text(hint)}{range_text(hint)}, got {value!r}") from None
 
 
+def refuse_out_of_range(plugin: Any) -> None:
+    """Raise SpecError if an option of an object made by hand, which nobody checked, is out of its own range."""
+    if not is_dataclass(plugin):
+        return
+    hints = hints_of(type(plugin))
+    for f in fields(plugin):
+        if f.init and range_text(hints[f.name]):
+            checked(getattr(plugin, f.name), hints[f.name], f"{type(plugin).__name__}: {f.name}")
+
+
 def hints_of(cls: type) -> dict[str, Any]:
     if not is_dataclass(cls):
         raise PluginError(

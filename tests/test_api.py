@@ -166,6 +166,13 @@ def test_features_are_made_of_arrays_too() -> None:
         ra.Features(x, camera=camera[:3])  # type: ignore[arg-type]
 
 
+def test_an_object_s_options_keep_their_ranges() -> None:
+    with pytest.raises(SpecError, match=r"^Mult: temperature must be float > 0, got -1\.0"):
+        ra.associate(Mult(temperature=-1.0), *toy_features(), device="cpu")
+    with pytest.raises(SpecError, match=r"^Dbscan: k1 must be int ≥ 1, got '5'"):
+        ra.associate("nearest", *toy_features(), clusterer=Dbscan(k1="5"), device="cpu")  # type: ignore[arg-type]
+
+
 def test_a_class_is_not_its_object() -> None:
     for call in (
         lambda: ra.run(clusterer=Dbscan),  # type: ignore[arg-type]

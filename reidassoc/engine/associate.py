@@ -22,7 +22,7 @@ from reidassoc.errors import DataError, PluginError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.interfaces import Associator, Clusterer
 from reidassoc.ops.exact import long_rows
-from reidassoc.options import checked
+from reidassoc.options import checked, refuse_out_of_range
 from reidassoc.pipeline import associate as run_associator
 from reidassoc.pipeline import cluster
 from reidassoc.scene import Scene
@@ -138,6 +138,7 @@ def made(kind: str, given: object) -> Any:
         adapter: Any = registry.get(kind, "sklearn")
         return adapter.of(given)
     if callable(given) and not isinstance(given, type):
+        refuse_out_of_range(given)
         return given
     if isinstance(given, type):
         raise PluginError(f"{given.__name__} is a class: give an object of it, as in {given.__name__}()")
