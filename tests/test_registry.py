@@ -230,6 +230,14 @@ def test_a_docstring_is_broken_by_the_terminal_alone() -> None:
     assert "    PluginError: the package infomap" in CliRunner().invoke(cli, ["show", "infomap"]).output
 
 
+def test_a_file_s_plug_ins_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(FILE + FILE.replace("MyIdea", "Other").replace("0.0", "0.25"))
+    shown = CliRunner().invoke(cli, ["show", str(tmp_path / "mine.py")])
+    assert shown.exit_code == 0, shown.output
+    assert "associator my_idea" in shown.output
+    assert "0.25" in shown.output.partition("associator other")[2]
+
+
 def test_a_broken_package_breaks_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     real = entrypoints.installed
     broken = EntryPoint("broken", "no_such_module_anywhere:Thing", "reidassoc.associators")

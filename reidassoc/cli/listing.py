@@ -60,15 +60,17 @@ def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> No
 
 
 @click.command(short_help="Show a plug-in's options and documentation.")
-@click.argument("names", nargs=-1, required=True, metavar="[KIND] NAME")
+@click.argument("names", nargs=-1, required=True, metavar="[KIND] NAME|FILE")
 @plugin_option
 def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
-    """Show a plug-in's options with types, defaults and ranges, and its documentation; without KIND, all of that NAME.
+    """Show a plug-in's options with types, defaults and ranges, and its documentation; without KIND, all of that NAME; or
+    those of a file.
 
     \b
     Examples:
       reidassoc show mult
       reidassoc show clusterer dbscan
+      reidassoc show my_idea.py
     """
     import inspect
 
@@ -84,9 +86,12 @@ def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     if len(names) > 2:
         raise click.UsageError("expected NAME or KIND NAME, as in: reidassoc show associator mult")
     name = names[-1]
-    kinds = [kind_of(names[0])] if len(names) == 2 else registry.kinds_of(name)
+    if name.endswith(".py"):
+        shown = [(entry.kind, entry.name) for entry in registry.load_file(name)]
+    else:
+        shown = [(kind, name) for kind in ([kind_of(names[0])] if len(names) == 2 else registry.kinds_of(name))]
     console = Console(highlight=False)
-    for kind in kinds:
+    for kind, name in shown:
         cls, entry = registry.get(kind, name), registry.find(kind, name)
         console.print(f"[bold]{kind.removesuffix('s')} {name}[/]  ({_plain(entry.origin)})")
         console.print(_flowing(inspect.getdoc(cls) or ""), markup=False)
