@@ -1,4 +1,4 @@
-"""k1 and k2 of the Jaccard affinity belong to the data, not to a method: who has them as options takes the clusterer's."""
+"""What a plug-in takes over from the one in whose place it is named; k1 and k2 belong to the data: all take the clusterer's."""
 
 from __future__ import annotations
 
@@ -26,10 +26,15 @@ def with_affinity(known: Mapping[str, Any], kind: str, spec: Spec) -> Spec:
     return spec.with_options(**{key: value for key, value in shared.items() if value != mine[key]})
 
 
+def exchanged(theirs: Spec, named: Spec) -> Spec:
+    """A named part in the place of the recipe's: of the same plug-in, options that it doesn't name stay."""
+    return Spec(named.name, {**theirs.options, **named.options}) if named.name == theirs.name else named
+
+
 def in_place_of(theirs: Spec, named: Spec) -> Spec:
     """A named clusterer in the place of another: the same one keeps the options that aren't named, another one k1 and k2."""
     if named.name == theirs.name:
-        return Spec(named.name, {**theirs.options, **named.options})
+        return exchanged(theirs, named)
     return with_affinity(affinity_of("clusterers", theirs), "clusterers", named)
 
 

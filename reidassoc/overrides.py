@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from reidassoc import registry
-from reidassoc.affinity import affinity_of, in_place_of, with_affinity
+from reidassoc.affinity import affinity_of, exchanged, in_place_of, with_affinity
 from reidassoc.errors import RecipeError, nearest_name
 from reidassoc.options import options_of
 from reidassoc.recipe import Part, Recipe, load_recipe, parse_recipe, shipped_recipes
@@ -112,11 +112,6 @@ def text_of(part: Any) -> Any:
     if part is None or isinstance(part, str):
         return part
     return os.fspath(part) if isinstance(part, os.PathLike) else str(registry.spec_of(part))
-
-
-def exchanged(theirs: Spec, named: Spec) -> Spec:
-    """A named part in the place of the recipe's: of the same plug-in, options that it doesn't name stay."""
-    return Spec(named.name, {**theirs.options, **named.options}) if named.name == theirs.name else named
 
 
 def associating(theirs: Spec, named: Spec, grouping: Spec) -> Spec:
