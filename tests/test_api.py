@@ -166,6 +166,18 @@ def test_features_are_made_of_arrays_too() -> None:
         ra.Features(x, camera=camera[:3])  # type: ignore[arg-type]
 
 
+def test_who_follows_a_run_needs_the_methods_and_no_base_class() -> None:
+    methods = {name: lambda self, *told, **more: None for name in vars(launch.Observer) if name[0] != "_"}
+    own: Any = type("Own", (), methods)()
+    assert launch.observers(own) == [own]
+    assert launch.observers([own, Observer()])[0] is own
+    for wrong in (print, type(own), Observer):
+        with pytest.raises(
+            RecipeError, match=r"^log: expected an object of a subclass of reidassoc\.engine\.log\.Observer"
+        ):
+            launch.observers(wrong)  # type: ignore[arg-type]
+
+
 def test_an_object_s_options_keep_their_ranges() -> None:
     with pytest.raises(SpecError, match=r"^Mult: temperature must be float > 0, got -1\.0"):
         ra.associate(Mult(temperature=-1.0), *toy_features(), device="cpu")

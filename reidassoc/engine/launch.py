@@ -125,9 +125,9 @@ def run(
 
 def observers(log: Observer | Sequence[Observer] | None) -> list[Observer]:
     """Who is told how a run goes on; RecipeError if something among it can't be, before any work."""
-    given = several(log)
+    given, methods = several(log), [name for name in vars(Observer) if not name.startswith("_")]
     for one in given:
-        if not isinstance(one, Observer):
+        if isinstance(one, type) or not all(callable(getattr(one, name, None)) for name in methods):
             what = getattr(one, "__name__", type(one).__name__)
             raise RecipeError(f"log: expected an object of a subclass of reidassoc.engine.log.Observer, got {what}")
     return given
