@@ -95,9 +95,8 @@ class Mult(Associator):
     ) -> tuple[Tensor, Tensor]:
         """Labels of both modalities in the space of `own`, after the rounds."""
         y_own, y_other = own_start, other_start
-        for _ in range(
-            self.rounds if len(y_own) and len(y_other) else 0
-        ):  # nobody on the other side: nothing to agree with
+        anybody = len(y_own) > 0 and len(y_other) > 0  # else there is nothing to agree with
+        for _ in range(self.rounds if anybody else 0):
             before = y_own, y_other
             y_own = (1 - self.alpha) * (across[own] @ y_other) + self.alpha * own_start
             y_other = (1 - self.alpha) * (across[own.other] @ y_own) + self.alpha * other_start

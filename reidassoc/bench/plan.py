@@ -270,10 +270,8 @@ def rooted(recipe: Recipe, roots: Mapping[str, str]) -> Recipe:
     known = {option.name: option for option in options_of(registry.get("datasets", recipe.dataset.name))}
     if "root" not in known or "root" in recipe.dataset.options:
         return recipe
-    if (
-        root is None and known["root"].default != REQUIRED
-    ):  # a union of what is drawn, or says its roots itself, has none
-        return recipe
+    if root is None and known["root"].default != REQUIRED:
+        return recipe  # a union of what is drawn, or whose members say their roots
     if root is None:
         name = recipe.dataset.name
         raise RecipeError(f"dataset {name} is kept on disk: say where, as in --data {name}=ROOT")
