@@ -15,7 +15,7 @@ from PIL import Image
 
 from reidassoc.data import images
 from reidassoc.data.array_file import ArrayFile
-from reidassoc.data.images import ArrayImages, FileImages, open_array, read_image
+from reidassoc.data.images import ArrayImages, FileImages, asks_for_a_turn, open_array, read_image
 from reidassoc.errors import DataError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (9, 5, 3), dtype=np.uint8)
@@ -41,20 +41,55 @@ def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
         assert np.array_equal(got[..., 0], got[..., 2])
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
+def png(width: int, height: int, rows: bytes = b"", *, bits: int = 8, kind: int = 2) -> bytes:
+    """A PNG of a size, bit depth and colour type (0 grey, 2 colour, 4 and 6 the same with alpha); without rows it is empty."""
 
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(0, 1), (4, 2), (2, 3), (6, 4)])
+def test_sixteen_bits_per_channel_are_refused(tmp_path: Path, kind: int, channels: int) -> None:
+    """Pillow drops the low byte of all but plain grey without a word."""
+    for bits in (8, 16):
+        row = b"\0" + bytes(8 * channels * bits // 8)
+        (tmp_path / f"{bits}.png").write_bytes(png(8, 4, row * 4, bits=bits, kind=kind))
+    assert read_image(tmp_path / "8.png").shape == (4, 8, 3)
+    with pytest.raises(DataError, match=r"16\.png: more than 8 bits per channel"):
+        read_image(tmp_path / "16.png")
+
+
+@pytest.mark.parametrize("depth", ["JPEG", "TIFF"])
+def test_other_deep_images_name_the_eight_bits(tmp_path: Path, depth: str) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "x", format=depth)
+    if depth == "JPEG":  # of 12 bits, by its header
+        content = bytearray((tmp_path / "x").read_bytes())
+        content[content.index(b"\xff\xc0") + 4] = 12
+        (tmp_path / "x").write_bytes(content)
+    with pytest.raises(DataError, match="8 bits per channel"):
+        read_image(tmp_path / "x")
+
+
+@pytest.mark.parametrize("written", ["PNG", "JPEG"])
+def test_a_turn_that_exif_asks_for_is_known_and_ignored(tmp_path: Path, written: str) -> None:
+    for orientation in (None, 0, 1, 6):
+        exif = Image.Exif()
+        if orientation is not None:
+            exif[0x0112] = orientation
+        Image.fromarray(NOISE).save(tmp_path / f"{orientation}", format=written, exif=exif)
+        assert asks_for_a_turn(tmp_path / f"{orientation}") == (orientation == 6)
+        assert read_image(tmp_path / f"{orientation}").shape == NOISE.shape
+    (tmp_path / "rubbish").write_bytes(b"rubbish")
+    assert not asks_for_a_turn(tmp_path / "rubbish")
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [10_000, 60_000])
 def test_absurd_sizes_are_refused_before_decoding(tmp_path: Path, side: int) -> None:
-    (tmp_path / "bomb.png").write_bytes(png_header(side, side))
+    (tmp_path / "bomb.png").write_bytes(png(side, side))
     with pytest.raises(DataError, match=r"bomb\.png: .*more than 40 million"):
         read_image(tmp_path / "bomb.png")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -20,6 +21,10 @@ MAX_PIXELS = 40_000_000  # a pedestrian crop has some 50 000; beyond this it is 
 MARKED = 64  # images of an array that its mark reads
 DECODERS = 16  # threads at most
 MISSING_SIZE = -1  # stands for the size of a file that is not there
+ORIENTATION = 0x0112  # EXIF's tag; 1 means upright, 2 to 8 a turn or a mirror image
+DEEP = (
+    ";16B"  # how Pillow's names of a PNG's 16-bit channels end, which it reads at 8 bits unless they are one grey one
+)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -27,7 +32,7 @@ Pixels = npt.NDArray[np.uint8]
 def read_image(path: Path) -> Pixels:
     """Decode a PNG, JPEG or BMP file, whatever its suffix, to (H, W, 3) uint8 RGB.
 
-    EXIF orientation is ignored, as the published loaders do.
+    EXIF orientation is ignored, as the published loaders do; `data check` counts the images that ask for a turn.
 
     Raises:
         DataError: the file is missing, of another format, corrupt, absurdly large or not of 8 bits per channel.
@@ -39,7 +44,8 @@ def read_image(path: Path) -> Pixels:
                 raise DataError(
                     f"{path}: {width} × {height} pixels is more than {MAX_PIXELS // 1_000_000} million; crop it"
                 )
-            if image.mode.startswith(("I", "F")):
+            deep = image.format == "PNG" and any(str(tile[3]).endswith(DEEP) for tile in image.tile)
+            if deep or image.mode.startswith(("I", "F")):
                 raise DataError(
                     f"{path}: more than 8 bits per channel; convert it to 8 bits, with a scale of your choice"
                 )
@@ -51,11 +57,20 @@ def read_image(path: Path) -> Pixels:
     except (IsADirectoryError, PermissionError) as error:
         raise DataError(f"{path}: {error.strerror}") from error
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image; expected the content of a {', '.join(FORMATS)} file") from None
+        raise DataError(
+            f"{path}: not an image; expected the content of a {', '.join(FORMATS)} file with 8 bits per channel"
+        ) from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: more than {MAX_PIXELS // 1_000_000} million pixels; crop it") from None
     except Exception as error:  # a decoder may fail in any way on corrupt bytes
         raise DataError(f"{path}: corrupt image ({error})") from error
+
+
+def asks_for_a_turn(path: Path) -> bool:
+    """Whether an image's EXIF data ask viewers to turn or mirror it; False for a file that can't be read."""
+    with contextlib.suppress(Exception), Image.open(path, formats=FORMATS) as image:
+        return "exif" in image.info and image.getexif().get(ORIENTATION) in range(2, 9)
+    return False
 
 
 class FileImages:
@@ -75,6 +90,10 @@ class FileImages:
 
     def load(self, row: int) -> Pixels:
         return read_image(self.root / self.names[row])
+
+    def asks_for_a_turn(self, row: int) -> bool:
+        """Whether the EXIF data of an image ask for a turn, which :meth:`load` ignores."""
+        return asks_for_a_turn(self.root / self.names[row])
 
     def mark(self) -> str:
         """Hash of the file sizes, the same for every copy of the data: part of a dataset's fingerprint."""

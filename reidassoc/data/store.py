@@ -25,7 +25,7 @@ from reidassoc.types import Records
 
 MEMORY_LIMIT = 512 * 2**20  # bytes; a larger set goes to the cache on disk
 CACHE_VARIABLE = "REIDASSOC_CACHE"
-CACHE_FORMAT = 1  # raise it when the decoded pixels change
+CACHE_FORMAT = 2  # raise it when the decoded pixels change
 BLOCK = 256  # images decoded before they are written
 NAMED_AT_MOST = 3  # bad images that an error message names
 
