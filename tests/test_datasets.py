@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -13,9 +14,11 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 from toy_dataset import ABSENT, Toy
 
+from reidassoc import Dataset, registry
 from reidassoc.data.export import export
 from reidassoc.errors import DataError
-from reidassoc.types import Modality, Records, Rule, Trial
+from reidassoc.spec import Spec
+from reidassoc.types import Modality, Pair, Records, Rule, Trial
 from reidassoc_plugins.datasets import folders
 from reidassoc_plugins.datasets.llcm import Llcm, camera_of
 from reidassoc_plugins.datasets.manifest import Manifest
@@ -529,6 +532,51 @@ def test_manifest_wrong_files(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"holds no manifest\.csv, found an empty folder"):
         Manifest(root=tmp_path / "empty").train()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEADER + "a;b.png,visible,1,1,train\nb.png,infrared,1,2,train\n",
+        HEADER.upper() + "a;b.png,visible,1,1,train\nb.png,infrared,1,2,train\n",
+        HEADER.replace(",", ";") + '"a;b.png";visible;1;1;train\nb.png;infrared;1;2;train\n',
+        HEADER.replace(",", "\t") + "a;b.png\tvisible\t1\t1\ttrain\nb.png\tinfrared\t1\t2\ttrain\n",
+        "sep=,\r\n" + HEADER + "a;b.png,visible,1,1,train\r\nb.png,infrared,1,2,train\r\n",
+        HEADER.strip() + ",,\na;b.png,visible,1,1,train,,\nb.png,infrared,1,2,train\n,,,,,,\n,,,,,,\n",
+        HEADER + "a;b.png,visible,1.0,1.0,train\nb.png,infrared,1.0,2.0,train\n",
+    ],
+)
+def test_manifests_of_spreadsheets_and_pandas_are_read(tmp_path: Path, text: str) -> None:
+    train = write_manifest(tmp_path, text).train()
+    assert train.visible.names == ("a;b.png",)
+    assert train.infrared.camera.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ((HEADER + "ä.png,visible,1,1,train\n").encode("utf-16"), "its encoding is utf-16, .* save it as UTF-8"),
+        ((HEADER + "a.png,visible,1,1,train\n").encode("utf-16-le"), "its encoding is utf-16"),
+        ((HEADER + "\nä.png,visible,1,1,train\n").encode("latin-1"), "line 3 is not UTF-8, perhaps Latin-1"),
+        (b"sep=;\n" + HEADER.encode() + b"a.png,visible,x,1,train\n", "line 3: identity must be"),
+        (b"Path|Modality\n", r"expected the header path,.*, found 'Path\|Modality'"),
+    ],
+)
+def test_what_is_wrong_with_a_manifest_names_line_or_cause(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "manifest.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        Manifest(root=tmp_path).train()
+
+
+def test_a_manifest_may_list_images_elsewhere(trees: dict[str, Path], tmp_path: Path) -> None:
+    here = Manifest(root=trees["manifest"])
+    shutil.copy(trees["manifest"] / "manifest.csv", tmp_path / "mine.csv")
+    for images in (str(trees["manifest"]), os.path.relpath(trees["manifest"], tmp_path)):
+        there = registry.build("datasets", Spec("manifest", {"root": str(tmp_path / "mine.csv"), "images": images}))
+        assert same_pixels(there.test().visible, here.test().visible)
+        assert there.fingerprint() == here.fingerprint()
+    with pytest.raises(DataError, match=r"images=nowhere: .*/nowhere is not a folder"):
+        Manifest(root=tmp_path / "mine.csv", images=Path("nowhere")).train()
 
 
 def test_manifest_without_a_direction(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from reidassoc.data.images import SUFFIXES
 from reidassoc.errors import DataError
 
 LISTED_AT_MOST = 8  # names that an error message shows of a folder
+SAVE_AS = "save it as UTF-8 (in Excel: CSV UTF-8)"
 DIGITS = 9  # of an identity, camera or tracklet, at most: sums of two still fit int64 by far
 
 
@@ -91,19 +92,38 @@ def cameras(root: Path, folder: Path, numbers: Sequence[int]) -> dict[int, dict[
     return {number: persons(root, path) for number, path in found.items() if path is not None and path.is_dir()}
 
 
+def text_of(path: Path) -> str:
+    """The content of a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        DataError: the file is missing or not such text; the message says what it seems to be.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; found {contents(path.parent)}") from None
+    except OSError as error:
+        raise DataError(f"{path}: can't be read as text: {error.strerror}") from error
+    try:
+        if b"\0" in content:
+            raise DataError(
+                f"{path}: can't be read as text: its encoding is utf-16, or it is not text at all; {SAVE_AS}"
+            )
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}: can't be read as text: line {line} is not UTF-8, perhaps Latin-1 (Windows ANSI); {SAVE_AS}"
+        ) from error
+
+
 def lines_of(path: Path) -> list[str]:
     """The lines of a text file that are not blank.
 
     Raises:
-        DataError: the file is missing or no text.
+        DataError: the file is missing or not UTF-8 text.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; found {contents(path.parent)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: can't be read as text: {error}") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in text_of(path).splitlines() if line.strip()]
 
 
 def identities_of(path: Path) -> list[int]:

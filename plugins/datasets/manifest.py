@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -22,6 +23,8 @@ FILE = "manifest.csv"
 COLUMNS = ("path", "modality", "identity", "camera", "split")
 NUMBERS = ("identity", "camera", "tracklet")  # tracklet is a column that may be left out
 SPLITS = ("train", "query", "gallery")
+DELIMITERS = ",;\t"  # spreadsheets write any of these; the header shows which
+SHOWN = 100  # characters of a wrong header that its message quotes
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,20 @@ class Row:
 class Manifest(Listed):
     """Your own images, listed in a CSV file: path, modality, identity, camera, split, and tracklet if you have any.
 
-    Paths are relative to the file's folder; modality is ``visible`` or ``infrared``; split is ``train``, ``query`` or
-    ``gallery`` (an image may be listed as query and as gallery). Identity may be empty in ``train``: then label
-    quality is not reported. Camera may be empty, and so may tracklet: images of a modality with the same number are one
-    person followed by one camera, for clusterers that use it. Each direction that has queries and a gallery is one trial.
+    Paths are relative to the file's folder, or to ``images``; modality is ``visible`` or ``infrared``; split is
+    ``train``, ``query`` or ``gallery`` (an image may be listed as query and as gallery). Identity may be empty in
+    ``train``: then label quality is not reported. Camera may be empty, and so may tracklet: images of a modality with
+    the same number are one person followed by one camera, for clusterers that use it. Each direction that has queries
+    and a gallery is one trial. Columns may be separated by commas, semicolons or tabs.
 
     Raises:
         DataError: (when read) a line is wrong, with its number; or nothing is listed that was asked for.
     """
 
     root: Annotated[Path, Field(description=f"the CSV file, or the folder that holds {FILE}")]
+    images: Annotated[
+        Path | None, Field(description="folder that paths are relative to, itself relative to the CSV file's")
+    ] = None
     ignore_same_identity_camera: Annotated[
         bool, Field(description="ignore gallery images with the query's identity and camera")
     ] = False
@@ -114,26 +121,36 @@ class Manifest(Listed):
         return root / FILE
 
     @cached_property
+    def _folder(self) -> Path:
+        """Where the images are."""
+        folder = self._file.parent / Path(self.images or "").expanduser()
+        if not folder.is_dir():
+            raise DataError(f"images={self.images}: {folder} is not a folder; expected the one that paths start from")
+        return folder
+
+    @cached_property
     def _rows(self) -> list[Row]:
-        folders.lines_of(self._file)  # one place says what is wrong with a file that is no text
-        with self._file.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            header = [name.strip() for name in table.fieldnames or ()]
+        text = folders.text_of(self._file)
+        skipped = int(text[:4].lower() == "sep=")  # Excel's own line before the header
+        body = text.split("\n", skipped)[-1]
+        first = "".join(body.splitlines()[:1])
+        table = csv.DictReader(StringIO(body, newline=""), delimiter=max(DELIMITERS, key=first.count))
+        try:
+            header = table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
             missing = [name for name in COLUMNS if name not in header]
             if missing:
                 raise DataError(
-                    f"{self._file}: no column {', '.join(missing)}; expected the header {','.join(COLUMNS)}"
+                    f"{self._file}: no column {', '.join(missing)}; expected the header {','.join(COLUMNS)}, "
+                    f"found '{first.strip()[:SHOWN]}'"
                 )
             twice = sorted({name for name in (*COLUMNS, *NUMBERS) if header.count(name) > 1})
             if twice:
                 raise DataError(f"{self._file}: several columns {', '.join(twice)}; keep one of each name")
-            try:
-                lines = [
-                    ({k.strip(): (v or "").strip() for k, v in line.items() if k}, table.line_num) for line in table
-                ]
-            except csv.Error as error:
-                raise DataError(f"{self._file}, line {table.line_num + 1}: {error}") from error
-        rows = [self._row(values, f"{self._file}, line {number}") for values, number in lines]
+            lines = [({k: (v or "").strip() for k, v in line.items() if k}, table.line_num + skipped) for line in table]
+        except csv.Error as error:
+            raise DataError(f"{self._file}, line {table.line_num + skipped + 1}: {error}") from error
+        # A row of nothing but commas is what a spreadsheet leaves of a deleted one.
+        rows = [self._row(values, f"{self._file}, line {number}") for values, number in lines if any(values.values())]
         self._check_repeats(rows)
         self._check_tracklets(rows)
         return rows
@@ -144,7 +161,8 @@ class Manifest(Listed):
                 close = nearest_name(values[column], known)
                 raise DataError(f"{where}: {column} must be {' or '.join(known)}, got '{values[column]}'{close}")
         for column in NUMBERS:
-            if values.get(column) and not folders.is_number(values[column]):
+            values[column] = values.get(column, "").removesuffix(".0")  # as pandas writes a column with gaps
+            if values[column] and not folders.is_number(values[column]):
                 raise DataError(
                     f"{where}: {column} must be a whole number from 0, of at most {folders.DIGITS} digits, or empty, got "
                     f"'{values[column][:40]}'"
@@ -153,7 +171,7 @@ class Manifest(Listed):
             raise DataError(f"{where}: a {values['split']} image needs its identity; only train images may go without")
         identity = int(values["identity"]) if values["identity"] else None
         camera = int(values["camera"]) if values["camera"] else UNKNOWN_CAMERA
-        tracklet = int(values["tracklet"]) if values.get("tracklet") else UNKNOWN_TRACKLET
+        tracklet = int(values["tracklet"]) if values["tracklet"] else UNKNOWN_TRACKLET
         item = Item(folders.inside(values["path"], where), identity, camera, tracklet)
         return Row(item, Modality(values["modality"]), values["split"])
 
@@ -186,7 +204,7 @@ class Manifest(Listed):
 
     def _part(self, modality: Modality, splits: Sequence[str]) -> Part:
         items = dict.fromkeys(row.item for row in self._rows if row.modality is modality and row.split in splits)
-        return files(self._file.parent, list(items))
+        return files(self._folder, list(items))
 
     def _places(self, modality: Modality, split: str) -> torch.Tensor:
         """Rows of ``test()[modality]`` that a split lists."""

@@ -27,6 +27,7 @@ KEPT = (
     "recipe", "digest", "method", "dataset", "seed", "epochs", "flags", "setting", "protocols", "best_epoch_oracle",
     "labels", "clusters", "counts", "environment",
 )  # fmt: skip
+PLACES = ("root", "images")  # options of datasets that say where files are
 DIGITS = 5  # of a query's average precision in an exported cell
 
 
@@ -106,12 +107,12 @@ def data_name(spec: Spec) -> str:
 
 def placeless(spec: Spec) -> Spec:
     """A dataset's spec without the folder it lies in, nor those of the datasets that its options name, as a union's do."""
-    return Spec(spec.name, {key: without_place(value) for key, value in spec.options.items() if key != "root"})
+    return Spec(spec.name, {key: without_place(value) for key, value in spec.options.items() if key not in PLACES})
 
 
 def without_place(value: Any) -> Any:
     """An option's value; of a spec that names a folder, the spec without it."""
-    if not (isinstance(value, str) and "root" in value):
+    if not (isinstance(value, str) and any(place in value for place in PLACES)):
         return value
     try:
         return str(placeless(Spec.parse(value)))
