@@ -55,6 +55,10 @@ def same_pixels(one: Records, other: Records) -> bool:
     return all(np.array_equal(one.source.load(row), other.source.load(row)) for row in range(len(one)))
 
 
+def read_both(dataset: Dataset) -> tuple[Pair[Records], Pair[Records]]:
+    return dataset.train(), dataset.test()
+
+
 # --- SYSU-MM01 -------------------------------------------------------------------------------------------------------
 
 
@@ -76,7 +80,7 @@ def test_sysu_from_files_equals_the_dataset_in_memory(trees: dict[str, Path]) ->
 
 
 def community_gallery(root: Path, cameras: list[str], trial: int, shots: int) -> list[str]:
-    """The community's procedure, written down independently: seed, then identities, then cameras."""
+    """The community's procedure (for ten images: ours), written down independently: seed, identities, cameras."""
     random.seed(trial)
     people = sorted(f"{int(text):04d}" for text in (root / "exp/test_id.txt").read_text().strip().split(","))
     chosen = []
@@ -167,7 +171,9 @@ def test_sysu_official_galleries_must_fit_the_folders(copy) -> None:  # type: ig
     with pytest.raises(DataError, match="can't be read as a MATLAB file"):
         dataset.trials()
     mat.unlink()
-    with pytest.raises(DataError, match=r"rand_perm_cam\.mat: no such file; galleries='official' needs it"):
+    with pytest.raises(
+        DataError, match=r"rand_perm_cam\.mat: no such file; galleries='official' needs it"
+    ):
         dataset.trials()
 
 
@@ -433,6 +439,14 @@ def test_llcm_notes_survive_a_missing_test_set(copy) -> None:  # type: ignore[no
     assert any(note.startswith("test: ") and "no infrared test images" in note for note in Llcm(root=root).notes())
 
 
+def test_llcm_folder_names_in_the_lists_may_differ_in_case(copy) -> None:  # type: ignore[no-untyped-def]
+    root = copy("llcm")
+    (root / "nir").rename(root / "NIR")
+    records = Llcm(root=root).train().infrared
+    assert records.names[0].startswith("NIR/")
+    assert records.source.load(0).shape == (12, 6, 3)
+
+
 # --- manifest --------------------------------------------------------------------------------------------------------
 
 
@@ -606,6 +620,42 @@ def test_trials_name_rows_of_the_test_set(layout: str, trees: dict[str, Path]) -
         assert used[modality] <= set(range(len(test[modality])))
         assert len(set(test[modality].names)) == len(test[modality])
         assert not set(test[modality].names) & set(dataset.train()[modality].names)
+
+
+@pytest.mark.parametrize(
+    ("layout", "folder", "twin"),
+    [
+        ("sysu_mm01", "cam1/0001", "cam1/1"),
+        ("sysu_mm01", "cam1", "CAM1"),
+        ("sysu_mm01", "exp", "Exp"),
+        ("sysu_mm01", "exp/train_id.txt", "exp/Train-ID.txt"),
+        ("regdb", "Thermal", "thermal"),
+        ("regdb", "idx/train_visible_1.txt", "idx/train-visible-1.txt"),
+        ("llcm", "test_vis", "test-vis"),
+        ("llcm", "test_vis/cam1", "test_vis/Cam1"),
+        ("llcm", "test_vis/cam1/0007", "test_vis/cam1/07"),
+        ("llcm", "nir", "NIR"),
+    ],
+)
+def test_two_names_of_one_thing_are_refused(copy, layout: str, folder: str, twin: str) -> None:  # type: ignore[no-untyped-def]
+    root = copy(layout)
+    (shutil.copytree if (root / folder).is_dir() else shutil.copy)(root / folder, root / twin)
+    names = rf"({Path(folder).name} and {Path(twin).name}|{Path(twin).name} and {Path(folder).name}) both name"
+    with pytest.raises(DataError, match=names):
+        read_both(LOADERS[layout](root=root))  # type: ignore[abstract]
+
+
+def test_an_empty_twin_of_a_folder_is_passed_over(copy) -> None:  # type: ignore[no-untyped-def]
+    root = copy("sysu_mm01")
+    (root / "cam1/1").mkdir()
+    assert len(SysuMm01(root=root).train().visible) == len(Toy().train().visible)
+
+
+def test_an_image_listed_in_two_spellings_is_refused(copy) -> None:  # type: ignore[no-untyped-def]
+    root = copy("regdb")
+    (root / "idx/train_visible_1.txt").write_text("Visible/1/v_00001.png 0\nvisible/./1/v_00001.png 0\n")
+    with pytest.raises(DataError, match=r"line 2: Visible/1/v_00001\.png is listed twice"):
+        Regdb(root=root).train()
 
 
 def test_a_string_is_a_root_too(trees: dict[str, Path]) -> None:

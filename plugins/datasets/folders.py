@@ -25,16 +25,29 @@ def is_number(word: str) -> bool:
     return word.isdecimal() and len(word) <= DIGITS
 
 
-def find(folder: Path, name: str) -> Path | None:
-    """Return the entry of ``folder`` that bears a name, by its exact spelling first; None if there is none."""
-    exact = folder / name
-    if exact.exists():
-        return exact
+def spellings(folder: Path, name: str) -> list[str]:
+    """Names in ``folder`` that differ from ``name`` in case and separators only, sorted; none where it can't be read."""
     try:
-        entries = sorted(os.listdir(folder))
+        return sorted(entry for entry in os.listdir(folder) if plain(entry) == plain(name))
     except OSError:
-        return None
-    return next((folder / entry for entry in entries if plain(entry) == plain(name)), None)
+        return []
+
+
+def find(folder: Path, name: str) -> Path | None:
+    """Return the entry of ``folder`` with a name, in whatever spelling; None if there is not one.
+
+    Raises:
+        DataError: two entries have that name, in two spellings.
+    """
+    found = spellings(folder, name)
+    if len(found) > 1:
+        raise DataError(twice(folder, found, name))
+    return folder / found[0] if found else None
+
+
+def twice(folder: Path, names: Sequence[str], meaning: str) -> str:
+    """The message for names of one folder that mean one thing: whichever is read, images of the other would vanish."""
+    return f"{folder}: {' and '.join(names)} both name {meaning}; join them, or move one elsewhere"
 
 
 def opened(root: Path, layout: str, needed: Sequence[str], expected: str) -> Path:
@@ -49,7 +62,7 @@ def opened(root: Path, layout: str, needed: Sequence[str], expected: str) -> Pat
         raise DataError(f"{root} {what}; expected the root of {layout}, which holds {', '.join(needed)} ({expected})")
     missing = [name for name in needed if find(root, name) is None]
     if missing:
-        inside = [e for e in folders_in(root) if all(find(root / e, name) is not None for name in needed)]
+        inside = [e for e in folders_in(root) if all(spellings(root / e, name) for name in needed)]
         hint = f"; did you mean {root / inside[0]}?" if inside else ""
         raise DataError(
             f"{root} is no {layout}: no {', '.join(missing)} in it, found {contents(root)}; expected {expected}{hint}"
@@ -78,11 +91,20 @@ def images_in(folder: Path) -> list[str]:
 
 
 def persons(root: Path, folder: Path) -> dict[int, list[str]]:
-    """Images by identity in ``folder/{identity}/``, as sorted paths relative to the root; other folders are passed over."""
+    """Images by identity in ``folder/{identity}/``, as sorted paths relative to the root; other folders are passed over.
+
+    Raises:
+        DataError: two folders with images have one identity's number, as ``0001`` and ``1``.
+    """
     found: dict[int, list[str]] = {}
+    spelt: dict[int, str] = {}
     for name in folders_in(folder):
         if is_number(name) and (files := images_in(folder / name)):
-            found[int(name)] = [(folder / name / file).relative_to(root).as_posix() for file in files]
+            number = int(name)
+            if number in found:
+                raise DataError(twice(folder, [spelt[number], name], f"identity {number}"))
+            spelt[number] = name
+            found[number] = [(folder / name / file).relative_to(root).as_posix() for file in files]
     return found
 
 
@@ -141,13 +163,14 @@ def identities_of(path: Path) -> list[int]:
     return sorted({int(word) for word in words})
 
 
-def labelled_paths(path: Path) -> list[tuple[str, int]]:
-    """``(relative path, label)`` from lines ``relative/path label``.
+def labelled_paths(path: Path, root: Path) -> list[tuple[str, int]]:
+    """``(relative path, label)`` from lines ``relative/path label``; the first folder as it is spelt in the root.
 
     Raises:
         DataError: a line has another form, a path leaves the root or is listed twice, or there is no line.
     """
     found: dict[str, int] = {}
+    spelt: dict[str, str] = {}
     for number, line in enumerate(lines_of(path), start=1):
         name, _, label = line.rpartition(" ")
         if not name or not is_number(label.removeprefix("-")):
@@ -155,7 +178,11 @@ def labelled_paths(path: Path) -> list[tuple[str, int]]:
                 f"{path}, line {number}: expected 'relative/path label', the label a whole number of at most {DIGITS} digits, "
                 f"found '{line[:200]}'"
             )
-        name = inside(name.strip(), f"{path}, line {number}")
+        first, *rest = PurePosixPath(inside(name.strip(), f"{path}, line {number}")).parts
+        if rest and first not in spelt:
+            there = find(root, first)
+            spelt[first] = there.name if there else first
+        name = PurePosixPath(spelt.get(first, first), *rest).as_posix()
         if name in found:
             raise DataError(f"{path}, line {number}: {name} is listed twice")
         found[name] = int(label)

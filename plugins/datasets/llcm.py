@@ -47,8 +47,7 @@ class Llcm(Listed):
     @classmethod
     def recognises(cls, root: Path) -> bool:
         """Whether a folder looks like LLCM."""
-        index = folders.find(root, "idx")
-        return index is not None and folders.find(index, "train_nir.txt") is not None
+        return any(folders.spellings(root / name, "train_nir.txt") for name in folders.spellings(root, "idx"))
 
     def read_train(self) -> Pair[Part]:
         return Pair.build(self._train_part)
@@ -95,7 +94,7 @@ class Llcm(Listed):
         return folders.find(index, name) or index / name
 
     def _train_part(self, modality: Modality) -> Part:
-        listed = folders.labelled_paths(self._index(f"train_{SHORT[modality]}.txt"))
+        listed = folders.labelled_paths(self._index(f"train_{SHORT[modality]}.txt"), self._root)
         return files(self._root, [Item(name, label, camera_of(name)) for name, label in listed])
 
     def _test_part(self, modality: Modality, wanted: set[int]) -> Part:

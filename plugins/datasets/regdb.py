@@ -46,7 +46,7 @@ class Regdb(Listed):
     @classmethod
     def recognises(cls, root: Path) -> bool:
         """Whether a folder looks like RegDB."""
-        return all(folders.find(root, name) is not None for name in ("idx", *FOLDERS))
+        return all(folders.spellings(root, name) for name in ("idx", *FOLDERS))
 
     def read_train(self) -> Pair[Part]:
         return self._lists["train"]
@@ -94,20 +94,11 @@ class Regdb(Listed):
         return lists
 
     def _part(self, use: str, modality: Modality) -> Part:
-        listed = folders.labelled_paths(self._index_path(use, modality, self.split))
+        listed = folders.labelled_paths(self._index_path(use, modality, self.split), self._root)
         camera = 1 if modality is Modality.VISIBLE else 2
-        return files(self._root, [Item(self._spelt(path), label, camera) for path, label in listed])
+        return files(self._root, [Item(path, label, camera) for path, label in listed])
 
     def _index_path(self, use: str, modality: Modality, split: int) -> Path:
         index = folders.find(self._root, "idx") or self._root / "idx"
         name = f"{use}_{FOLDERS[modality].lower()}_{split}.txt"
         return folders.find(index, name) or index / name
-
-    def _spelt(self, name: str) -> str:
-        """The path with its first folder spelt as on disk."""
-        first, *rest = PurePosixPath(name).parts
-        return PurePosixPath(self._spelling.get(folders.plain(first), first), *rest).as_posix()
-
-    @cached_property
-    def _spelling(self) -> dict[str, str]:
-        return {folders.plain(name): name for name in folders.folders_in(self._root)}

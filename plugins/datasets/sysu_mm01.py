@@ -48,9 +48,9 @@ class SysuMm01(Listed):
 
     @classmethod
     def recognises(cls, root: Path) -> bool:
-        """Whether a folder looks like SYSU-MM01."""
-        experiment = folders.find(root, "exp")
-        return experiment is not None and folders.find(experiment, "test_id.txt") is not None
+        """Whether a folder looks like SYSU-MM01: it has exp and one of the cameras or the list of test people."""
+        cameras = any(folders.spellings(root, f"cam{number}") for number in (*VISIBLE_CAMERAS, *INFRARED_CAMERAS))
+        return any(cameras or folders.spellings(root / name, "test_id.txt") for name in folders.spellings(root, "exp"))
 
     def read_train(self) -> Pair[Part]:
         wanted = self._identities("train_id.txt") | self._identities("val_id.txt")
