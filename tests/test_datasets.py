@@ -172,7 +172,7 @@ def test_sysu_official_galleries_must_fit_the_folders(copy) -> None:  # type: ig
         dataset.trials()
     mat.unlink()
     with pytest.raises(
-        DataError, match=r"rand_perm_cam\.mat: no such file; galleries='official' needs it"
+        DataError, match=r"rand_perm_cam\.mat: no such file; galleries='official' needs it.*evaluation/data_split"
     ):
         dataset.trials()
 
@@ -260,6 +260,17 @@ def test_sysu_corrupt_lists(copy) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(DataError, match=r"val_id\.txt: can't be read as text"):
         SysuMm01(root=root).train()
     assert len(SysuMm01(root=root).trials()) == 40  # evaluation does not need it
+
+
+def test_sysu_lists_in_matlab_alone_are_named(copy) -> None:  # type: ignore[no-untyped-def]
+    root = copy("sysu_mm01")
+    for use in ("train", "val", "test"):
+        (root / f"exp/{use}_id.txt").rename(root / f"exp/{use}_id.mat")
+    assert SysuMm01.recognises(root)
+    with pytest.raises(
+        DataError, match=r"exp/test_id\.txt: no such file, only test_id\.mat; write its numbers into it"
+    ):
+        SysuMm01(root=root).test()
 
 
 def test_sysu_missing_cameras(copy) -> None:  # type: ignore[no-untyped-def]
@@ -656,6 +667,22 @@ def test_an_image_listed_in_two_spellings_is_refused(copy) -> None:  # type: ign
     (root / "idx/train_visible_1.txt").write_text("Visible/1/v_00001.png 0\nvisible/./1/v_00001.png 0\n")
     with pytest.raises(DataError, match=r"line 2: Visible/1/v_00001\.png is listed twice"):
         Regdb(root=root).train()
+
+
+def test_people_who_train_and_test_are_noted(copy, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    note = "identities both train and test"
+    for layout in LOADERS:
+        assert not any(note in text for text in LOADERS[layout](root=copy(layout)).notes())  # type: ignore[abstract]
+    (tmp_path / "sysu_mm01/exp/val_id.txt").write_text("6,7,8\n")
+    assert f"2 {note}, 7 among them: figures will be too good" in SysuMm01(root=tmp_path / "sysu_mm01").notes()
+    lines = (tmp_path / "regdb/idx/test_visible_1.txt").read_text().splitlines()
+    moved = lines[0]
+    (tmp_path / "regdb/idx/test_visible_1.txt").write_text("\n".join(lines[1:]) + "\n")
+    with (tmp_path / "regdb/idx/train_visible_1.txt").open("a") as file:
+        file.write(moved + "\n")
+    assert f"1 {note}, 7 among them: figures will be too good" in Regdb(root=tmp_path / "regdb").notes()
+    lines = "a.png,visible,0,1,train\nb.png,infrared,0,2,train\nc.png,visible,0,1,gallery\nd.png,infrared,0,2,query\n"
+    assert write_manifest(tmp_path, HEADER + lines).notes() == (f"1 {note}, 0 among them: figures will be too good",)
 
 
 def test_a_string_is_a_root_too(trees: dict[str, Path]) -> None:

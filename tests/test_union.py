@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,14 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def union(**options: str) -> Dataset:
     given = {"first": "toy", "second": "toy(seed=1)", **options}
     return registry.build("datasets", f"union({', '.join(f'{key}={value!r}' for key, value in given.items())})")
+
+
+def test_a_copy_under_another_name_is_noted(trees: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(trees["sysu_mm01"], tmp_path / "copy")
+    specs = [f"sysu_mm01(root='{root}')" for root in (trees["sysu_mm01"], tmp_path / "copy")]
+    joined = registry.build("datasets", Spec("union", {"first": specs[0], "second": specs[1]}))
+    assert joined.notes()[-1].endswith("hold copies of one dataset: people train who are tested, or twice")
+    assert not any("copies" in note for note in union(second="toy(seed=1)").notes())
 
 
 @pytest.mark.parametrize("tested", ["first", "second"])

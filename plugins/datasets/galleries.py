@@ -32,10 +32,12 @@ def folders_of(items: Iterable[Item]) -> dict[tuple[int, int], list[int]]:
 
 
 def choose(folders: Folders, cameras: Sequence[int], trial: int, shots: int) -> list[int]:
-    """Draw ``shots`` rows of each identity and camera, as the community's code does after ``random.seed(trial)``.
+    """Draw ``shots`` rows of each identity and camera, after ``random.seed(trial)``.
 
-    Identities and cameras come in ascending order. A missing folder draws nothing; one with fewer images than are
-    wanted gives them all, without a draw.
+    One image is the one that the community's code draws. Ten are drawn with the same chances, but are other files:
+    the public code draws them with ``np.random.choice``, which ``random.seed`` does not seed. Identities and cameras
+    come in ascending order. A missing folder draws nothing; one with fewer images than are wanted gives them all,
+    without a draw.
     """
     draw = random.Random(trial)
     chosen: list[int] = []

@@ -94,6 +94,10 @@ class Listed(Dataset):
         """Further notes of a dataset's own on a split that could be read."""
         return ()
 
+    def people(self, parts: Pair[Part]) -> set[int]:
+        """Who is in a split, by numbers that name the same people in both splits; empty where there are none such."""
+        return parts.visible.identities | parts.infrared.identities
+
     @cached_property
     def training(self) -> Pair[Part]:
         return self.read_train()
@@ -128,8 +132,9 @@ class Listed(Dataset):
         return torch.tensor(known, dtype=torch.int64) if len(known) == len(values) else None
 
     def notes(self) -> tuple[str, ...]:
-        """What is unusual about the data: counts that differ from the published ones, missing cameras."""
+        """What is unusual about the data: counts that differ from the published ones, missing cameras, people in both splits."""
         found: list[str] = []
+        people: list[set[int]] = []
         for split, count, part in (
             ("train", self.train_count, "training"),
             ("test", self.test_count, "testing"),
@@ -141,6 +146,12 @@ class Listed(Dataset):
                 continue
             found += count.differences(parts, split) if count else []
             found += self.remarks(split, parts)
+            people.append(self.people(parts))
+        both = set.intersection(*people) if len(people) > 1 else ()
+        if both:
+            found.append(
+                f"{len(both)} identities both train and test, {min(both)} among them: figures will be too good"
+            )
         return tuple(found)
 
     def fingerprint(self) -> str:

@@ -85,6 +85,10 @@ class Llcm(Listed):
             found += [f"no test images of {', '.join(missing)} in test_{SHORT[modality]}"] if missing else []
         return found
 
+    def people(self, parts: Pair[Part]) -> set[int]:
+        """Nobody: the training lists number their people from 0, whatever their numbers in the test set."""
+        return set()
+
     @cached_property
     def _root(self) -> Path:
         return folders.opened(self.root, "LLCM", ["idx"], str(self.train_count))

@@ -14,6 +14,7 @@ from scipy.io import loadmat
 from reidassoc.errors import DataError
 
 KEY = "rand_perm_cam"
+SOURCE = "https://github.com/wuancong/SYSU-MM01"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,10 @@ def load(path: Path) -> Permutations:
         DataError: it is missing, or not what its name says.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file; galleries='official' needs it, galleries='community' does not")
+        raise DataError(
+            f"{path}: no such file; galleries='official' needs it, galleries='community' does not; it is in the folder "
+            f"evaluation/data_split of {SOURCE}"
+        )
     try:
         table = loadmat(path)[KEY]
         cells = [list(np.ravel(camera)) for camera in np.ravel(table)]

@@ -76,6 +76,11 @@ class Regdb(Listed):
         missing = ", ".join(str(n) for n, path in lists.items() if not path.is_file())
         return [f"no lists for split {missing}; the published figures are means over all ten"] if missing else []
 
+    def people(self, parts: Pair[Part]) -> set[int]:
+        """By their folders: the lists number each split from 0."""
+        folder_names = {PurePosixPath(item.name).parent.name for part in parts for item in part.items}
+        return {int(name) for name in folder_names if folders.is_number(name)}
+
     @cached_property
     def _root(self) -> Path:
         return folders.opened(self.root, "RegDB", ["idx", *FOLDERS], str(self.train_count))

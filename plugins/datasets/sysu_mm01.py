@@ -30,8 +30,9 @@ class SysuMm01(Listed):
     train and val. Where the training images are absent, ``train_{rgb,ir}_resized_{img,label}.npy`` are read instead;
     their cameras are unknown. Infrared queries; all-search (cameras 1, 2, 4, 5) and indoor-search (1, 2), single-shot
     and multi-shot, ten trials each. ``galleries`` says how a trial's gallery images are chosen: ``community``, by
-    Python's ``random.seed(trial)``, or ``official``, by ``exp/rand_perm_cam.mat``. The two give different numbers, so
-    the official protocols have names of their own.
+    Python's ``random.seed(trial)`` (single-shot galleries are those of the public code, file by file; multi-shot ones
+    are not, since that code draws them unseeded), or ``official``, by ``exp/rand_perm_cam.mat``. The two give different
+    numbers, so the official protocols have names of their own.
 
     Raises:
         DataError: (when read) the root is no SYSU-MM01, or a list or array in it is corrupt.
@@ -76,6 +77,10 @@ class SysuMm01(Listed):
         missing = [f"cam{c}" for c in sorted((*VISIBLE_CAMERAS, *INFRARED_CAMERAS)) if c not in self._people]
         return [f"no folder for {', '.join(missing)}; found {folders.contents(self._root)}"] if missing else []
 
+    def people(self, parts: Pair[Part]) -> set[int]:
+        """By their numbers in the lists; nobody of the training arrays, which number people from 0."""
+        return set() if isinstance(parts.visible.source, ArrayImages) else super().people(parts)
+
     @cached_property
     def _root(self) -> Path:
         return folders.opened(self.root, "SYSU-MM01", ["exp"], str(self.train_count))
@@ -90,7 +95,13 @@ class SysuMm01(Listed):
         return folders.cameras(self._root, self._root, (*VISIBLE_CAMERAS, *INFRARED_CAMERAS))
 
     def _identities(self, name: str) -> set[int]:
-        return set(folders.identities_of(folders.find(self._experiment, name) or self._experiment / name))
+        path = folders.find(self._experiment, name)
+        matlab = folders.find(self._experiment, name.replace(".txt", ".mat"))
+        if path is None and matlab is not None:
+            raise DataError(
+                f"{self._experiment / name}: no such file, only {matlab.name}; write its numbers into it, with commas between them"
+            )
+        return set(folders.identities_of(path or self._experiment / name))
 
     def _items(self, modality: Modality, wanted: set[int]) -> list[Item]:
         """The images of some identities by identity, camera and name: the order of the community's lists."""

@@ -127,7 +127,14 @@ class Union(Dataset):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def notes(self) -> Sequence[str]:
-        return [f"{place}: {note}" for place, member in zip(PLACES, self.pair, strict=True) for note in member.notes()]
+        notes = [f"{place}: {note}" for place, member in zip(PLACES, self.pair, strict=True) for note in member.notes()]
+        with suppress(DataError):  # of a member that can't be read, which its own notes say
+            one, other = ({inner.fingerprint() for inner in member.members()} for member in self.pair)
+            if one & other:
+                notes.append(
+                    f"{self.first} and {self.second} hold copies of one dataset: people train who are tested, or twice"
+                )
+        return notes
 
 
 class JoinedImages:
