@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from toy_dataset import Odd, Toy
 
 from reidassoc.cli.data import LAYOUTS, SIZES, data
@@ -96,6 +97,65 @@ def test_a_split_that_can_not_be_read_is_a_note_and_two_are_an_error(tmp_path: P
     (tmp_path / "manifest.csv").write_text("path,modality,identity,camera,split\n")
     with pytest.raises(DataError, match="no visible image is listed as train"):
         check(Manifest(root=tmp_path), layout="manifest")
+
+
+@pytest.mark.parametrize(
+    ("file", "use"), [("exp/val_id.txt", "training"), ("exp/test_id.txt", "evaluation")], ids=["train", "test"]
+)
+def test_lists_that_can_not_be_read_fail_the_check(tmp_path: Path, file: str, use: str) -> None:
+    export(Toy(), tmp_path / "tree", layout="sysu_mm01")
+    (tmp_path / "tree" / file).unlink()
+    result = CliRunner().invoke(data, ["check", str(tmp_path / "tree")])
+    assert isinstance(result.exception, ReidassocError)
+    assert f"the lists for {use} can't be used, see the notes above" in str(result.exception)
+    assert f"every image can be read, but not the lists for {use}: see the notes" in result.output.splitlines()
+    assert sum(f"{file}: no such file" in line for line in result.output.splitlines()) == 1
+
+
+def test_trials_that_can_not_be_made_fail_the_check(tmp_path: Path) -> None:
+    export(Toy(), tmp_path / "tree", layout="sysu_mm01")
+    (tmp_path / "tree/exp/rand_perm_cam.mat").unlink()
+    plain = CliRunner().invoke(data, ["check", str(tmp_path / "tree")])
+    assert plain.exit_code == 0
+    official = ["check", str(tmp_path / "tree"), "--dataset", "sysu_mm01(galleries='official')"]
+    result = CliRunner().invoke(data, official)
+    assert "the lists for evaluation can't be used" in str(result.exception)
+
+
+def test_a_root_one_level_too_high_names_the_dataset(tmp_path: Path) -> None:
+    export(Toy(), tmp_path / "SYSU-MM01", layout="sysu_mm01")
+    with pytest.raises(DataError, match=rf"; did you mean {tmp_path}/SYSU-MM01\?"):
+        layout_of(tmp_path, CLASSES)
+
+
+def test_images_that_ask_for_a_turn_are_counted(tmp_path: Path) -> None:
+    export(Toy(), tmp_path / "tree", layout="manifest", jpeg=True)
+    assert not any("turn" in note for note in check(Manifest(root=tmp_path / "tree"), layout="manifest").notes)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for path in sorted(tmp_path.glob("tree/infrared/cam3/*/0001.jpg"))[:3]:
+        Image.new("RGB", (6, 12)).save(path, exif=exif)
+    report = check(Manifest(root=tmp_path / "tree"), layout="manifest")
+    assert any(note.startswith("EXIF data of 3 images ask for a turn, which is ignored") for note in report.notes)
+
+
+def test_queries_without_a_gallery_identity_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text(
+        "path,modality,identity,camera,split\na.png,visible,1,,query\nb.png,visible,2,,query\nc.png,infrared,1,,gallery\n"
+    )
+    notes = check(Manifest(root=tmp_path), layout="manifest").notes
+    assert any(
+        note.startswith("test: 1 of 2 identities of visible queries are in no gallery, 2 among") for note in notes
+    )
+
+
+def test_a_manifest_with_nothing_to_evaluate_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text(
+        "path,modality,identity,camera,split\na.png,visible,1,,train\nb.png,infrared,1,,train\n"
+    )
+    report = check(Manifest(root=tmp_path), layout="manifest")
+    assert "test: no trials: nothing to evaluate" in report.notes
+    assert report.unusable == ()
 
 
 def test_a_dataset_without_images_is_an_error() -> None:

@@ -50,14 +50,16 @@ def synth(out: Path, layout: str, size: str, jpeg: bool, seed: int) -> None:
 
 @data.command(short_help="Check a dataset: its layout, counts, every image.")
 @click.argument("root", type=click.Path(path_type=Path))
-def check(root: Path) -> None:
+@click.option("--dataset", metavar="SPEC", help="Its name and options; recognised by its files if not given.")
+def check(root: Path, dataset: str | None) -> None:
     """Find the layout of ROOT, count its images per camera, and decode every one.
 
-    Ends with exit code 2 if an image is missing or corrupt.
+    Ends with exit code 2 if an image is missing or corrupt, or if the lists for training or evaluation can't be read.
 
     \b
-    Example:
+    Examples:
       reidassoc data check /data/SYSU-MM01
+      reidassoc data check /data/RegDB --dataset 'regdb(split=2)'
     """
     from reidassoc import registry
     from reidassoc.data import check as checking
@@ -65,12 +67,17 @@ def check(root: Path) -> None:
     from reidassoc.spec import Spec
 
     known = {entry.name: entry.cls for entry in registry.entries("datasets") if hasattr(entry.cls, "recognises")}
-    layout = checking.layout_of(root, {name: cls for name, cls in known.items() if cls is not None})
-    dataset = registry.build("datasets", Spec(layout, {"root": str(root)}))
+    candidates = {name: cls for name, cls in known.items() if cls is not None}
+    spec = Spec.parse(dataset) if dataset else Spec(checking.layout_of(root, candidates), {})
     report = checking.check(
-        dataset, layout=layout, progress=lambda done, total: click.echo(f"{done} of {total} images", err=True)
+        registry.build("datasets", spec.with_options(root=str(root))),
+        layout=spec.name,
+        progress=lambda done, total: click.echo(f"{done} of {total} images", err=True),
     )
     for line in report.lines():
         click.echo(line)
-    if report.bad:
-        raise DataError(f"{len(report.bad)} of {report.images} images in {root} can't be read; they are listed above")
+    faults = [f"{len(report.bad)} of {report.images} images can't be read; they are listed above"] if report.bad else []
+    if report.unusable:
+        faults.append(f"the lists for {' and '.join(report.unusable)} can't be used, see the notes above")
+    if faults:
+        raise DataError(f"{root}: {'; '.join(faults)}")

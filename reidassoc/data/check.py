@@ -11,9 +11,10 @@ from pathlib import Path
 from reidassoc.data.images import decoder_threads
 from reidassoc.errors import DataError
 from reidassoc.interfaces import Dataset
-from reidassoc.types import UNKNOWN_CAMERA, Modality, Records, Trial
+from reidassoc.types import UNKNOWN_CAMERA, Modality, Pair, Records, Trial
 
 BLOCK = 512  # images decoded between two reports of progress
+LISTED = 8  # names of a folder that an error message shows
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class CheckReport:
         protocols: ``(protocol, trials, queries, gallery images of the first trial)``.
         bad: one message for each image that is missing or corrupt.
         notes: counts that differ from the published ones, missing cameras, a split that can't be read.
+        unusable: what can't be done with the data, for reasons that are among the notes: training, evaluation.
     """
 
     layout: str
@@ -51,6 +53,7 @@ class CheckReport:
     protocols: tuple[tuple[str, int, int, int], ...]
     bad: tuple[str, ...]
     notes: tuple[str, ...]
+    unusable: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
@@ -66,7 +69,10 @@ class CheckReport:
         ]
         found += [f"note: {note}" for note in self.notes]
         found += [f"bad: {message}" for message in self.bad]
-        return found + ([] if self.bad else ["every image can be read"])
+        if self.bad:
+            return found
+        but = f", but not the lists for {' and '.join(self.unusable)}: see the notes" if self.unusable else ""
+        return [*found, f"every image can be read{but}"]
 
 
 def layout_of(root: Path, candidates: Mapping[str, type]) -> str:
@@ -78,15 +84,25 @@ def layout_of(root: Path, candidates: Mapping[str, type]) -> str:
     root = Path(root).expanduser()
     if not root.exists():
         raise DataError(f"{root} does not exist; expected the root of a dataset: {', '.join(candidates)}")
+    if name := recognised(root, candidates):
+        return name
+    found = sorted(os.listdir(root)) if root.is_dir() else ["a file"]
+    within = next((root / name for name in found if recognised(root / name, candidates)), None)
+    hint = f"; did you mean {within}?" if within else ""
+    raise DataError(
+        f"{root} is none of the known layouts ({', '.join(candidates)}); "
+        f"found {', '.join(found[:LISTED]) or 'an empty folder'}; expected "
+        f"exp/ with cam1 … cam6, idx/ with Visible and Thermal, idx/ with test_vis and test_nir, or manifest.csv{hint}"
+    )
+
+
+def recognised(root: Path, candidates: Mapping[str, type]) -> str | None:
+    """The name of the first candidate that recognises a folder."""
     for name, cls in candidates.items():
         recognises: Callable[[Path], bool] | None = getattr(cls, "recognises", None)
         if recognises is not None and recognises(root):
             return name
-    found = sorted(os.listdir(root))[:8] if root.is_dir() else ["a file"]
-    raise DataError(
-        f"{root} is none of the known layouts ({', '.join(candidates)}); found {', '.join(found) or 'an empty folder'}; expected "
-        "exp/ with cam1 … cam6, idx/ with Visible and Thermal, idx/ with test_vis and test_nir, or manifest.csv"
-    )
+    return None
 
 
 def check(
@@ -102,29 +118,40 @@ def check(
     Raises:
         DataError: neither split can be read.
     """
-    splits: list[tuple[str, Records]] = []
+    read: dict[str, Pair[Records]] = {}
     problems: dict[str, DataError] = {}
-    for name, read in (("train", dataset.train), ("test", dataset.test)):
+    notes = list(dataset.notes())
+    for use, split, images in (("training", "train", dataset.train), ("evaluation", "test", dataset.test)):
         try:
-            splits += [(name, records) for records in read() if len(records)]
+            read[split] = images()
         except DataError as error:
-            problems[name] = error
+            problems[use] = error
+            notes.append(f"{split}: {error}")
+    splits = [(split, records) for split, pair in read.items() for records in pair if len(records)]
     if not splits:
         raise next(iter(problems.values()), DataError(f"{layout}: no images are listed"))
-    notes = list(dataset.notes())
     trials: Sequence[Trial] = ()
-    if "test" not in problems:
+    if "test" in read:
         try:
             trials = dataset.trials()
         except DataError as error:
+            problems["evaluation"] = error
             notes.append(f"trials: {error}")
+        else:
+            notes += unmatched(dataset, read["test"], trials) if trials else ["test: no trials: nothing to evaluate"]
+    bad, turned = look_over([records for _, records in splits], progress)
+    if turned:
+        notes.append(
+            f"EXIF data of {turned} images ask for a turn, which is ignored: turn the pixels if they are not upright"
+        )
     return CheckReport(
         layout=layout,
         fingerprint=dataset.fingerprint(),
         cameras=tuple(count for split, records in splits for count in counts(dataset, split, records)),
         protocols=tuple(protocols(trials)),
-        bad=tuple(unreadable([records for _, records in splits], progress)),
-        notes=tuple(notes),
+        bad=tuple(bad),
+        notes=tuple(dict.fromkeys(notes)),  # a dataset may have noted by itself what can't be read
+        unusable=tuple(problems),
     )
 
 
@@ -142,18 +169,42 @@ def protocols(trials: Sequence[Trial]) -> Iterator[tuple[str, int, int, int]]:
         yield name, len(own), len(own[0].query), len(own[0].gallery)
 
 
-def unreadable(parts: list[Records], progress: Callable[[int, int], None]) -> Iterator[str]:
-    """Decode every image; yield a message for each that fails."""
+def unmatched(dataset: Dataset, test: Pair[Records], trials: Sequence[Trial]) -> Iterator[str]:
+    """A note for each modality some of whose query identities are in no gallery."""
+    identity = test.map(dataset.identity)
+    for modality in Modality:
+        asked, offered = identity[modality], identity[modality.other]
+        own = [trial for trial in trials if trial.query_modality is modality]
+        if not own or asked is None or offered is None:
+            continue
+        queries = {number for trial in own for number in asked[trial.query].tolist() if number >= 0}
+        alone = queries.difference(*(offered[trial.gallery].tolist() for trial in own))
+        if alone:
+            yield (
+                f"test: {len(alone)} of {len(queries)} identities of {modality} queries are in no gallery, "
+                f"{min(alone)} among them: those queries are left out of the figures"
+            )
+
+
+def look_over(parts: list[Records], progress: Callable[[int, int], None]) -> tuple[list[str], int]:
+    """Decode every image; return a message for each that fails, and how many ask for a turn by their EXIF data."""
     places = [(records, row) for records in parts for row in range(len(records))]
 
-    def problem(place: tuple[Records, int]) -> str | None:
+    def look(place: tuple[Records, int]) -> tuple[str | None, bool]:
+        source, row = place[0].source, place[1]
         try:
-            place[0].source.load(place[1])
+            source.load(row)
         except DataError as error:
-            return str(error)
-        return None
+            return str(error), False
+        asks: Callable[[int], bool] | None = getattr(source, "asks_for_a_turn", None)  # files may
+        return None, asks is not None and asks(row)
 
+    bad: list[str] = []
+    turned = 0
     with ThreadPoolExecutor(decoder_threads()) as pool:
         for start in range(0, len(places), BLOCK):
-            yield from (message for message in pool.map(problem, places[start : start + BLOCK]) if message is not None)
+            for message, turns in pool.map(look, places[start : start + BLOCK]):
+                bad += [message] if message is not None else []
+                turned += turns
             progress(min(start + BLOCK, len(places)), len(places))
+    return bad, turned
