@@ -126,6 +126,9 @@ def test_a_root_one_level_too_high_names_the_dataset(tmp_path: Path) -> None:
     export(Toy(), tmp_path / "SYSU-MM01", layout="sysu_mm01")
     with pytest.raises(DataError, match=rf"; did you mean {tmp_path}/SYSU-MM01\?"):
         layout_of(tmp_path, CLASSES)
+    export(Toy(), tmp_path / "RegDB", layout="regdb")
+    with pytest.raises(DataError, match=rf"; did you mean {tmp_path}/RegDB or {tmp_path}/SYSU-MM01\?"):
+        layout_of(tmp_path, CLASSES)
 
 
 def test_images_that_ask_for_a_turn_are_counted(tmp_path: Path) -> None:

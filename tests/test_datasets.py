@@ -15,6 +15,7 @@ from scipy.io import loadmat, savemat
 from toy_dataset import ABSENT, Toy
 
 from reidassoc import Dataset, registry
+from reidassoc.bench.results import placeless
 from reidassoc.data.export import export
 from reidassoc.errors import DataError
 from reidassoc.spec import Spec
@@ -509,6 +510,8 @@ def test_manifest_splits_and_unknown_values(tmp_path: Path) -> None:
             "line 2: identity must be a whole number from 0, of at most 9 digits, or empty, got 'one'",
         ),
         ("a.png,visible,1234567890,1,train", "of at most 9 digits, or empty, got '1234567890'"),
+        ("a.png,visible,.0,1,train", "line 2: identity must be a whole number"),
+        ("a.png,visible,1.5,1,train", "line 2: identity must be a whole number"),
         ("a.png,visible,1,-3,train", "line 2: camera must be a whole number"),
         ("a.png,visible,,1,query", "line 2: a query image needs its identity"),
         ("../a.png,visible,1,1,train", "line 2: the path '../a.png' must be relative and stay inside"),
@@ -600,6 +603,9 @@ def test_a_manifest_may_list_images_elsewhere(trees: dict[str, Path], tmp_path: 
         there = registry.build("datasets", Spec("manifest", {"root": str(tmp_path / "mine.csv"), "images": images}))
         assert same_pixels(there.test().visible, here.test().visible)
         assert there.fingerprint() == here.fingerprint()
+    assert str(placeless(Spec.parse("manifest(root='a', images='b', first_occurrence=true)"))) == (
+        "manifest(first_occurrence=True)"
+    )
     with pytest.raises(DataError, match=r"images=nowhere: .*/nowhere is not a folder"):
         Manifest(root=tmp_path / "mine.csv", images=Path("nowhere")).train()
 
@@ -681,8 +687,8 @@ def test_people_who_train_and_test_are_noted(copy, tmp_path: Path) -> None:  # t
     with (tmp_path / "regdb/idx/train_visible_1.txt").open("a") as file:
         file.write(moved + "\n")
     assert f"1 {note}, 7 among them: figures will be too good" in Regdb(root=tmp_path / "regdb").notes()
-    lines = "a.png,visible,0,1,train\nb.png,infrared,0,2,train\nc.png,visible,0,1,gallery\nd.png,infrared,0,2,query\n"
-    assert write_manifest(tmp_path, HEADER + lines).notes() == (f"1 {note}, 0 among them: figures will be too good",)
+    table = "a.png,visible,0,1,train\nb.png,infrared,0,2,train\nc.png,visible,0,1,gallery\nd.png,infrared,0,2,query\n"
+    assert write_manifest(tmp_path, HEADER + table).notes() == (f"1 {note}, 0 among them: figures will be too good",)
 
 
 def test_a_string_is_a_root_too(trees: dict[str, Path]) -> None:

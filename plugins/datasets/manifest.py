@@ -161,11 +161,12 @@ class Manifest(Listed):
                 close = nearest_name(values[column], known)
                 raise DataError(f"{where}: {column} must be {' or '.join(known)}, got '{values[column]}'{close}")
         for column in NUMBERS:
-            values[column] = values.get(column, "").removesuffix(".0")  # as pandas writes a column with gaps
-            if values[column] and not folders.is_number(values[column]):
+            typed = values.get(column, "")
+            values[column] = typed.removesuffix(".0")  # as pandas writes a column with gaps
+            if typed and not folders.is_number(values[column]):
                 raise DataError(
                     f"{where}: {column} must be a whole number from 0, of at most {folders.DIGITS} digits, or empty, got "
-                    f"'{values[column][:40]}'"
+                    f"'{typed[:40]}'"
                 )
         if not values["identity"] and values["split"] != "train":
             raise DataError(f"{where}: a {values['split']} image needs its identity; only train images may go without")

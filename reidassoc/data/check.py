@@ -15,6 +15,7 @@ from reidassoc.types import UNKNOWN_CAMERA, Modality, Pair, Records, Trial
 
 BLOCK = 512  # images decoded between two reports of progress
 LISTED = 8  # names of a folder that an error message shows
+USES = {"train": "training", "test": "evaluation"}  # what a split is for
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ def layout_of(root: Path, candidates: Mapping[str, type]) -> str:
     if name := recognised(root, candidates):
         return name
     found = sorted(os.listdir(root)) if root.is_dir() else ["a file"]
-    within = next((root / name for name in found if recognised(root / name, candidates)), None)
-    hint = f"; did you mean {within}?" if within else ""
+    within = [str(root / name) for name in found if recognised(root / name, candidates)]
+    hint = f"; did you mean {' or '.join(within[:LISTED])}?" if within else ""
     raise DataError(
         f"{root} is none of the known layouts ({', '.join(candidates)}); "
         f"found {', '.join(found[:LISTED]) or 'an empty folder'}; expected "
@@ -120,22 +121,21 @@ def check(
     """
     read: dict[str, Pair[Records]] = {}
     problems: dict[str, DataError] = {}
-    notes = list(dataset.notes())
-    for use, split, images in (("training", "train", dataset.train), ("evaluation", "test", dataset.test)):
+    for split, images in (("train", dataset.train), ("test", dataset.test)):
         try:
             read[split] = images()
         except DataError as error:
-            problems[use] = error
-            notes.append(f"{split}: {error}")
+            problems[split] = error
     splits = [(split, records) for split, pair in read.items() for records in pair if len(records)]
     if not splits:
         raise next(iter(problems.values()), DataError(f"{layout}: no images are listed"))
+    notes = [*dataset.notes(), *(f"{split}: {error}" for split, error in problems.items())]
     trials: Sequence[Trial] = ()
     if "test" in read:
         try:
             trials = dataset.trials()
         except DataError as error:
-            problems["evaluation"] = error
+            problems["test"] = error
             notes.append(f"trials: {error}")
         else:
             notes += unmatched(dataset, read["test"], trials) if trials else ["test: no trials: nothing to evaluate"]
@@ -151,7 +151,7 @@ def check(
         protocols=tuple(protocols(trials)),
         bad=tuple(bad),
         notes=tuple(dict.fromkeys(notes)),  # a dataset may have noted by itself what can't be read
-        unusable=tuple(problems),
+        unusable=tuple(USES[split] for split in problems),
     )
 
 

@@ -22,9 +22,7 @@ MARKED = 64  # images of an array that its mark reads
 DECODERS = 16  # threads at most
 MISSING_SIZE = -1  # stands for the size of a file that is not there
 ORIENTATION = 0x0112  # EXIF's tag; 1 means upright, 2 to 8 a turn or a mirror image
-DEEP = (
-    ";16B"  # how Pillow's names of a PNG's 16-bit channels end, which it reads at 8 bits unless they are one grey one
-)
+DEEP = ";16B"  # how Pillow's names of a PNG's 16-bit channels end; it would read colours and alpha at 8 bits
 
 Pixels = npt.NDArray[np.uint8]
 
