@@ -20,7 +20,7 @@ from reidassoc.errors import DataError, RecipeError, SpecError, nearest_name
 from reidassoc.extras import needed
 from reidassoc.interfaces import Network, NetworkOutput
 from reidassoc.ops.exact import at_least_single
-from reidassoc.weights import load_into, read_state
+from reidassoc.weights import load_into, read_state, reason
 from reidassoc_plugins.networks.necks import neck
 from reidassoc_plugins.networks.parts import PartHeads, of_streams
 from reidassoc_plugins.networks.pooling import generalised_mean
@@ -109,9 +109,8 @@ class Vit(Network):
             with quiet("huggingface_hub"):  # which reports each of a dozen attempts
                 return make(pretrained=True)
         except (OSError, RuntimeError, ValueError) as error:  # no connection, a broken file, no weights of that name
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise DataError(
-                f"the ImageNet weights of {self.backbone} could not be loaded ({reason}); fetch model.safetensors from "
+                f"the ImageNet weights of {self.backbone} could not be loaded ({reason(error)}); fetch model.safetensors from "
                 f"https://huggingface.co/{make().default_cfg.get('hf_hub_id') or 'timm'} elsewhere and pass it as "
                 "--weights FILE, or start from random weights with --weights none"
             ) from error
