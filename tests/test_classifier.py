@@ -265,3 +265,54 @@ def test_heads_are_made_with_their_labels() -> None:
 def test_an_objective_that_can_t_make_its_module_is_named() -> None:
     with pytest.raises(PluginError, match="objective counted failed"):
         sizes(Heads(), Counted(broken=True), epoch=3, stage_epoch=0)
+
+
+class Centre(nn.Module):
+    """A memory without parameters: a running mean of what it has seen."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean: Tensor
+        self.mean.mul_(0.9).add_(0.1 * x.detach().mean(0))
+        return (x - self.mean).square().sum(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Central(Objective):
+    """Pull features to what a module without parameters remembers; or train something else."""
+
+    sampling: ClassVar[Sampling] = "own"
+    module: str = "centre"
+
+    def banks(self, scene: Any, targets: Any) -> list[Any]:
+        return []
+
+    def modules(self, scene: Any, targets: Any) -> nn.Module | None:
+        width = scene.features.visible.width
+        if self.module == "dictionary":
+            return {"centre": Centre(width)}  # type: ignore[return-value]
+        return nn.Sequential(Rare(width), Centre(width)) if self.module == "sparse" else Centre(width)
+
+    def __call__(self, batch: Any, banks: Any, module: Any) -> dict[str, Tensor]:
+        return {"pull": module.eval()(batch["visible"].feature).mean()}
+
+
+class Rare(nn.Module):
+    """Adds a row of a table whose gradient is sparse, which the engine's optimisers with weight decay don't take."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(3, width, sparse=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table(torch.zeros(len(x), dtype=torch.int64, device=x.device))
+
+
+class Still(Centre):
+    """The same, which remembers nothing new."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean).square().sum(1)
