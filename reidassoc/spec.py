@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from reidassoc.errors import SpecError
@@ -62,10 +64,46 @@ class Spec:
     def without(self, *options: str) -> Spec:
         return Spec(self.name, {key: value for key, value in self.options.items() if key not in options})
 
+    def with_roots(self, change: Callable[[str], str | None]) -> Spec:
+        """A dataset's spec with its ``root`` changed, and those of the datasets that its options name, as a union's do.
+
+        Args:
+            change: of a root; None leaves it out.
+
+        >>> str(Spec.parse("union(first='regdb(root=a)', second='llcm', root='b')").with_roots(lambda root: None))
+        "union(first='regdb', second='llcm')"
+        """
+        found: dict[str, Any] = {}
+        for key, value in self.options.items():
+            if key == "root":
+                root = change(str(value))
+                found |= {} if root is None else {key: root}
+                continue
+            found[key] = value
+            if isinstance(value, str) and "root" in value:
+                with suppress(SpecError):  # some other text
+                    found[key] = str(Spec.parse(value).with_roots(change))
+        return Spec(self.name, found)
+
+    def without_roots(self) -> Spec:
+        """A dataset's spec without the folders that its images lie in."""
+        return self.with_roots(lambda root: None)
+
+    def with_absolute_roots(self) -> Spec:
+        """A dataset's spec whose folders are found from any working folder."""
+        return self.with_roots(lambda root: os.pathsep.join(str(path.absolute()) for path in folders_of(root)))
+
     def __str__(self) -> str:
         if not self.options:
             return self.name
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
+
+
+def folders_of(root: str) -> list[Path]:
+    """The folders that a ``root`` names: one, or several joined as in PATH."""
+    whole = Path(root).expanduser()
+    parts = [root] if whole.exists() else root.split(os.pathsep)
+    return [Path(part).expanduser() for part in parts if part]
 
 
 def plain(value: Any) -> Any:

@@ -98,8 +98,10 @@ def evaluate(
     steps = [make_step(text) for text in several(transductive)]
     folder = RunFolder.open(Path(run))
     recipe = folder.recipe
-    spec = asked_for(recipe.dataset, dataset, root)
-    tested, trained = registry.build("datasets", spec), registry.build("datasets", recipe.dataset)
+    spec = asked_for(folder.dataset, dataset, root)
+    if dataset is None and root is None:
+        folder.refuse_missing(spec)
+    tested, trained = registry.build("datasets", spec), registry.build("datasets", folder.dataset)
     refuse_leak(tested, trained)
     fabric = open_device(device, recipe.precision)
     evaluation = prepare_evaluation(tested, recipe)

@@ -19,7 +19,7 @@ from reidassoc.engine.evaluate import untrained
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder, epoch_of
 from reidassoc.engine.start import build_network, calibrate, training_images
-from reidassoc.errors import CheckpointError
+from reidassoc.errors import CheckpointError, RecipeError
 from reidassoc.recipe import Recipe
 from reidassoc.types import Features, Pair
 
@@ -29,6 +29,7 @@ def save_features(
     out: str | Path,
     *,
     epoch: int | None = None,
+    root: str | Path | None = None,
     device: str | torch.device = "auto",
 ) -> FeatureFile:
     """Save the training features that an epoch of a run starts from, as its label stage would see them.
@@ -36,6 +37,7 @@ def save_features(
     Args:
         source: a run folder, or a run's result; or a recipe, for the features of its network before the first step.
         out: the file, .safetensors or .npz; true identities, where known, go with it for scoring.
+        root: the folder of a run's dataset, if it isn't where it was as the run began.
         epoch: of the run, one whose checkpoint is kept; the newest if not given.
         device: as for ``run``.
 
@@ -51,8 +53,10 @@ def save_features(
         >>> saved = ra.save_features(recipe, "tiny.safetensors")  # doctest: +SKIP
     """
     check_ending(Path(out))
+    if isinstance(source, Recipe) and root is not None:
+        raise RecipeError("a recipe says where its data are; leave out root, or give it to choose(…)")
     folder = None if isinstance(source, Recipe) else RunFolder.open(Path(source))
-    recipe = source if isinstance(source, Recipe) else RunFolder(Path(source)).recipe
+    recipe = source if isinstance(source, Recipe) else RunFolder(Path(source)).located_recipe(root)
     fabric = open_device(device, recipe.precision)
     data = None if folder is None else kept(folder, epoch, fabric)
     wanted = recipe.network if folder is None else untrained(recipe.network)
@@ -68,7 +72,7 @@ def save_features(
         identity,
         {
             "recipe": recipe.name,
-            "dataset": str(recipe.dataset),
+            "dataset": str(recipe.dataset.without_roots()),
             "clusterer": str(recipe.clusterer),
             "seed": str(recipe.seed),
             "epoch": str(0 if data is None else data["epoch"]),
