@@ -58,6 +58,7 @@ class Run:
     counts: Counter[str]
     log: Observer
     kept: int = KEPT
+    pictures: bool = True
 
     @property
     def recipe(self) -> Recipe:
@@ -231,6 +232,7 @@ class Run:
         return row
 
     def keep(self, shown: Exhibits) -> None:
+        shown = shown if self.pictures else shown.without_pictures()
         with self.folder.replacing(EXHIBITS) as temporary:
             shown.save(temporary)
 
