@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from reidassoc.cli.options import to_stderr
+
 LAYOUTS = ("sysu_mm01", "regdb", "llcm", "manifest")
 SIZES = ("tiny", "default", "sysu")
 
@@ -61,15 +63,15 @@ def check(root: Path) -> None:
     """
     from reidassoc import registry
     from reidassoc.data import check as checking
+    from reidassoc.data.progress import Progress
     from reidassoc.errors import DataError
     from reidassoc.spec import Spec
 
     known = {entry.name: entry.cls for entry in registry.entries("datasets") if hasattr(entry.cls, "recognises")}
     layout = checking.layout_of(root, {name: cls for name, cls in known.items() if cls is not None})
     dataset = registry.build("datasets", Spec(layout, {"root": str(root)}))
-    report = checking.check(
-        dataset, layout=layout, progress=lambda done, total: click.echo(f"{done} of {total} images", err=True)
-    )
+    report = checking.check(dataset, layout=layout, progress=Progress("reading images", to_stderr))
+    to_stderr(f"{report.images} of {report.images} images")
     for line in report.lines():
         click.echo(line)
     if report.bad:

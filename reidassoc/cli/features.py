@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reidassoc.cli.options import device_option, load_plugins, plugin_option, root_option, weights_option
+from reidassoc.cli.options import device_option, load_plugins, plugin_option, root_option, to_stderr, weights_option
 
 
 @click.command(short_help="Save one epoch's training features to a file.")
@@ -60,7 +60,7 @@ def features(
     if run is None and epoch is not None:
         raise RecipeError("--epoch chooses among a run's checkpoints; name the run folder")
     source = run or choose(**named, root=root)  # type: ignore[arg-type]
-    saved = save_features(source, out, epoch=epoch, root=root if run else None, device=device)
+    saved = save_features(source, out, epoch=epoch, root=root if run else None, device=device, progress=to_stderr)
     of = f"{len(saved.features.visible)} visible and {len(saved.features.infrared)} infrared features"
     known = "with" if saved.identity is not None else "without"
     click.echo(

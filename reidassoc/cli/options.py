@@ -52,6 +52,11 @@ weights_option = click.option(
 )
 
 
+def to_stderr(text: str) -> None:
+    """Where progress goes: beside the output, which may be read by a program."""
+    click.echo(text, err=True)
+
+
 def seeds_option(meaning: str) -> Callable[[Any], Any]:
     """``--seed`` of a command that makes several runs."""
     return click.option(

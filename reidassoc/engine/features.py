@@ -12,6 +12,7 @@ from torch import nn
 
 from reidassoc import registry
 from reidassoc.data.arrays import FeatureFile, check_ending, write_features
+from reidassoc.data.progress import Say, silent
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint
 from reidassoc.engine.device import open_device
@@ -31,6 +32,7 @@ def save_features(
     epoch: int | None = None,
     root: str | Path | None = None,
     device: str | torch.device = "auto",
+    progress: Say = silent,
 ) -> FeatureFile:
     """Save the training features that an epoch of a run starts from, as its label stage would see them.
 
@@ -40,6 +42,7 @@ def save_features(
         root: the folder of a run's dataset, if it isn't where it was as the run began.
         epoch: of the run, one whose checkpoint is kept; the newest if not given.
         device: as for ``run``.
+        progress: takes a line a minute, such as ``print``, and what there is to say about the images.
 
     Returns:
         what was written; its notes name dataset, recipe, seed, epoch and clusterer.
@@ -61,14 +64,14 @@ def save_features(
     data = None if folder is None else kept(folder, epoch, fabric)
     wanted = recipe.network if folder is None else untrained(recipe.network)
     plugin = registry.build("networks", wanted)
-    stores, identity = training_images(registry.build("datasets", recipe.dataset), recipe)
+    stores, identity = training_images(registry.build("datasets", recipe.dataset), recipe, progress)
     network = build_network(plugin, recipe, fabric)
     if data is None:
         calibrate(network, stores, fabric, recipe)
     else:
         checkpoint.load_network(network, data)
     file = FeatureFile(
-        features_of(network, stores, fabric, recipe),
+        features_of(network, stores, fabric, recipe, progress),
         identity,
         {
             "recipe": recipe.name,
@@ -83,14 +86,16 @@ def save_features(
     return file
 
 
-def features_of(network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, recipe: Recipe) -> Pair[Features]:
+def features_of(
+    network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, recipe: Recipe, progress: Say = silent
+) -> Pair[Features]:
     """Extract on the device, keep on the host."""
 
     def host(found: Features) -> Features:
         extra = {name: tensor.cpu() for name, tensor in found.extra.items()}
         return Features(found.x.cpu(), found.index.cpu(), found.camera.cpu(), extra)
 
-    return extract(network, stores, fabric, batch=recipe.extract_batch).map(host)
+    return extract(network, stores, fabric, batch=recipe.extract_batch, progress=progress).map(host)
 
 
 def kept(folder: RunFolder, epoch: int | None, fabric: Fabric) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer
     """Load images, build the network, and start from scratch or from the newest checkpoint."""
     recipe, dataset = composed.recipe, composed.dataset
     stores, identity = training_images(dataset, recipe, log.once)
-    evaluation = prepare_evaluation(dataset, recipe)
+    evaluation = prepare_evaluation(dataset, recipe, log.once)
     network = build_network(composed.network, recipe, fabric)
     if not resume:
         calibrate(network, stores, fabric, recipe)
