@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import get_args
 
+import torch
+from torch import Tensor, nn
+
+from reidassoc.banks import Bank, Level
 from reidassoc.scene import Scene
-from reidassoc.types import Association, Clustering, Features, Modality, Pair, SoftLabels, Targets
+from reidassoc.types import STREAMS, Association, Clustering, Features, Modality, Pair, SoftLabels, Targets
+
+LEVELS = get_args(Level)
 
 
 def refuse_clustering(answer: object, features: Pair[Features]) -> None:
@@ -56,6 +61,54 @@ def refuse_targets(answer: object, before: Targets, scene: Scene) -> None:
         found = answer.of(modality, space)
         if found is not labels:
             refuse_labels(found, (len(labels), labels.count), scene.features[modality].x, where)
+
+
+def refuse_banks(answer: object, scene: Scene, targets: Targets) -> None:
+    """Raise ValueError unless these are banks whose rows, and the streams that feed them, fit the epoch's labels or images."""
+    if not isinstance(answer, (list, tuple)):
+        raise ValueError(
+            f"banks must return a sequence of Bank, got {named(answer)}{'; is there a return?' * (answer is None)}"
+        )
+    for bank in answer:
+        if not isinstance(bank, Bank):
+            raise ValueError(f"banks must return a sequence of Bank, got a {named(bank)} in it")
+        try:
+            refuse_bank(bank, scene, targets)
+        except ValueError as error:
+            raise ValueError(f"bank '{bank.name}': {error}") from None
+
+
+def refuse_bank(bank: Bank, scene: Scene, targets: Targets) -> None:
+    if bank.level not in LEVELS:
+        raise ValueError(f"its level must be {' or '.join(LEVELS)}, got {bank.level!r}")
+    space, rows, strange = str(bank.space), len(bank.start), sorted(set(bank.fed_by) - set(STREAMS))
+    if strange:
+        raise ValueError(f"is fed by {', '.join(strange)}; streams are {', '.join(STREAMS)}")
+    if bank.level == "instance":
+        if space not in tuple(Modality):
+            raise ValueError(f"a row is an image, so its space must be {' or '.join(Modality)}, got '{space}'")
+        count = len(scene.features[Modality(space)])
+        if rows != count:
+            raise ValueError(f"starts from {rows} rows, but there are {count} {space} images, and a row is an image")
+        if others := [stream for stream in bank.fed_by if STREAMS[stream] != space]:
+            raise ValueError(
+                f"its rows are {space} images, but it is fed by {', '.join(others)}, too; declare a bank for each modality"
+            )
+        return
+    known = {str(space): labels.count for (_, space), labels in targets.table.items()}
+    if space not in known:
+        raise ValueError(f"has the space '{space}', of which there are no labels; there are {', '.join(sorted(known))}")
+    if rows != known[space]:
+        raise ValueError(f"starts from {rows} rows, but its space has {known[space]} clusters")
+    for stream in bank.fed_by:
+        if not targets.has(STREAMS[stream], space):
+            raise ValueError(f"is fed by {stream}, whose images have no labels in its space '{space}'")
+
+
+def refuse_module(answer: object) -> None:
+    """Raise ValueError unless it is what an objective may train beside the network: a module, or None."""
+    if not (answer is None or isinstance(answer, nn.Module)):
+        raise ValueError(f"modules must return a torch.nn.Module, or None for nothing to train, got {named(answer)}")
 
 
 def refuse_labels(labels: object, shape: tuple[int, int], x: Tensor, where: str) -> None:

@@ -1,18 +1,21 @@
-"""Banks: one unit vector per cluster, against which features are classified, fed by the batch after each step."""
+"""Banks: one unit vector per cluster or image, against which features are classified, fed by the batch after each step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidassoc.errors import RecipeError
+from reidassoc.errors import PluginError, RecipeError
 from reidassoc.ops.banks import Intake, update_banks
 from reidassoc.ops.exact import at_least_single
+
+T = TypeVar("T")
+Level = Literal["cluster", "instance"]  # what a row of a bank is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +24,13 @@ class Bank:
 
     Args:
         name: unique within a recipe.
-        space: the label space whose clusters are its rows.
+        space: the label space whose clusters are its rows; of an instance bank, the modality whose images are.
         role: ``specific`` (fed by the space's own modality), ``cross`` (by the other one), ``agnostic`` (by both),
             ``joint`` or ``instance``; by this name refiners find it.
         start: (K, D) what it starts an epoch from; rows are normalised.
-        fed_by: streams that feed it, in order; none for a frozen bank.
-        level: whether a row is a cluster or a single image.
+        fed_by: streams that feed it, in order; none for a frozen bank. Those of an instance bank are of its modality.
+        level: what a row is: a cluster, fed by the images with its label; or (``instance``) an image, in the order of
+            ``scene.features[space]``, fed by itself whenever it is drawn.
         part: number of the part whose features it holds; None = the global feature.
         shuffled: feed the rows of the streams in random order instead, drawn anew each step.
         momentum: μ of the update.
@@ -39,10 +43,14 @@ class Bank:
     start: Tensor
     fed_by: tuple[str, ...] = ()
     shuffled: bool = False
-    level: Literal["cluster", "instance"] = "cluster"
+    level: Level = "cluster"
     part: int | None = None
     momentum: float = 0.1
     temperature: float = 0.05
+
+    def rows_fed(self, images: T, labels: T) -> T:
+        """The rows that images with some labels feed: of an instance bank the images' own, else those of the labels."""
+        return images if self.level == "instance" else labels
 
 
 @dataclass
@@ -116,3 +124,26 @@ class Banks:
         ]
         for name, vectors in zip(feeds, update_banks(intakes, gate), strict=True):
             self.live[name].vectors = vectors
+
+
+class BanksBefore:
+    """The banks as a step found them: a loss may feed one by hand, and a step that is not finite must leave no trace."""
+
+    def __init__(self, banks: Banks) -> None:
+        self.found = [(live, live.vectors, live.vectors._version) for live in banks]
+
+    @torch.no_grad()
+    def restore_unless(self, finite: Tensor) -> None:
+        """Put the old vectors back where ``finite`` () bool is false. Banks that nobody fed cost nothing.
+
+        Raises:
+            PluginError: a bank's tensor was written into, so that its old vectors are lost.
+        """
+        for live, vectors, version in self.found:
+            if vectors._version != version:
+                raise PluginError(
+                    f"bank '{live.bank.name}': its vectors were written into in place while the loss was computed; declare "
+                    "what feeds it by fed_by, or give it new vectors, as in banks[name].vectors = vectors.index_copy(0, rows, new)"
+                )
+            if live.vectors is not vectors:
+                live.vectors = torch.where(finite, live.vectors, vectors)

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from reidassoc import registry
-from reidassoc.answers import refuse_association, refuse_clustering, refuse_targets
+from reidassoc.answers import refuse_association, refuse_banks, refuse_clustering, refuse_targets
+from reidassoc.banks import Bank, Banks
 from reidassoc.entry import name_of
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.fitting import misfits, needs
@@ -158,6 +159,17 @@ def refine(refiners: Sequence[Refiner], scene: Scene, targets: Targets) -> Targe
         accepted("refiner", refiner, partial(refuse_targets, refined, before, scene))
         targets = refined
     return targets
+
+
+def declare(method: Method, scene: Scene, targets: Targets) -> Banks:
+    """Make the banks that a stage's objectives and refiners declare for an epoch, and look each declaration over."""
+    declared: list[Bank] = []
+    for weighted in (*method.objectives, *method.refiners):
+        part, kind = weighted.part, weighted.part.kind.removesuffix("s")
+        found = guarded(kind, part, partial(part.banks, scene, targets))
+        accepted(kind, part, partial(refuse_banks, found, scene, targets))
+        declared += found
+    return Banks.rebuild(declared)
 
 
 def guarded(kind: str, part: object, call: Callable[[], T]) -> T:

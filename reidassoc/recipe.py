@@ -173,8 +173,8 @@ class Recipe(Model):
 
     @property
     def digest(self) -> str:
-        """A short hash of all that decides the result."""
-        return sha256(dumped(without_later(self.model_dump(mode="json"))).encode()).hexdigest()[:16]
+        """A short hash of all that decides the result. Where the data lie does not: results name them by a fingerprint."""
+        return sha256(dumped(decisive(self.model_dump(mode="json"))).encode()).hexdigest()[:16]
 
     def prefix_digest(self, epochs: int) -> str:
         """A short hash of all that decides the first ``epochs`` epochs: recipes that agree in it reach the same state.
@@ -187,7 +187,7 @@ class Recipe(Model):
         """
         if not 0 < epochs < self.epochs:
             raise ValueError(f"a shared start must be shorter than the run's {self.epochs} epochs, got {epochs}")
-        data = without_later(self.model_dump(mode="json", exclude={"name", "reference", "stages", "oracle"}))
+        data = decisive(self.model_dump(mode="json", exclude={"name", "reference", "stages", "oracle"}))
         left, begun = epochs, []
         for stage in self.stages:
             if left > 0:
@@ -207,9 +207,10 @@ LATER = {
 }  # keys that recipes did not always have, and what they meant by leaving them out
 
 
-def without_later(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's content without later keys that say nothing: so that hashes of older runs stay what they were."""
-    return {key: value for key, value in data.items() if key not in LATER or value != LATER[key]}
+def decisive(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's content without the folders of its data, and without later keys that say nothing: hashes of older runs hold."""
+    known = {key: value for key, value in data.items() if key not in LATER or value != LATER[key]}
+    return {**known, "dataset": str(Spec.parse(data["dataset"]).without_roots())}
 
 
 def dumped(data: Mapping[str, Any]) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from reidassoc.errors import SpecError
 
 FORM = "expected a name, such as dbscan, or a name with options, such as dbscan(eps=0.6)"
+PLACES = ("root", "images")  # options of datasets that say where files are
 QUOTE = "in YAML, quote a spec that has commas, as in 'x(a=1, b=2)'"
 CUT = f"its bracket is left open; {QUOTE}"
 
@@ -62,10 +65,51 @@ class Spec:
     def without(self, *options: str) -> Spec:
         return Spec(self.name, {key: value for key, value in self.options.items() if key not in options})
 
+    def with_places(self, change: Callable[[str, str], str | None]) -> Spec:
+        """Change where a dataset's spec says that files are, also in those of the datasets that its options name, as a union's do.
+
+        Args:
+            change: of an option and its value; None leaves the option out.
+
+        >>> str(Spec.parse("union(first='regdb(root=a)', second='llcm', root='b')").with_places(lambda *place: None))
+        "union(first='regdb', second='llcm')"
+        """
+        options: dict[str, Any] = {}
+        for key, value in self.options.items():
+            if key in PLACES:
+                place = change(key, str(value))
+                options |= {} if place is None else {key: place}
+                continue
+            options[key] = value
+            if isinstance(value, str) and any(place in value for place in PLACES):
+                with suppress(SpecError):  # some other text
+                    options[key] = str(Spec.parse(value).with_places(change))
+        return Spec(self.name, options)
+
+    def without_roots(self) -> Spec:
+        """A dataset's spec without the folders that its images are in."""
+        return self.with_places(lambda key, place: None)
+
+    def with_absolute_roots(self) -> Spec:
+        """A dataset's spec whose folders are found from any working folder; ``images`` starts from the root as it is."""
+        return self.with_places(lambda key, place: absolute_folders(place) if key == "root" else place)
+
     def __str__(self) -> str:
         if not self.options:
             return self.name
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
+
+
+def absolute_folders(root: str) -> str:
+    """A ``root`` whose folders are found from any working folder."""
+    return os.pathsep.join(str(path.absolute()) for path in folders_of(root))
+
+
+def folders_of(root: str) -> list[Path]:
+    """The folders that a ``root`` names: one, or several joined as in PATH."""
+    whole = Path(root).expanduser()
+    parts = [root] if whole.exists() else root.split(os.pathsep)
+    return [Path(part).expanduser() for part in parts if part]
 
 
 def plain(value: Any) -> Any:

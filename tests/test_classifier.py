@@ -28,7 +28,7 @@ from reidassoc.ops.triplet import hardest_triplet
 from reidassoc.overrides import override
 from reidassoc.pipeline import Method, Weighted
 from reidassoc.recipe import Optimiser, Recipe
-from reidassoc.testing import toy_scene
+from reidassoc.testing import ContractError, check_objective, toy_scene
 from reidassoc.types import STREAMS
 from reidassoc_plugins.objectives.classifier import Classifier
 from reidassoc_plugins.objectives.joint import Joint
@@ -265,3 +265,76 @@ def test_heads_are_made_with_their_labels() -> None:
 def test_an_objective_that_can_t_make_its_module_is_named() -> None:
     with pytest.raises(PluginError, match="objective counted failed"):
         sizes(Heads(), Counted(broken=True), epoch=3, stage_epoch=0)
+
+
+class Centre(nn.Module):
+    """A module without parameters: the squared distance to a place that it remembers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("place", torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.get_buffer("place")).square().sum(1)
+
+
+class Rare(nn.Module):
+    """A table whose gradient is sparse, which an optimiser with weight decay doesn't take."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(3, width, sparse=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.table(torch.zeros(len(x), dtype=torch.int64, device=x.device))).square().sum(1)
+
+
+MODULES: dict[str, Any] = {"centre": Centre, "rare": Rare, "dictionary": lambda width: {"centre": Centre(width)}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Central(Objective):
+    """Pull the visible features to what a module says."""
+
+    sampling: ClassVar[Sampling] = "own"
+    module: str
+
+    def banks(self, scene: Any, targets: Any) -> list[Any]:
+        return []
+
+    def modules(self, scene: Any, targets: Any) -> nn.Module | None:
+        found: nn.Module = MODULES[self.module](scene.features.visible.width)
+        return found
+
+    def __call__(self, batch: Any, banks: Any, module: Any = None) -> dict[str, Tensor]:
+        return {"pull": module(batch["visible"].feature).mean()}
+
+
+def central(small: Recipe, module: str) -> Recipe:
+    registry.add("central", Central)
+    few = [("intra.epochs", 1), ("cross.epochs", 1), ("intra.iterations", 2), ("cross.iterations", 2)]
+    return override(small, [*few, ("evaluate_every", 0), ("intra.objectives", [f"central(module='{module}')"])])
+
+
+def test_a_module_without_parameters_passes_check_and_runs(small: Recipe, tmp_path: Path) -> None:
+    check_objective(Central(module="centre"))
+    result = ra.run(central(small, "centre"), out=tmp_path / "run", device="cpu", keep=3)
+    held = torch.load(result.folder / "checkpoints" / "epoch_001.pt", weights_only=True)["heads"]["0.central"]
+    assert list(held["module"]) == ["place"]
+    assert held["optimiser"]["state"] == {}
+
+
+@pytest.mark.parametrize(
+    ("module", "complaint"),
+    [
+        ("rare", "sparse"),
+        ("dictionary", r"modules must return a torch\.nn\.Module, or None for nothing to train, got dict"),
+    ],
+)
+def test_a_module_that_a_run_can_t_train_fails_its_check(
+    module: str, complaint: str, small: Recipe, tmp_path: Path
+) -> None:
+    with pytest.raises(ContractError, match=complaint):
+        check_objective(Central(module=module))
+    with pytest.raises((PluginError, RuntimeError), match=complaint):
+        ra.run(central(small, module), out=tmp_path / "run", device="cpu")

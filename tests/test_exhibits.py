@@ -9,13 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from conftest import SMALL
 
+import reidassoc as ra
+from reidassoc.cli import cli
 from reidassoc.data.tiles import pack, tile_size, unpack
 from reidassoc.engine.exhibits import EXHIBITS, Exhibits, exhibits_of, of_each_person
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError
 from reidassoc.evaluation.leaders import NEAREST, QUERIES, leaders
 from reidassoc.evaluation.queries import load_scores
+from reidassoc.overrides import override
+from reidassoc.recipe import Recipe
 from reidassoc.types import Modality, Pair, Rule, Trial
 
 PROTOCOL = "all-search single-shot"
@@ -100,6 +106,60 @@ def test_a_run_that_kept_none_is_evaluated_again(finished: Path, tmp_path: Path)
         assert np.array_equal(again.train[modality].tiles, kept.train[modality].tiles)
     for protocol, held in kept.leaders.items():
         assert np.array_equal(again.leaders[protocol].nearest, held.nearest)
+
+
+def test_a_run_without_pictures_keeps_all_but_thumbnails(small: Recipe, tmp_path: Path) -> None:
+    few = override(small, [("intra.epochs", 1), ("cross.epochs", 1), ("evaluate_every", 0)])
+    folder = ra.run(few, out=tmp_path / "run", device="cpu", pictures=False).folder
+    kept = Exhibits.load(folder / EXHIBITS)
+    assert not kept.pictured
+    assert kept.leaders
+    assert kept.features is not None
+    assert jpegs(folder) == []
+    for page in (tmp_path / "own.html", tmp_path / "asked.html"):
+        text = ra.write_report(folder, page, device="cpu", pictures=page.stem == "own").read_text(encoding="utf-8")
+        assert "data:image" not in text
+        assert "mult: without pictures, as --no-pictures says" in text
+        assert 'id="associations-0"' in text
+    (folder / EXHIBITS).unlink()
+    ra.run(out=folder, resume=True, device="cpu")  # though nobody says it again
+    assert not RunFolder(folder).pictures
+    ra.write_report(folder, tmp_path / "again.html", device="cpu")
+    assert "data:image" not in (tmp_path / "again.html").read_text(encoding="utf-8")
+
+
+def test_a_page_can_leave_out_the_pictures_that_a_run_kept(finished: Path, tmp_path: Path) -> None:
+    pages = [
+        ra.write_report(finished, tmp_path / f"{pictures}.html", pictures=pictures).read_text(encoding="utf-8")
+        for pictures in (True, False)
+    ]
+    assert ["data:image/jpeg" in text for text in pages] == [True, False]
+    assert jpegs(finished) != []
+
+
+def test_the_command_line_keeps_and_shows_no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = [*SMALL, ("intra.epochs", 1), ("cross.epochs", 1), ("evaluate_every", 0)]
+    settings = [word for path, value in few for word in ("--set", f"{path}={value}")]
+    tiny = ["--dataset", "synthetic(size='tiny')", "--device", "cpu", "--out", "run"]
+    CliRunner().invoke(cli, ["run", *tiny, *settings, "--no-pictures"], catch_exceptions=False)
+    assert jpegs(tmp_path / "run") == []
+    assert "data:image" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    CliRunner().invoke(cli, ["report", "run", "--no-pictures"], catch_exceptions=False)
+    assert "data:image" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def jpegs(folder: Path) -> list[str]:
+    """The files of a run folder that hold a JPEG picture, packed or not."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.suffix == ".npz":
+            with np.load(path) as held:
+                texts = [held[name].tobytes() for name in held.files]
+        else:
+            texts = [path.read_bytes()] if path.is_file() else []
+        found += [path.name] if any(b"\xff\xd8\xff\xe0" in text or b"JFIF" in text for text in texts) else []
+    return found
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

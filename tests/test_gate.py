@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 import reidassoc as ra
 from reidassoc import registry
-from reidassoc.banks import Banks
+from reidassoc.banks import Bank, Banks, Feed
 from reidassoc.engine.epochs import LOST
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.gate import finite_step, update
 from reidassoc.engine.optim import build_optimiser
+from reidassoc.engine.step import Step
 from reidassoc.engine.tally import Tally
-from reidassoc.errors import ReidassocError
+from reidassoc.errors import PluginError, ReidassocError
 from reidassoc.interfaces import Objective, Sampling
+from reidassoc.ops.banks import plan_rounds
 from reidassoc.overrides import override
 from reidassoc.recipe import Optimiser, Recipe
 from reidassoc.testing import pretended_device
@@ -175,6 +177,76 @@ def test_banks_take_in_what_finite_steps_saw_and_nothing_else(
     parts = {"cross.objectives": ["amirl", "faulty"], "cross.iterations": 8, "on_nan": "skip"}
     ra.run(faulty(small, "faulty", **parts), out=tmp_path / "run", device="cpu")
     assert set(seen) == {(True, True), (False, False)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByHand(Objective):
+    """Feeds its bank itself; not a number for the batches whose first row is odd."""
+
+    sampling: ClassVar[Sampling] = "own"
+    how: str = "update"
+
+    def banks(self, scene: Any, targets: Any) -> list[Bank]:
+        start = scene.prototypes(targets, "visible")
+        return [Bank(name="by_hand", space="visible", role="specific", start=start)]
+
+    def __call__(self, batch: Any, banks: Any) -> dict[str, Tensor]:
+        view, live = batch["visible"], banks["by_hand"]
+        labels, feature = batch.labels(view, "visible").hard, view.feature.detach()
+        loss = view.feature[:, 0].mean()
+        if self.how == "update":
+            banks.update({"by_hand": Feed(feature, labels, plan_rounds(labels.numpy()))})
+        elif self.how == "vectors":
+            live.vectors = live.vectors.index_copy(0, labels.clamp_min(0), feature)
+        elif self.how == "in place":
+            live.vectors[labels.clamp_min(0)] = feature
+        else:  # as published scripts do
+            loss = Feeding.apply(loss, live.vectors, labels.clamp_min(0), feature)
+        return {"pull": loss * float("nan") if int(view.rows[0]) % 2 else loss}
+
+
+class Feeding(torch.autograd.Function):
+    """Writes into a bank on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, *bank: Tensor) -> Tensor:
+        ctx.bank = bank
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Any:
+        vectors, labels, feature = ctx.bank
+        vectors[labels] = feature
+        return slope, None, None, None
+
+
+@pytest.mark.parametrize("how", ["update", "vectors"])
+def test_a_lost_step_leaves_no_trace_in_a_bank_fed_by_hand(
+    how: str, small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[tuple[bool, bool]] = set()
+    call = Step.__call__
+
+    def compared(self: Step, host: Any) -> tuple[dict[str, Tensor], Tensor]:
+        before = {live.bank.name: live.vectors.clone() for live in self.banks}
+        terms, finite = call(self, host)
+        if "by_hand" in before:
+            seen.add((bool(finite), not torch.equal(self.banks["by_hand"].vectors, before["by_hand"])))
+        return terms, finite
+
+    registry.add("by_hand", ByHand)
+    monkeypatch.setattr(Step, "__call__", compared)
+    parts = {"cross.objectives": [f"by_hand(how='{how}')"], "cross.iterations": 8, "on_nan": "skip"}
+    ra.run(faulty(small, "faulty", **parts), out=tmp_path / "run", device="cpu")
+    assert seen == {(True, True), (False, False)}
+
+
+@pytest.mark.parametrize("how", ["in place", "backward"])
+def test_a_bank_written_into_in_place_is_refused(how: str, small: Recipe, tmp_path: Path) -> None:
+    registry.add("by_hand", ByHand)
+    parts = {"cross.objectives": [f"by_hand(how='{how}')"]}
+    with pytest.raises(PluginError, match=r"bank 'by_hand': its vectors were written into in place .* fed_by"):
+        ra.run(faulty(small, "faulty", **parts), out=tmp_path / "run", device="cpu")
 
 
 def test_a_skipped_epoch_leaves_the_network_as_it_was(small: Recipe, tmp_path: Path) -> None:

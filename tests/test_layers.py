@@ -19,8 +19,9 @@ LAYERS = [  # each may import itself and what stands before it
         scene banks batch interfaces
         archives yaml_text entry entrypoints import_hints plugin_files extras spec faults options registry
         affinity answers inheritance recipe overrides sources fitting pipeline matrix weights
-        data evaluation testing scaffold
+        data evaluation scaffold
         engine
+        testing
         bench report
         cli
         __main__

@@ -37,6 +37,7 @@ class Job:
         roots: folder of each dataset that is kept on disk, by the dataset's name.
         seeds: in place of the spec's.
         device: as for ``run``.
+        pictures: as for ``run``.
     """
 
     spec: str
@@ -45,6 +46,7 @@ class Job:
     roots: tuple[tuple[str, str], ...] = ()
     seeds: tuple[int, ...] = ()
     device: str = "auto"
+    pictures: bool = True
 
     def __call__(self) -> None:
         end_quietly_when_requeued()
@@ -52,7 +54,7 @@ class Job:
         check_locks(store.path / "slurm" / RUNNER_LOCK)
         plan = read_same_plan(self.spec, self.digest, roots=dict(self.roots), seeds=self.seeds)
         give_up_stuck(plan, store)
-        work(plan, store, device=self.device, told=Diary(store), patience_s=PATIENCE_S)
+        work(plan, store, device=self.device, pictures=self.pictures, told=Diary(store), patience_s=PATIENCE_S)
 
     def checkpoint(self) -> object:
         """What a requeued job does: the same; the run folders hold how far each cell is."""

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reidassoc import registry
-from reidassoc.bench.results import placeless
 from reidassoc.entry import hash_of
 from reidassoc.errors import RecipeError, ReidassocError, nearest_file, nearest_name
 from reidassoc.faults import first_fault, in_words, unknown_key
@@ -22,6 +21,7 @@ from reidassoc.overrides import choose
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Recipe
 from reidassoc.sources import code, sources, start_name
+from reidassoc.spec import Spec
 from reidassoc.yaml_text import read_yaml
 
 Changes = dict[str, Any]
@@ -212,12 +212,25 @@ def read_plan(path: str | Path, *, roots: Mapping[str, str] | None = None, seeds
         for method in grid.methods
         for change in grid.overrides or {"": None}
     ]
+    refuse_datasets_alike(path, [cell.recipe.dataset for cell in first])
     cells = [
         replace(cell, recipe=cell.recipe.model_copy(update={"seed": seed}))
         for seed in dict.fromkeys(seeds or grid.seeds)
         for cell in first
     ]
     return Plan(grid, tuple(cells), plugins, text_hash)
+
+
+def refuse_datasets_alike(path: Path, datasets: Iterable[Spec]) -> None:
+    """Raise RecipeError for two datasets that differ in their folders alone: neither runs nor tables tell them apart."""
+    named: dict[str, Spec] = {}
+    for dataset in datasets:
+        other = named.setdefault(str(dataset.without_roots()), dataset)
+        if other != dataset:
+            raise RecipeError(
+                f"{path}: {other} and {dataset} differ in their folders alone, and would be one dataset in the table; "
+                "make two benchmarks of them"
+            )
 
 
 def read_same_plan(path: str | Path, digest: str, *, roots: Mapping[str, str], seeds: Sequence[int]) -> Plan:
@@ -248,7 +261,7 @@ def one_cell(path: Path, grid: Grid, method: str, dataset: str | None, change: s
         compose(recipe)
     except ReidassocError as error:
         raise type(error)(f"{path}: method '{name}': {error}") from None
-    return Cell(name, str(placeless(recipe.dataset)), recipe)
+    return Cell(name, str(recipe.dataset.without_roots()), recipe)
 
 
 def named_roots(texts: Iterable[str]) -> dict[str, str]:

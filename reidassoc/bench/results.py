@@ -102,22 +102,7 @@ class Results:
 
 def data_name(spec: Spec) -> str:
     """A dataset's spec without the folder it lies in and without RegDB's split."""
-    return str(placeless(spec).without("split"))
-
-
-def placeless(spec: Spec) -> Spec:
-    """A dataset's spec without the folder it lies in, nor those of the datasets that its options name, as a union's do."""
-    return Spec(spec.name, {key: without_place(value) for key, value in spec.options.items() if key not in PLACES})
-
-
-def without_place(value: Any) -> Any:
-    """An option's value; of a spec that names a folder, the spec without it."""
-    if not (isinstance(value, str) and any(place in value for place in PLACES)):
-        return value
-    try:
-        return str(placeless(Spec.parse(value)))
-    except SpecError:  # some other text
-        return value
+    return str(spec.without_roots().without("split"))
 
 
 def shown_name(spec: Spec) -> str:
@@ -248,7 +233,7 @@ def export(results: Results, out: Path) -> list[Path]:
         kept = {"row": outcome.row, "place": results.rows.index(outcome.row)}
         kept |= {key: data[key] for key in KEPT if key in data}
         kept |= {"seconds": seconds_of(data), "date": outcome.date}
-        kept["dataset"] = {**data["dataset"], "spec": str(placeless(outcome.dataset))}
+        kept["dataset"] = {**data["dataset"], "spec": str(outcome.dataset.without_roots())}
         if shown in outcome.queries:
             held = outcome.queries[shown]
             precision = [None if np.isnan(v) else round(float(v), DIGITS) for v in held.precision]

@@ -62,6 +62,7 @@ class Runner:
     seeds: tuple[int, ...] = ()
     jobs: int = 1
     device: str = "auto"
+    pictures: bool = True
     workers: list[Worker] = field(default_factory=list)
 
     def listed(self) -> list[str]:
@@ -142,6 +143,7 @@ class Runner:
         job = {
             "spec": str(self.spec), "store": str(self.store.path), "digest": self.plan.digest,
             "roots": dict(self.roots), "seeds": list(self.seeds), "device": self.device,
+            "pictures": self.pictures,
         }  # fmt: skip
         with open(self.store.path / f"worker_{slot}.log", "a", encoding="utf-8") as log:
             process = subprocess.Popen(
@@ -193,6 +195,7 @@ def open_benchmark(
     seeds: Sequence[int] = (),
     jobs: int = 1,
     device: str | torch.device = "auto",
+    pictures: bool = True,
 ) -> Runner:
     """Read and check a benchmark's spec; nothing is run or written yet.
 
@@ -203,13 +206,14 @@ def open_benchmark(
         seeds: in place of the spec's.
         jobs: worker processes.
         device: as for ``run``.
+        pictures: as for ``run``.
 
     Raises:
         ReidassocError: something in the spec is wrong; the message names the method.
     """
     plan = read_plan(spec, roots=roots, seeds=seeds)
     store = Store(Path(out) if out else Path("runs") / plan.grid.name)
-    return Runner(Path(spec), plan, store, roots or {}, tuple(seeds), jobs, str(device))
+    return Runner(Path(spec), plan, store, roots or {}, tuple(seeds), jobs, str(device), pictures)
 
 
 def share(slot: int, jobs: int, device: str) -> dict[str, str]:
@@ -254,7 +258,7 @@ def serve(text: str) -> None:
         plan = read_same_plan(job["spec"], job["digest"], roots=job["roots"], seeds=job["seeds"])
     except ReidassocError as error:
         sys.exit(str(error))
-    work(plan, Store(Path(job["store"])), device=job["device"], told=told)
+    work(plan, Store(Path(job["store"])), device=job["device"], pictures=job["pictures"], told=told)
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ class SlurmRunner(Runner):
     def submit(self, count: int) -> None:
         """Submit so many jobs, as one array."""
         spec, store = str(self.spec.resolve()), str(self.store.path.resolve())
-        job = Job(spec, store, self.plan.digest, tuple(self.roots.items()), self.seeds, self.device)
+        job = Job(spec, store, self.plan.digest, tuple(self.roots.items()), self.seeds, self.device, self.pictures)
         before = self.attempts()
         executor = self.submitter()
         try:
@@ -271,5 +271,5 @@ def on_slurm(runner: Runner, slurm: Slurm | None = None, *, jobs: int | None = N
     """
     return SlurmRunner(
         runner.spec, runner.plan, runner.store, runner.roots, runner.seeds, jobs or len(runner.plan.runs), runner.device,
-        slurm=slurm or Slurm(),
+        runner.pictures, slurm=slurm or Slurm(),
     )  # fmt: skip

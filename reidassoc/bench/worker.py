@@ -69,12 +69,14 @@ def work(
     store: Store,
     *,
     device: str = "auto",
+    pictures: bool = True,
     told: Told = lambda what, cell: None,
     patience_s: float = math.inf,
 ) -> None:
     """Run what is neither finished nor failed, until all is done or held by others.
 
     Args:
+        pictures: whether run folders keep thumbnails.
         patience_s: how long to wait for cells that other processes work on: they may die, or leave a start that others
             wait for. Without end where waiting costs nothing; on a cluster it keeps a GPU from others.
     """
@@ -88,7 +90,7 @@ def work(
                 if not mine:
                     others = True
                 elif not over(store, cell):  # it may have ended between the look and the claim
-                    done = attempt(plan, store, cell, device, told)
+                    done = attempt(plan, store, cell, device, pictures, told)
                     others, worked = others or not done, worked or done
         if not others:
             return
@@ -104,7 +106,7 @@ def over(store: Store, cell: Cell) -> bool:
     return store.finished(cell) or store.failure(cell) is not None
 
 
-def attempt(plan: Plan, store: Store, cell: Cell, device: str, told: Told) -> bool:
+def attempt(plan: Plan, store: Store, cell: Cell, device: str, pictures: bool, told: Told) -> bool:
     """Run a claimed cell to its end or failure; False if it must wait for a start that another process trains."""
     with ExitStack() as claims:
         store.clear_unusable(cell)
@@ -114,7 +116,7 @@ def attempt(plan: Plan, store: Store, cell: Cell, device: str, told: Told) -> bo
                 return False
         told("begin", cell)
         try:
-            run_cell(store, cell, starts, claims, device)
+            run_cell(store, cell, starts, claims, device, pictures)
         except MemoryError:
             store.fail(cell, {"error": "out of memory", "details": ""})
         except Exception as error:
@@ -151,7 +153,7 @@ def reached(store: Store, cell: Cell) -> int:
     return int(newest[0].stem.removeprefix("epoch_")) if newest else 0
 
 
-def run_cell(store: Store, cell: Cell, starts: tuple[int, ...], claims: ExitStack, device: str) -> None:
+def run_cell(store: Store, cell: Cell, starts: tuple[int, ...], claims: ExitStack, device: str, pictures: bool) -> None:
     """Start a cell anew, from a shared start, or go on with it."""
     folder = store.folder(cell)
     own = reached(store, cell)
@@ -162,4 +164,5 @@ def run_cell(store: Store, cell: Cell, starts: tuple[int, ...], claims: ExitStac
     if usable and not folder.path.exists():
         start_from(usable[-1], folder.path, cell.recipe)
     log = SharingLog(store, cell.recipe, starts, claims)
-    run(cell.recipe, out=folder.path, device=device, resume=folder.path.exists(), log=log)
+    there = folder.path.exists()
+    run(cell.recipe, out=folder.path, device=device, resume=there, pictures=pictures, log=log)

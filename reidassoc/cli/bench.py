@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from reidassoc.cli.options import device_option, seeds_option
+from reidassoc.cli.options import device_option, pictures_option, seeds_option
 
 
 @click.command("perf", add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -57,6 +57,7 @@ class GridOrPerf(click.Command):
 @seeds_option("In the place of the spec's seeds")
 @device_option
 @click.option("--retry-failed", is_flag=True, help="Run cells again that failed, from their last whole epoch.")
+@pictures_option
 @click.option("--dry-run", is_flag=True, help="List the cells and what has become of them; run nothing.")
 @click.option(
     "--executor",
@@ -94,6 +95,7 @@ def bench(
     seeds: tuple[int, ...],
     device: str,
     retry_failed: bool,
+    no_pictures: bool,
     dry_run: bool,
     executor: str,
     slurm_partition: str | None,
@@ -127,7 +129,9 @@ def bench(
     from reidassoc.bench.slurm import Slurm, on_slurm
     from reidassoc.errors import ReidassocError
 
-    runner = open_benchmark(spec, out=out, roots=named_roots(roots), seeds=seeds, jobs=jobs or 1, device=device)
+    runner = open_benchmark(
+        spec, out=out, roots=named_roots(roots), seeds=seeds, jobs=jobs or 1, device=device, pictures=not no_pictures
+    )
     options = {"partition": slurm_partition, "time": slurm_time, "gpus": slurm_gpus, "cpus": slurm_cpus}
     asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if executor == "slurm":

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from reidassoc.cli.options import to_stderr
+
 LAYOUTS = ("sysu_mm01", "regdb", "llcm", "manifest")
 SIZES = ("tiny", "default", "sysu")
 
@@ -64,6 +66,7 @@ def check(root: Path, dataset: str | None) -> None:
     """
     from reidassoc import registry
     from reidassoc.data import check as checking
+    from reidassoc.data.progress import Progress
     from reidassoc.errors import DataError
     from reidassoc.spec import Spec
 
@@ -73,8 +76,9 @@ def check(root: Path, dataset: str | None) -> None:
     report = checking.check(
         registry.build("datasets", spec.with_options(root=str(root))),
         layout=spec.name,
-        progress=lambda done, total: click.echo(f"{done} of {total} images", err=True),
+        progress=Progress("reading images", to_stderr),
     )
+    to_stderr(f"{report.images} of {report.images} images")
     for line in report.lines():
         click.echo(line)
     faults = [f"{len(report.bad)} of {report.images} images can't be read; they are listed above"] if report.bad else []

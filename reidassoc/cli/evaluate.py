@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reidassoc.cli.options import device_option, load_plugins, plugin_option, root_option
+from reidassoc.cli.options import device_option, load_plugins, plugin_option, root_option, to_stderr
 
 
 @click.command(short_help="Evaluate a run under every protocol of its dataset.")
@@ -42,7 +42,7 @@ def evaluate(
     from reidassoc.engine.evaluate import evaluate as score
 
     load_plugins(plugins)
-    found = score(run, dataset=dataset, root=root, device=device, transductive=transductive)
+    found = score(run, dataset=dataset, root=root, device=device, transductive=transductive, progress=to_stderr)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reidassoc.cli.options import device_option, load_plugins, plugin_option, root_option, weights_option
+from reidassoc.cli.options import device_option, load_plugins, plugin_option, root_option, to_stderr, weights_option
 
 
 @click.command(short_help="Save one epoch's training features to a file.")
@@ -50,7 +50,7 @@ def features(
 
     load_plugins(plugins)
     named = {
-        "dataset": dataset, "recipe": recipe, "network": network, "root": root, "weights": weights, "seed": seed,
+        "dataset": dataset, "recipe": recipe, "network": network, "weights": weights, "seed": seed,
     }  # fmt: skip
     given = [name for name, value in named.items() if value is not None]
     if run is None and not (dataset or recipe):
@@ -59,7 +59,8 @@ def features(
         raise RecipeError(f"{run} has its own recipe; leave out: {', '.join(given)}")
     if run is None and epoch is not None:
         raise RecipeError("--epoch chooses among a run's checkpoints; name the run folder")
-    saved = save_features(run or choose(**named), out, epoch=epoch, device=device)  # type: ignore[arg-type]
+    source = run or choose(**named, root=root)  # type: ignore[arg-type]
+    saved = save_features(source, out, epoch=epoch, root=root if run else None, device=device, progress=to_stderr)
     of = f"{len(saved.features.visible)} visible and {len(saved.features.infrared)} infrared features"
     known = "with" if saved.identity is not None else "without"
     click.echo(

@@ -42,9 +42,19 @@ memory_option = click.option(
     help="What one dense array of the label stage may take; larger ones become sparse.  [default: 2]",
 )
 root_option = click.option("--data", "root", metavar="ROOT", help="Folder of a dataset that is kept on disk.")
+pictures_option = click.option(
+    "--no-pictures",
+    is_flag=True,
+    help="Keep and show no picture of the dataset, as agreements of datasets of real people may demand.",
+)
 weights_option = click.option(
     "--weights", metavar="NAME|FILE", help="Initial weights of the network: imagenet, none, or a file."
 )
+
+
+def to_stderr(text: str) -> None:
+    """Where progress goes: beside the output, which may be read by a program."""
+    click.echo(text, err=True)
 
 
 def seeds_option(meaning: str) -> Callable[[Any], Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reidassoc.cli.options import load_plugins, plugin_option
+from reidassoc.cli.options import load_plugins, pictures_option, plugin_option
 
 
 @click.command(short_help="Show runs on one page, with curves and pictures.")
@@ -16,6 +16,7 @@ from reidassoc.cli.options import load_plugins, plugin_option
 @click.option("--protocol", metavar="NAME", help="Shown first.  [default: the benchmark's, or the first]")
 @click.option("--allow", is_flag=True, help="Show what can't be compared, with footnotes, instead of refusing.")
 @click.option("--no-published", is_flag=True, help="Leave published figures out.")
+@pictures_option
 @plugin_option
 @click.option(
     "--device",
@@ -31,6 +32,7 @@ def report(
     protocol: str | None,
     allow: bool,
     no_published: bool,
+    no_pictures: bool,
     plugins: tuple[str, ...],
     device: str,
 ) -> None:
@@ -51,8 +53,9 @@ def report(
 
     load_plugins(plugins)
     path = write_report(
-        runs, out, figures=figures, protocol=protocol, allow=allow, published=not no_published, device=device
-    )
+        runs, out, figures=figures, protocol=protocol, allow=allow, published=not no_published, pictures=not no_pictures,
+        device=device,
+    )  # fmt: skip
     click.echo(f"report in {path} ({path.stat().st_size / 2**20:.1f} MiB)")
     if figures:
         click.echo(f"figures in {figures} ({len(list(Path(figures).rglob('*.pdf')))} PDF files)")

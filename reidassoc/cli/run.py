@@ -8,7 +8,14 @@ from pathlib import Path
 
 import click
 
-from reidassoc.cli.options import device_option, load_plugins, plugin_option, root_option, weights_option
+from reidassoc.cli.options import (
+    device_option,
+    load_plugins,
+    pictures_option,
+    plugin_option,
+    root_option,
+    weights_option,
+)
 
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 
@@ -91,7 +98,10 @@ def refuse_stray(context: click.Context, parameter: click.Parameter, words: tupl
     help="Send figures there, too; may be repeated.",
 )
 @click.option("--no-report", is_flag=True, help="Don't write report.html into the run folder as the run ends.")
-@click.option("--out", metavar="DIR", type=click.Path(), help="The run folder.  [default: runs/RECIPE[-PLUGIN]-NUMBER]")
+@pictures_option
+@click.option(
+    "--out", metavar="DIR", type=click.Path(), help="The run folder.  [default: runs/METHOD-DATASET[-PLUGIN]-NUMBER]"
+)
 @click.option(
     "--keep", type=click.IntRange(min=1), default=2, metavar="N", help="Checkpoints to keep, the newest.  [default: 2]"
 )
@@ -117,6 +127,7 @@ def run(
     devices: int,
     trackers: tuple[str, ...],
     no_report: bool,
+    no_pictures: bool,
     out: str | None,
     keep: int,
     resume: str | None,
@@ -162,11 +173,11 @@ def run(
         "on_nan": on_nan, "as_gpus": as_gpus,
     }  # fmt: skip
     if resume:
-        asked = {**chosen, "set": changes, "out": out}.items()
+        asked = {**chosen, "root": None, "set": changes, "out": out}.items()
         given = [name for name, value in asked if value not in (None, ()) and value is not False]  # a seed of 0, too
         if given:
             raise RecipeError(f"--resume goes on with the folder's own recipe; leave out: {', '.join(given)}")
-        what = RunFolder.open(Path(resume)).recipe
+        what = RunFolder.open(Path(resume)).located_recipe(root)
     else:
         what = choose(**chosen, changes=parsed_changes(changes))  # type: ignore[arg-type]
     log = Terminal()
@@ -174,8 +185,9 @@ def run(
     everyone = Everyone([log, *(tracker(name, log.once) for name in trackers), *([] if no_report else [page])])
     try:
         result = train(
-            what, out=resume or out, device=device, devices=devices, resume=bool(resume), keep=keep, log=everyone
-        )
+            what, out=resume or out, device=device, devices=devices, resume=bool(resume), keep=keep,
+            pictures=not no_pictures, log=everyone,
+        )  # fmt: skip
     except RankLost:
         if processes.watched():
             sys.exit(processes.LOST)

@@ -45,15 +45,15 @@ class HostBatch:
 def plan_feeds(
     banks: list[Bank], rows: Pair[Rows], hard: Mapping[tuple[Modality, str], Rows], random: np.random.Generator
 ) -> dict[str, Tensor]:
-    """Plan the update of every fed bank for a batch; banks with the same space and feeding order share a plan."""
-    shared: dict[tuple[str, tuple[str, ...], bool], Tensor] = {}
+    """Plan the update of every fed bank for a batch; banks with the same rows and feeding order share a plan."""
+    shared: dict[tuple[str, str, tuple[str, ...], bool], Tensor] = {}
     plans = {}
     for bank in banks:
         if bank.fed_by:
-            key = (str(bank.space), bank.fed_by, bank.shuffled)
+            key = (bank.level, str(bank.space), bank.fed_by, bank.shuffled)
             if key not in shared:
-                of_stream = [hard[STREAMS[stream], bank.space][rows[STREAMS[stream]]] for stream in bank.fed_by]
-                labels = np.concatenate(of_stream)
+                fed = [(STREAMS[stream], rows[STREAMS[stream]]) for stream in bank.fed_by]
+                labels = np.concatenate([bank.rows_fed(images, hard[m, bank.space][images]) for m, images in fed])
                 order = random.permutation(len(labels)) if bank.shuffled else np.arange(len(labels))
                 planned = plan_rounds(labels[order])
                 shared[key] = torch.where(planned < 0, planned, torch.from_numpy(order)[planned.clamp_min(0)])

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from reidassoc.data.array_file import ArrayFile
 from reidassoc.data.images import decoder_threads
+from reidassoc.data.progress import Progress, Say, silent
 from reidassoc.errors import DataError
 from reidassoc.types import Records
 
@@ -58,6 +59,7 @@ class ImageStore:
         strict: refuse corrupt images.
         cache: folder for decoded images; ``cache_folder()`` if not given.
         memory_limit: bytes; what needs more is kept on disk.
+        say: takes a line a minute as long as images are read.
 
     Attributes:
         bad: rows that can't be read, ascending.
@@ -84,12 +86,14 @@ class ImageStore:
         strict: bool = False,
         cache: Path | None = None,
         memory_limit: int = MEMORY_LIMIT,
+        say: Say = silent,
     ) -> None:
         if min(size) < 1:
             raise DataError(
                 f"image size must be positive, got {size[0]} × {size[1]}; expected (height, width) in pixels"
             )
         self.records = records
+        self._progress = Progress(f"reading {records.modality} images", say)
         self.size = (int(size[0]), int(size[1]))
         problems: dict[int, str]
         self._pixels: Pixels | ArrayFile
@@ -167,7 +171,9 @@ class ImageStore:
 
         with ThreadPoolExecutor(decoder_threads()) as pool:
             for start in range(0, len(self), BLOCK):
-                yield np.stack(list(pool.map(decode, range(start, min(start + BLOCK, len(self))))))
+                end = min(start + BLOCK, len(self))
+                yield np.stack(list(pool.map(decode, range(start, end))))
+                self._progress(end, len(self))
 
     def _cached(self, cache: Path) -> tuple[ArrayFile, dict[int, str]]:
         """Open the cached pixels, decoding them first if no run has done so."""

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from typing import Any, NoReturn
 
 import torch
@@ -37,7 +36,7 @@ from reidassoc.engine.together import label_together
 from reidassoc.errors import ReidassocError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.ops.seeds import seed_for
-from reidassoc.pipeline import Composed, Method
+from reidassoc.pipeline import Composed, Method, declare
 from reidassoc.recipe import Optimiser, Recipe, Stage
 from reidassoc.types import Modality, Pair
 
@@ -59,6 +58,7 @@ class Run:
     counts: Counter[str]
     log: Observer
     kept: int = KEPT
+    pictures: bool = True
 
     @property
     def recipe(self) -> Recipe:
@@ -116,8 +116,7 @@ class Run:
         scene, targets = labelled.scene, labelled.targets
         settings = self.optimiser_settings(stage)
         self.state.heads.prepare(method, labelled, settings=settings, device=self.fabric.device)
-        declared = [part.part.banks(scene, targets) for part in (*method.objectives, *method.refiners)]
-        return Banks.rebuild(chain.from_iterable(declared))
+        return declare(method, scene, targets)
 
     def steps(self, stage: Stage, method: Method, labelled: Labelled, banks: Banks) -> dict[str, float]:
         """Train one epoch's batches; return the mean of every loss term."""
@@ -233,6 +232,7 @@ class Run:
         return row
 
     def keep(self, shown: Exhibits) -> None:
+        shown = shown if self.pictures else shown.without_pictures()
         with self.folder.replacing(EXHIBITS) as temporary:
             shown.save(temporary)
 

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from reidassoc import registry
+from reidassoc.data.progress import Say, silent
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint
 from reidassoc.engine.device import open_device
@@ -44,9 +45,10 @@ class Evaluation:
     def __call__(self, network: nn.Module, fabric: Fabric) -> Retrieval:
         return self.score(self.embed(network, fabric))
 
-    def embed(self, network: nn.Module, fabric: Fabric) -> Pair[Tensor]:
+    def embed(self, network: nn.Module, fabric: Fabric, progress: Say = silent) -> Pair[Tensor]:
         """(N, D) unit features of all test images, each averaged with its mirror image's, on the CPU."""
-        return extract(network, self.stores, fabric, batch=self.batch, mirror=True).map(lambda f: f.x.cpu())
+        found = extract(network, self.stores, fabric, batch=self.batch, mirror=True, progress=progress)
+        return found.map(lambda features: features.x.cpu())
 
     def score(self, features: Pair[Tensor], rerank: Rerank | None = None) -> Retrieval:
         """Rank every trial; with a transductive step, from that trial's queries and gallery together."""
@@ -58,7 +60,7 @@ class Evaluation:
         return query_scores(retrieval, trials=self.trials, identity=self.identity)
 
 
-def prepare_evaluation(dataset: Dataset, recipe: Recipe) -> Evaluation | None:
+def prepare_evaluation(dataset: Dataset, recipe: Recipe, progress: Say = silent) -> Evaluation | None:
     """Load the test images; None if the dataset has no trials. An image that can't be read is refused."""
     trials = tuple(dataset.trials())
     if not trials:
@@ -67,7 +69,7 @@ def prepare_evaluation(dataset: Dataset, recipe: Recipe) -> Evaluation | None:
     identity = records.map(dataset.identity)
     if identity.visible is None or identity.infrared is None:
         raise DataError("the dataset's test images have no identities; retrieval can't be scored without them")
-    stores = records.map(lambda images: ImageStore(images, size=recipe.size, strict=True))
+    stores = records.map(lambda images: ImageStore(images, size=recipe.size, strict=True, say=progress))
     return Evaluation(stores, Pair(identity.visible, identity.infrared), trials, recipe.extract_batch)
 
 
@@ -78,6 +80,7 @@ def evaluate(
     root: str | Path | None = None,
     device: str | torch.device = "auto",
     transductive: str | Sequence[str] = (),
+    progress: Say = silent,
 ) -> dict[str, Any]:
     """Evaluate the newest checkpoint of a run under every protocol of its dataset, or of another one.
 
@@ -87,6 +90,7 @@ def evaluate(
         root: where it lies, if it is kept on disk.
         device: as for ``run``.
         transductive: test-time steps to report beside the plain result, such as ``"cmfp(k=30)"`` or ``"k_reciprocal"``.
+        progress: takes a line a minute, such as ``print``.
 
     Returns:
         ``{"epoch": …, "dataset": …, "protocols": {protocol: {metric: {"mean", "std"}}}, "notes": […]}``, in percent; and,
@@ -98,17 +102,19 @@ def evaluate(
     steps = [make_step(text) for text in several(transductive)]
     folder = RunFolder.open(Path(run))
     recipe = folder.recipe
-    spec = asked_for(recipe.dataset, dataset, root)
-    tested, trained = registry.build("datasets", spec), registry.build("datasets", recipe.dataset)
+    spec = asked_for(folder.dataset, dataset, root)
+    if dataset is None and root is None:
+        folder.refuse_missing(spec)
+    tested, trained = registry.build("datasets", spec), registry.build("datasets", folder.dataset)
     refuse_leak(tested, trained)
     fabric = open_device(device, recipe.precision)
-    evaluation = prepare_evaluation(tested, recipe)
+    evaluation = prepare_evaluation(tested, recipe, progress)
     if evaluation is None:
         raise DataError(f"{spec} has no trials: it lists no query or gallery images")
     network = registry.build("networks", untrained(recipe.network)).build(size=recipe.size).to(fabric.device)
     data = checkpoint.newest(folder, fabric.device)
     checkpoint.load_network(network, data)
-    features = evaluation.embed(network, fabric)
+    features = evaluation.embed(network, fabric, progress)
     result = evaluation.score(features)
     apart = {
         name: {"flags": [TRANSDUCTIVE], "protocols": evaluation.score(features, rerank).summary}

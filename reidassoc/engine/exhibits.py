@@ -7,7 +7,7 @@ Which images are shown follows from the dataset alone, so that the runs of a dat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,9 @@ class Images:
     shown: Ints
     tiles: npt.NDArray[np.uint8]
 
+    def without_pictures(self) -> Images:
+        return replace(self, shown=self.shown[:0], tiles=self.tiles[:0])
+
 
 @dataclass(frozen=True)
 class Exhibits:
@@ -78,6 +81,16 @@ class Exhibits:
     leaders: Mapping[str, Leaders] = field(default_factory=dict)
     mapped: Pair[Ints] | None = None
     features: Pair[npt.NDArray[np.float16]] | None = None
+
+    @property
+    def pictured(self) -> bool:
+        """Whether there are thumbnails."""
+        return any(len(images.shown) for part in (self.train, self.test) for images in part or ())
+
+    def without_pictures(self) -> Exhibits:
+        """The same without any thumbnail, to be passed on where images of people must not be."""
+        test = None if self.test is None else self.test.map(Images.without_pictures)
+        return replace(self, train=self.train.map(Images.without_pictures), test=test)
 
     def save(self, path: Path) -> None:
         columns: dict[str, Array] = {"tile": np.array(self.tile, np.int32)}
@@ -243,7 +256,7 @@ def exhibits_of(folder: RunFolder, *, device: str | torch.device = "auto") -> Ex
     """
     if (path := folder.path / EXHIBITS).is_file():
         return Exhibits.load(path)
-    recipe = folder.recipe
+    recipe = folder.located_recipe()
     fabric = open_device(device, recipe.precision)
     dataset = registry.build("datasets", recipe.dataset)
     network = registry.build("networks", untrained(recipe.network)).build(size=recipe.size).to(fabric.device)
@@ -251,4 +264,5 @@ def exhibits_of(folder: RunFolder, *, device: str | torch.device = "auto") -> Ex
     stores, identity = training_images(dataset, recipe)
     evaluation = prepare_evaluation(dataset, recipe)
     features = evaluation.embed(network, fabric) if evaluation is not None else None
-    return exhibits(stores, identity, evaluation, features)
+    made = exhibits(stores, identity, evaluation, features)
+    return made if folder.pictures else made.without_pictures()

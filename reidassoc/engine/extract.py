@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from reidassoc.data.progress import Progress, Say, silent
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
 from reidassoc.engine import ranks
@@ -26,7 +26,8 @@ def extract(
     *,
     batch: int,
     mirror: bool = False,
-    say: Callable[[str], None] = warnings.warn,
+    say: Say = warnings.warn,
+    progress: Say = silent,
 ) -> Pair[Features]:
     """Return unit features of every readable image; ``index`` names its row in the store. Ranks share the work.
 
@@ -36,10 +37,13 @@ def extract(
     Args:
         batch: images at a time; halved where memory runs out.
         mirror: average each image's unit feature with that of its mirror image (evaluation does; clustering doesn't).
-        say: is told of a batch that was halved.
+        say: takes a line about a batch that was halved.
+        progress: takes a line a minute.
     """
     network.eval()
-    features = Pair.build(lambda modality: features_of(network, stores[modality], modality, fabric, batch, mirror, say))
+    features = Pair.build(
+        lambda modality: features_of(network, stores[modality], modality, fabric, batch, mirror, say, progress)
+    )
     network.train()
     return features
 
@@ -51,7 +55,8 @@ def features_of(
     fabric: Fabric,
     batch: int,
     mirror: bool,
-    say: Callable[[str], None],
+    say: Say,
+    progress: Say,
 ) -> Features:
     def embed(pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         images = normalise(pixels.to(fabric.device, non_blocking=True))
@@ -61,7 +66,11 @@ def features_of(
         return unit, part
 
     own = store.good[ranks.own_share(fabric, len(store.good))]
-    found = list(by_batches(own, batch, lambda rows: embed(store.read(rows)), say))
+    found, done, far = [], 0, Progress(f"features of {modality} images", progress)
+    for chunk in by_batches(own, batch, lambda rows: embed(store.read(rows)), say):
+        found.append(chunk)
+        done += len(chunk[0])
+        far(done, len(own))
     if not found:  # a rank without an image: a blank one says what features look like, and is left out
         unit, part = embed(torch.zeros(1, 3, *store.size, dtype=torch.uint8))
         found = [(unit[:0], None if part is None else part[:0])]

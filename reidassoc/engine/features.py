@@ -12,6 +12,7 @@ from torch import nn
 
 from reidassoc import registry
 from reidassoc.data.arrays import FeatureFile, check_ending, write_features
+from reidassoc.data.progress import Say, silent
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint
 from reidassoc.engine.device import open_device
@@ -19,7 +20,7 @@ from reidassoc.engine.evaluate import untrained
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder, epoch_of
 from reidassoc.engine.start import build_network, calibrate, training_images
-from reidassoc.errors import CheckpointError
+from reidassoc.errors import CheckpointError, RecipeError
 from reidassoc.recipe import Recipe
 from reidassoc.types import Features, Pair
 
@@ -29,15 +30,19 @@ def save_features(
     out: str | Path,
     *,
     epoch: int | None = None,
+    root: str | Path | None = None,
     device: str | torch.device = "auto",
+    progress: Say = silent,
 ) -> FeatureFile:
     """Save the training features that an epoch of a run starts from, as its label stage would see them.
 
     Args:
         source: a run folder, or a run's result; or a recipe, for the features of its network before the first step.
         out: the file, .safetensors or .npz; true identities, where known, go with it for scoring.
+        root: the folder of a run's dataset, if it isn't where it was as the run began.
         epoch: of the run, one whose checkpoint is kept; the newest if not given.
         device: as for ``run``.
+        progress: takes a line a minute, such as ``print``, and what there is to say about the images.
 
     Returns:
         what was written; its notes name dataset, recipe, seed, epoch and clusterer.
@@ -51,24 +56,26 @@ def save_features(
         >>> saved = ra.save_features(recipe, "tiny.safetensors")  # doctest: +SKIP
     """
     check_ending(Path(out))
+    if isinstance(source, Recipe) and root is not None:
+        raise RecipeError("a recipe says where its data are; leave out root, or give it to choose(…)")
     folder = None if isinstance(source, Recipe) else RunFolder.open(Path(source))
-    recipe = source if isinstance(source, Recipe) else RunFolder(Path(source)).recipe
+    recipe = source if isinstance(source, Recipe) else RunFolder(Path(source)).located_recipe(root)
     fabric = open_device(device, recipe.precision)
     data = None if folder is None else kept(folder, epoch, fabric)
     wanted = recipe.network if folder is None else untrained(recipe.network)
     plugin = registry.build("networks", wanted)
-    stores, identity = training_images(registry.build("datasets", recipe.dataset), recipe)
+    stores, identity = training_images(registry.build("datasets", recipe.dataset), recipe, progress)
     network = build_network(plugin, recipe, fabric)
     if data is None:
         calibrate(network, stores, fabric, recipe)
     else:
         checkpoint.load_network(network, data)
     file = FeatureFile(
-        features_of(network, stores, fabric, recipe),
+        features_of(network, stores, fabric, recipe, progress),
         identity,
         {
             "recipe": recipe.name,
-            "dataset": str(recipe.dataset),
+            "dataset": str(recipe.dataset.without_roots()),
             "clusterer": str(recipe.clusterer),
             "seed": str(recipe.seed),
             "epoch": str(0 if data is None else data["epoch"]),
@@ -79,14 +86,16 @@ def save_features(
     return file
 
 
-def features_of(network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, recipe: Recipe) -> Pair[Features]:
+def features_of(
+    network: nn.Module, stores: Pair[ImageStore], fabric: Fabric, recipe: Recipe, progress: Say = silent
+) -> Pair[Features]:
     """Extract on the device, keep on the host."""
 
     def host(found: Features) -> Features:
         extra = {name: tensor.cpu() for name, tensor in found.extra.items()}
         return Features(found.x.cpu(), found.index.cpu(), found.camera.cpu(), extra)
 
-    return extract(network, stores, fabric, batch=recipe.extract_batch).map(host)
+    return extract(network, stores, fabric, batch=recipe.extract_batch, progress=progress).map(host)
 
 
 def kept(folder: RunFolder, epoch: int | None, fabric: Fabric) -> dict[str, Any]:

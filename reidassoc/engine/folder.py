@@ -19,10 +19,12 @@ import numpy as np
 from reidassoc.errors import CheckpointError, DataError, nearest_file
 from reidassoc.evaluation.queries import QueryScores, save_scores
 from reidassoc.recipe import Recipe, load_recipe
+from reidassoc.spec import Spec, folders_of
 from reidassoc.types import Targets
 
 METRICS = "metrics.jsonl"
 ENVIRONMENT = "environment.json"
+SETTINGS = "settings.json"  # what is of this run and this machine, not of the recipe
 IMPORTED = "imported.json"  # of a run folder made from a released checkpoint: which one
 SCORES = "queries.npz"
 KEPT = 2  # checkpoints: the newest may be the one that a crash spoils
@@ -44,7 +46,7 @@ class RunFolder:
             raise DataError(f"{path} exists already; choose another --out, or continue that run with --resume {quoted}")
         return RunFolder(path)
 
-    def create(self, recipe: Recipe) -> None:
+    def create(self, recipe: Recipe, *, pictures: bool = True) -> None:
         """Make the folder; DataError if it can't be written, FolderTaken if another process was faster."""
         try:
             (self.path / "checkpoints").mkdir(parents=True)
@@ -55,6 +57,7 @@ class RunFolder:
             raise FolderTaken(f"{self.path} was taken by another run just now; choose another --out") from error
         except OSError as error:
             raise DataError(f"can't make the run folder {self.path}: {error.strerror}; choose another --out") from None
+        self.write_settings(recipe, pictures=pictures)
         self.write_text("recipe.yaml", recipe.to_yaml())
 
     @staticmethod
@@ -69,6 +72,53 @@ class RunFolder:
     @property
     def recipe(self) -> Recipe:
         return load_recipe(str(self.path / "recipe.yaml"))
+
+    def write_settings(self, recipe: Recipe, *, pictures: bool = True) -> None:
+        """Keep where a recipe's data lie, from the root of the file system, and whether the run may keep pictures."""
+        self.write_json(SETTINGS, {"dataset": str(recipe.dataset.with_absolute_roots()), "pictures": pictures})
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """What ``write_json`` kept under a name; empty if there is nothing, or nothing that can be read."""
+        try:
+            found = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the run keeps pictures: whoever began it without any does not get them by resuming it."""
+        return self.read_json(SETTINGS).get("pictures") is not False
+
+    @property
+    def dataset(self) -> Spec:
+        """The dataset's spec with the folder that it was in as the run began, wherever that is looked at from."""
+        stored = self.read_json(SETTINGS).get("dataset")
+        return Spec.parse(stored) if isinstance(stored, str) else self.recipe.dataset
+
+    def located_recipe(self, root: str | Path | None = None) -> Recipe:
+        """The recipe with the folder of its data: a given one, else that of the run's beginning.
+
+        Raises:
+            DataError: the latter is not there.
+        """
+        dataset = self.dataset if root is None else self.dataset.with_options(root=root)
+        if root is None:
+            self.refuse_missing(dataset)
+        return self.recipe.model_copy(update={"dataset": dataset})
+
+    def refuse_missing(self, dataset: Spec) -> None:
+        """Raise DataError if a folder of the run's data is not there."""
+
+        def looked_at(root: str) -> str:
+            if missing := [str(path) for path in folders_of(root) if not path.exists()]:
+                raise DataError(
+                    f"{self.path}: its data were in {' and '.join(missing)}, where nothing is now; give --data FOLDER (root=… "
+                    "in Python), the one that they are in"
+                )
+            return root
+
+        dataset.with_roots(looked_at)
 
     def write_text(self, name: str, text: str) -> None:
         with self.replacing(name) as temporary:

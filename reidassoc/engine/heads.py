@@ -10,23 +10,46 @@ from typing import Any
 import torch
 from torch import nn
 
+from reidassoc.answers import refuse_module
 from reidassoc.engine.labelling import Labelled
 from reidassoc.engine.optim import build_optimiser, load_optimiser
 from reidassoc.errors import CheckpointError
+from reidassoc.interfaces import Objective
 from reidassoc.ops.seeds import seed_for
-from reidassoc.pipeline import Method, guarded
+from reidassoc.pipeline import Method, accepted, guarded
 from reidassoc.recipe import Optimiser
+from reidassoc.scene import Scene
+from reidassoc.types import Targets
 
 
 @dataclass(frozen=True)
 class Head:
-    """One objective's module and its own optimiser."""
+    """One objective's module and its own optimiser, which has nothing to do if the module has no parameters."""
 
     module: nn.Module
     optimiser: torch.optim.Optimizer
 
     def packed(self) -> dict[str, Any]:
         return {"module": self.module.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+
+def make_head(
+    objective: Objective, scene: Scene, targets: Targets, *, name: str, settings: Optimiser, device: torch.device
+) -> Head | None:
+    """Make the module of an objective and its optimiser; None if the objective has none.
+
+    Raises:
+        PluginError: the objective fails, or returns something else.
+    """
+    # A generator of its own: a head that is made again for a resumed run shifts no other draw.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed_for(scene.seed, scene.epoch, "head", name))
+        module = guarded("objective", objective, partial(objective.modules, scene, targets))
+    accepted("objective", objective, partial(refuse_module, module))
+    if module is None:
+        return None
+    module = module.to(device)
+    return Head(module, build_optimiser(module.parameters(), settings))
 
 
 @dataclass
@@ -56,26 +79,20 @@ class Heads:
                 self.stored.pop(name, None)
             if name in self.live:
                 continue
-            # A generator of its own: a head that is made again for a resumed run shifts no other draw.
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-                torch.manual_seed(seed_for(scene.seed, scene.epoch, "head", name))
-                module: nn.Module | None = guarded(
-                    "objective", weighted.part, partial(weighted.part.modules, scene, labelled.targets)
-                )
-            if module is not None:
-                self.live[name] = self.restored(name, module.to(device), settings)
+            head = make_head(weighted.part, scene, labelled.targets, name=name, settings=settings, device=device)
+            if head is not None:
+                self.live[name] = self.restored(name, head)
 
-    def restored(self, name: str, module: nn.Module, settings: Optimiser) -> Head:
-        """A head as the checkpoint has it, or a new one.
+    def restored(self, name: str, head: Head) -> Head:
+        """A head as the checkpoint has it, or as it was made.
 
         Raises:
             CheckpointError: the checkpoint's does not fit.
         """
-        head = Head(module, build_optimiser(module.parameters(), settings))
         if name in self.stored:
             stored = self.stored.pop(name)
             try:
-                module.load_state_dict(stored["module"])
+                head.module.load_state_dict(stored["module"])
                 load_optimiser(head.optimiser, stored["optimiser"])
             except Exception as error:  # a spoilt state fails in any way
                 raise CheckpointError(f"the checkpoint's module of {name} does not fit: {error}") from None

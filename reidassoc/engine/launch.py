@@ -41,6 +41,7 @@ def run(
     devices: int = 1,
     resume: bool = False,
     keep: int = KEPT,
+    pictures: bool = True,
     log: Observer | Sequence[Observer] | None = None,
 ) -> Result:
     """Train, evaluate, and return the result; what ``reidassoc run`` does.
@@ -54,18 +55,20 @@ def run(
             and ``k2`` of others are taken over as :func:`reidassoc.choose` says.
         refiners: one or several, in the place of the recipe's; objectives likewise.
         changes: paths and values as in ``--set``, such as ``{"cross.epochs": 5}``.
-        root: the folder of a dataset that is kept on disk.
+        root: the folder of a dataset that is kept on disk; of a resumed run, if it isn't where it was.
         weights: of the network at the start: ``imagenet``, ``none`` or a file.
         seed: everything random follows from it.
         oracle: let clusterer and associator see true identities, if they need them; flagged in the result.
         on_nan: what to do about a step whose loss is not finite: ``stop`` or ``skip``; the recipe's if not given.
         as_gpus: GPUs whose ``DataParallel`` batch norm is imitated; the recipe's if not given.
-        out: the run folder; ``runs/RECIPE-NUMBER`` if not given, with the plug-ins that are not the recipe's
+        out: the run folder; ``runs/METHOD-DATASET-NUMBER`` if not given, with the plug-ins that are not the recipe's
             (``runs/mult-synthetic-nearest-1``).
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; or torch's object.
         devices: of this machine; more than one need a process each, see :func:`reidassoc.engine.train.run`.
         resume: go on with the run in ``out``; needs no method.
         keep: number of checkpoints to keep, the newest ones.
+        pictures: whether the run folder keeps thumbnails of the dataset's images for reports. Agreements of datasets of real
+            people restrict passing images on.
         log: who is told how the run goes on, one or several; nobody if not given.
 
     Raises:
@@ -98,11 +101,11 @@ def run(
     if resume:
         if out is None:
             raise RecipeError("resume needs the run folder, as in out='runs/mult-synthetic-1'")
-        if given or not (isinstance(method, Recipe) or text_of(method) == BASE):
+        if set(given) - {"root"} or not (isinstance(method, Recipe) or text_of(method) == BASE):
             raise RecipeError(
                 "resume goes on with the recipe of the run folder: give out=…, and nothing that changes it"
             )
-        recipe = method if isinstance(method, Recipe) else RunFolder.open(Path(out)).recipe
+        recipe = method if isinstance(method, Recipe) else RunFolder.open(Path(out)).located_recipe(root)
     elif isinstance(method, Recipe):
         if given:
             raise RecipeError(
@@ -118,7 +121,9 @@ def run(
         whole = "/" in text.partition("(")[0] or text.endswith((".yaml", ".yml"))
         recipe = choose(**{"recipe" if whole else "associator": text}, **names)
     try:
-        return train(recipe, out=out, device=device, devices=devices, resume=resume, keep=keep, log=everyone)
+        return train(
+            recipe, out=out, device=device, devices=devices, resume=resume, keep=keep, pictures=pictures, log=everyone
+        )
     finally:
         everyone.close()
 

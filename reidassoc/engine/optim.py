@@ -12,14 +12,15 @@ from reidassoc.recipe import Optimiser
 
 
 def build_optimiser(parameters: Iterable[nn.Parameter], settings: Optimiser) -> torch.optim.Optimizer:
-    """Return the optimiser over the parameters that can be trained. Its state lies on their device: no step waits for it."""
+    """Return the optimiser over the parameters that can be trained, if any. Its state lies on their device: no step waits."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     fused = True if trained and trained[0].device.type != "cpu" else None  # else Adam counts its steps on the host
+    group = [{"params": trained}]  # torch takes an empty group, though no empty list
     if settings.name == "sgd":
         return torch.optim.SGD(
-            trained, settings.learning_rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
+            group, settings.learning_rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
         )
-    return torch.optim.Adam(trained, settings.learning_rate, weight_decay=settings.weight_decay, fused=fused)
+    return torch.optim.Adam(group, settings.learning_rate, weight_decay=settings.weight_decay, fused=fused)
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, data: dict[str, Any]) -> None:

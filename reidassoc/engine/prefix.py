@@ -75,7 +75,7 @@ def start_from(snapshot: Path, out: Path, recipe: Recipe) -> RunFolder:
         folder = RunFolder(temporary)
         folder.create(recipe)
         shutil.copy2(snapshot / METRICS, temporary)
-        machine = json.loads((snapshot / ENVIRONMENT).read_text(encoding="utf-8"))
+        machine = RunFolder(snapshot).read_json(ENVIRONMENT)
         folder.write_json(ENVIRONMENT, {**machine, "files": named_sources(recipe)})  # of this run; those epochs agree
         shutil.copytree(snapshot / "labels", temporary / "labels", dirs_exist_ok=True)
         with folder.replacing(f"checkpoints/epoch_{data['epoch']:03d}.pt") as path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
@@ -80,7 +79,7 @@ def summarise(
             "objectives": [str(part) for part in recipe.stages[-1].objectives],
             "network": str(recipe.network),
         },
-        "dataset": {"spec": str(recipe.dataset), "fingerprint": composed.dataset.fingerprint()},
+        "dataset": {"spec": str(folder.recipe.dataset), "fingerprint": composed.dataset.fingerprint()},
         "files": named_sources(recipe),
         "seed": recipe.seed,
         "epochs": len(rows),
@@ -116,18 +115,16 @@ def flags(composed: Composed, groups: int = 1) -> list[str]:
 
 def changed_files(folder: RunFolder, recipe: Recipe) -> list[str]:
     """Files with plug-ins that are not what they were when the run began."""
-    try:
-        began = json.loads((folder.path / ENVIRONMENT).read_text(encoding="utf-8"))["files"]
-        return [name for name, text_hash in named_sources(recipe).items() if began.get(name) != text_hash]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # older runs did not write it
+    began = folder.read_json(ENVIRONMENT).get("files")
+    if not isinstance(began, dict):
         return []
+    return [name for name, text_hash in named_sources(recipe).items() if began.get(name) != text_hash]
 
 
 def go_on_with(folder: RunFolder) -> str:
     """The command that goes on with a run, with the plug-in files that it was begun with, as far as its folder names them."""
     try:
-        began = json.loads((folder.path / ENVIRONMENT).read_text(encoding="utf-8"))["files"]
-        files = {str(name): str(name) for name in began}
+        files = {str(name): str(name) for name in folder.read_json(ENVIRONMENT)["files"]}
         for kind, spec in parts(folder.recipe):
             with suppress(PluginError):  # of a file that is not loaded here
                 entry = registry.find(kind, spec.name)
@@ -135,7 +132,7 @@ def go_on_with(folder: RunFolder) -> str:
                     files[Path(entry.file).name] = entry.file
                 else:  # of an installed package, which is found by its name
                     files.pop(Path(entry.file).name, None)
-    except (OSError, ValueError, KeyError, TypeError, RecipeError):  # older runs did not write it
+    except (KeyError, TypeError, RecipeError):  # files of a folder that somebody changed
         files = {}
     plugins = [word for file in files.values() for word in ("--plugin", file)]
     return shlex.join(["reidassoc", "run", "--resume", str(folder.path), *plugins])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from reidassoc.data.progress import Say, silent
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
 from reidassoc.errors import DataError, DeviceError
@@ -24,12 +24,12 @@ FEWEST = 2  # training images of a modality: of one alone there is no batch norm
 
 
 def training_images(
-    dataset: Dataset, recipe: Recipe, say: Callable[[str], None] = lambda text: None
+    dataset: Dataset, recipe: Recipe, say: Say = silent
 ) -> tuple[Pair[ImageStore], Pair[Tensor] | None]:
     """Load a dataset's training images, and the identities of the readable ones where they are known.
 
     Args:
-        say: is told of every image that was left out, and of what the dataset has to say.
+        say: takes the dataset's notes, a line for every image that is left out, and a line a minute as long as images are read.
 
     Raises:
         DataError: a modality has fewer than two readable images.
@@ -37,7 +37,7 @@ def training_images(
     records = dataset.train()
     for note in dataset.notes():
         say(note)
-    stores = records.map(lambda images: ImageStore(images, size=recipe.size))
+    stores = records.map(lambda images: ImageStore(images, size=recipe.size, say=say))
     for store in stores:
         for problem in store.problems:
             say(f"left out: {problem}")

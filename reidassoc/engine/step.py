@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from reidassoc.banks import Banks, Feed
+from reidassoc.banks import Banks, BanksBefore, Feed
 from reidassoc.batch import Batch, View
 from reidassoc.data.loader import HostBatch
 from reidassoc.data.transforms import augment
@@ -74,6 +74,7 @@ class Step:
         views = {stream: self.view(stream, output, host) for stream, output in outputs.items()}
         batch = Batch(views, self.scene.epoch, self.scene, self.targets)
 
+        banks = BanksBefore(self.banks)
         terms = self.losses(batch)
         loss = torch.stack(list(terms.values())).sum()
         for optimiser in optimisers:
@@ -83,6 +84,7 @@ class Step:
         finite = finite_step(loss, modules)
         update(optimisers, finite)
         statistics.restore_unless(finite)
+        banks.restore_unless(finite)
         self.banks.update(self.feeds(batch, host.rounds), gate=finite)
         if self.average is not None:
             self.average.follow(self.network)
@@ -114,7 +116,7 @@ class Step:
         return terms
 
     def feeds(self, batch: Batch, rounds: Mapping[str, Tensor]) -> dict[str, Feed]:
-        """What each fed bank takes in: its streams' features and hard labels, in its order."""
+        """What each fed bank takes in: its streams' features and the rows that they feed, in its order."""
         feeds = {}
         known: dict[
             tuple[tuple[str, ...], int | None], Tensor
@@ -122,7 +124,7 @@ class Step:
         for name, plan in rounds.items():
             bank = self.banks[name].bank
             fed = [batch[stream] for stream in bank.fed_by]
-            labels = torch.cat([batch.labels(view, bank.space).hard for view in fed])
+            labels = torch.cat([bank.rows_fed(view.rows, batch.labels(view, bank.space).hard) for view in fed])
             if (bank.fed_by, bank.part) not in known:
                 known[bank.fed_by, bank.part] = torch.cat([fed_feature(view, bank.part) for view in fed])
             features = known[bank.fed_by, bank.part]

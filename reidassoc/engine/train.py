@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections import Counter
@@ -44,18 +43,20 @@ def run(
     devices: int = 1,
     resume: bool = False,
     keep: int = KEPT,
+    pictures: bool = True,
     log: Observer | None = None,
 ) -> Result:
     """Train by a recipe from its first epoch to its last, or go on with a run that was interrupted.
 
     Args:
         recipe: what to do; see :func:`reidassoc.overrides.choose` for how names become one.
-        out: the run folder; ``runs/RECIPE-NUMBER`` if not given, as in ``runs/mult-synthetic-1``; plug-ins that
+        out: the run folder; ``runs/METHOD-DATASET-NUMBER`` if not given, as in ``runs/mult-synthetic-1``; plug-ins that
             are not the recipe's are named, too: ``runs/mult-synthetic-nearest-1``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         devices: of this machine, one process each: those that torchrun, srun or ``reidassoc run --devices`` started.
         resume: go on with the run in ``out``, repeating the epoch in which it was interrupted.
         keep: number of checkpoints to keep, the newest ones.
+        pictures: whether thumbnails are kept for reports; a run that began without any goes on so.
         log: where progress is shown, by the first process; nowhere if not given.
 
     Returns:
@@ -81,25 +82,30 @@ def run(
             if resume:
                 held.enter_context(folder.held())
                 folder.sweep()
-            path, begun = str(folder.path), folder.begun
+            path, begun, pictures = str(folder.path), folder.begun, pictures and folder.pictures
         path, begun = ranks.told(fabric, [path, begun])
         # Whatever is wrong shows here, before anything is written.
         under_way = prepare(composed, fabric, RunFolder(Path(path)), log, resume=begun)
         under_way.kept = keep
         if ranks.first(fabric):
             if not begun:
-                under_way.folder = begin(folder, out, recipe, held, there=resume)
-                under_way.folder.write_json(ENVIRONMENT, {**environment(fabric), "files": named_sources(recipe)})
+                under_way.folder = begin(folder, out, recipe, held, there=resume, pictures=pictures)
+                began = {"files": named_sources(recipe), "fingerprint": composed.dataset.fingerprint()}
+                under_way.folder.write_json(ENVIRONMENT, {**environment(fabric), **began})
                 checkpoint.save(under_way.folder, under_way.state, recipe.digest, keep)
+            under_way.pictures = pictures
+            under_way.folder.write_settings(recipe, pictures=pictures)
             note(under_way.folder.path)
         return finish(under_way, log)
 
 
-def begin(folder: RunFolder, out: str | Path | None, recipe: Recipe, held: ExitStack, *, there: bool) -> RunFolder:
+def begin(
+    folder: RunFolder, out: str | Path | None, recipe: Recipe, held: ExitStack, *, there: bool, pictures: bool
+) -> RunFolder:
     """Make the folder of a new run and hold it; without a name given, one that no other run took meanwhile."""
     while not there:
         try:
-            folder.create(recipe)
+            folder.create(recipe, pictures=pictures)
             break
         except FolderTaken:
             if out is not None:
@@ -162,21 +168,25 @@ def chosen_folder(out: str | Path | None, recipe: Recipe, resume: bool) -> RunFo
 
 
 def title(recipe: Recipe) -> str:
-    """The recipe's name, and the plug-ins that it does not bring itself: ``mult-synthetic``, ``mult-synthetic-nearest``."""
+    """The recipe's name, with the dataset that is used, and the plug-ins that it does not bring itself.
+
+    ``mult-synthetic``, ``mult-synthetic-nearest``; of mult/synthetic on a manifest ``mult-manifest``.
+    """
     try:
         usual = load_recipe(recipe.name)
     except RecipeError:  # from a file of one's own: all in it is the recipe's
         usual = recipe
     known = {(kind, spec.name) for kind, spec in parts(usual)}
     others = [spec.name for kind, spec in parts(recipe) if kind != "datasets" and (kind, spec.name) not in known]
-    return "-".join([recipe.name.replace("/", "-"), *dict.fromkeys(others)])
+    name = recipe.name.replace(usual.dataset.name, recipe.dataset.name)
+    return "-".join([name.replace("/", "-"), *dict.fromkeys(others)])
 
 
 def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer, *, resume: bool) -> Run:
     """Load images, build the network, and start from scratch or from the newest checkpoint."""
     recipe, dataset = composed.recipe, composed.dataset
     stores, identity = training_images(dataset, recipe, log.once)
-    evaluation = prepare_evaluation(dataset, recipe)
+    evaluation = prepare_evaluation(dataset, recipe, log.once)
     network = build_network(composed.network, recipe, fabric)
     if not resume:
         calibrate(network, stores, fabric, recipe)
@@ -192,6 +202,7 @@ def prepare(composed: Composed, fabric: Fabric, folder: RunFolder, log: Observer
         state.optimiser = build_optimiser(network.parameters(), run_so_far.optimiser_settings(stage))
         checkpoint.restore(state, data)
         refuse_other_images(state, stores)
+        refuse_other_data(folder, recipe, dataset.fingerprint())
         if ranks.first(fabric):
             folder.forget_from(state.epoch)
             for name in changed_files(folder, recipe):
@@ -224,16 +235,23 @@ def refuse_other_images(state: checkpoint.State, stores: Pair[ImageStore]) -> No
             )
 
 
+def refuse_other_data(folder: RunFolder, recipe: Recipe, fingerprint: str) -> None:
+    """Raise DataError if the dataset is not what it was as the run began."""
+    if folder.read_json(ENVIRONMENT).get("fingerprint", fingerprint) != fingerprint:
+        raise DataError(
+            f"{folder.path} began on other data than {recipe.dataset}: names, people or sizes of images differ; give --data the "
+            "folder that holds the same ones, or start a new run"
+        )
+
+
 def refuse_other_devices(folder: RunFolder, recipe: Recipe, count: int) -> None:
     """Raise RecipeError if a run whose batch norm is left to each device would go on with other ones."""
-    path = folder.path / ENVIRONMENT
-    if recipe.batch_norm == "rank" and path.is_file():
-        began = json.loads(path.read_text(encoding="utf-8")).get("devices", 1)
-        if began != count:
-            raise RecipeError(
-                f"{folder.path} began on {began} device(s) with batch_norm: rank, so that its statistics are of so many groups; "
-                f"resume it with --devices {began}, not {count}"
-            )
+    began = folder.read_json(ENVIRONMENT)
+    if recipe.batch_norm == "rank" and began and (devices := began.get("devices", 1)) != count:
+        raise RecipeError(
+            f"{folder.path} began on {devices} device(s) with batch_norm: rank, so that its statistics are of so many groups; "
+            f"resume it with --devices {devices}, not {count}"
+        )
 
 
 def skipped_images(stores: Pair[ImageStore]) -> dict[str, int]:

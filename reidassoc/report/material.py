@@ -120,6 +120,7 @@ def chapters(
     protocol: str | None = None,
     allow: bool = False,
     published: bool = True,
+    pictures: bool = True,
     device: str | torch.device = "auto",
 ) -> list[Chapter]:
     """Group results by dataset and read what their folders hold.
@@ -129,6 +130,7 @@ def chapters(
         protocol: shown first; the benchmark's, or the first one, if not given.
         allow: show what can't be compared, with footnotes, instead of refusing it.
         published: put published rows into the tables.
+        pictures: show the thumbnails that the runs kept.
         device: where a run that kept no exhibits is evaluated again.
 
     Raises:
@@ -136,14 +138,20 @@ def chapters(
     """
     parts = results.by_dataset()
     return [
-        chapter(part, protocol=protocol, allow=allow, published=published, device=device)
+        chapter(part, protocol=protocol, allow=allow, published=published, pictures=pictures, device=device)
         for part in parts
         if part.outcomes
     ]
 
 
 def chapter(
-    results: Results, *, protocol: str | None, allow: bool, published: bool, device: str | torch.device
+    results: Results,
+    *,
+    protocol: str | None,
+    allow: bool,
+    published: bool,
+    pictures: bool = True,
+    device: str | torch.device,
 ) -> Chapter:
     every = [set(outcome.data["protocols"]) for outcome in results.outcomes]
     known = tuple(name for name in results.outcomes[0].data["protocols"] if all(name in held for held in every))
@@ -156,10 +164,10 @@ def chapter(
         for name in known
     }
     examples = examples_of(results)
-    notes, pictures = pictured(examples, device)
+    notes, kept = pictured(examples, device, pictures)
     methods = []
     for colour, row in enumerate(row for row in results.rows if row in examples):
-        runs = tuple(Shown(o, pictures.get(o.origin)) for o in results.outcomes if o.row == row)
+        runs = tuple(Shown(o, kept.get(o.origin)) for o in results.outcomes if o.row == row)
         example = next(run for run in runs if run.outcome is examples[row])
         methods.append(Method(row, colour, runs, example))
     title = results.title or shown_name(results.outcomes[0].dataset)
@@ -179,7 +187,7 @@ def examples_of(results: Results) -> dict[str, Outcome]:
 
 
 def pictured(
-    examples: Mapping[str, Outcome], device: str | torch.device
+    examples: Mapping[str, Outcome], device: str | torch.device, pictures: bool = True
 ) -> tuple[tuple[str, ...], dict[Path, Exhibits]]:
     """Why some rows have no pictures, and the exhibits of the others, by run folder.
 
@@ -195,8 +203,11 @@ def pictured(
             reason = "no pictures; its data are not those of the first row"
         else:
             try:
-                found[outcome.origin] = exhibits_of(RunFolder(outcome.origin), device=device)
-                continue
+                kept = exhibits_of(RunFolder(outcome.origin), device=device)
+                found[outcome.origin] = kept if pictures else kept.without_pictures()
+                if found[outcome.origin].pictured:
+                    continue
+                reason = "without pictures, as --no-pictures says"
             except (ReidassocError, OSError, RuntimeError, KeyError) as error:
                 text = " ".join(str(error).split())[:MOST_OF_A_REASON]
                 reason = f"no pictures; the run kept none, and they can't be made from its checkpoint ({text})"

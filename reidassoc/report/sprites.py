@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from reidassoc.data.tiles import COLUMNS, pack, resized, unpack
-from reidassoc.engine.exhibits import Exhibits, Images
+from reidassoc.engine.exhibits import Images
 from reidassoc.report.material import Chapter
 from reidassoc.types import Modality
 
@@ -72,9 +72,8 @@ class Sheets:
 
 def sheets_of(chapter: Chapter) -> Sheets | None:
     """Join the thumbnails of the methods' examples; None if none kept any."""
-    kept: list[Exhibits] = [
-        method.example.exhibits for method in chapter.methods if method.example.exhibits is not None
-    ]
+    every = [method.example.exhibits for method in chapter.methods]
+    kept = [exhibits for exhibits in every if exhibits is not None and exhibits.pictured]
     if not kept:
         return None
     tile = kept[0].tile

@@ -64,6 +64,7 @@ def write_report(
     protocol: str | None = None,
     allow: bool = False,
     published: bool = True,
+    pictures: bool = True,
     device: str | torch.device = "auto",
 ) -> Path:
     """Write a page on some runs.
@@ -75,6 +76,7 @@ def write_report(
         protocol: shown first; the benchmark's, or the first one, if not given.
         allow: show what can't be compared, with footnotes, instead of refusing it.
         published: put published figures into the tables.
+        pictures: show the thumbnails that the runs kept.
         device: where a run that kept no exhibits is evaluated again.
 
     Returns:
@@ -88,7 +90,7 @@ def write_report(
         >>> ra.write_report(["runs/mult-synthetic-1", "runs/mult-synthetic-nearest-1"])  # doctest: +SKIP
     """
     results = read_named(several(runs))
-    found = chapters(results, protocol=protocol, allow=allow, published=published, device=device)
+    found = chapters(results, protocol=protocol, allow=allow, published=published, pictures=pictures, device=device)
     parts = [part_of(chapter, number) for number, chapter in enumerate(found)]
     write_text(out, page(parts, results.title))
     if figures is not None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reidassoc.answers import refuse_banks
 from reidassoc.banks import Bank, Banks
 from reidassoc.batch import Batch, View
+from reidassoc.engine.gate import finite_step, update
+from reidassoc.engine.heads import Head, make_head
+from reidassoc.errors import PluginError
 from reidassoc.interfaces import Dataset, Network, NetworkOutput, Objective, Refiner
+from reidassoc.recipe import Optimiser
 from reidassoc.scene import Scene
 from reidassoc.testing.contracts import (
     ContractError,
@@ -25,6 +30,7 @@ from reidassoc.testing.contracts import (
     same,
     toy_targets,
     unchanged,
+    valid,
 )
 from reidassoc.testing.scenes import CASES, Toy
 from reidassoc.types import SHARED, STREAMS, Clustering, Features, Modality, Pair, Records, SoftLabels, Targets
@@ -140,6 +146,7 @@ def check_losses(refiner: Refiner, toy: Toy, where: str, device: Device) -> None
     """Call a refiner's `losses` on a batch, with the banks of objectives and its own; a term may be a 0 without gradient."""
     beside: Any = Beside(refiner)
     batch, banks = guard(where, partial(toy_step, beside, toy, device=device))
+    check_banks(banks, batch, where)
     given = (batch, {live.bank.name: live.vectors for live in banks})
     terms = unchanged(where, given, partial(refiner.losses, batch, banks))
     require(isinstance(terms, Mapping), where, f"must return a mapping of loss terms, got {type(terms).__name__}")
@@ -170,9 +177,9 @@ def check_objective(objective: Objective, cases: Mapping[str, Toy] = TRAINABLE, 
     for case, toy in cases.items():
         with keeps_nothing(objective, case):
             batch, banks = guard(case, partial(toy_step, objective, toy, device=device))
-            for live in banks:
-                check_bank(live.bank.space, live.vectors, live.bank.fed_by, batch, f"{case}, bank '{live.bank.name}'")
-            call = with_module(objective, batch, device)
+            check_banks(banks, batch, case)
+            head = prepared(objective, batch, case, device)
+            call: Callable[..., Any] = objective if head is None else partial(cast(Any, objective), module=head.module)
             terms = unchanged(
                 case, (batch, {live.bank.name: live.vectors for live in banks}), partial(call, batch, banks)
             )
@@ -195,26 +202,24 @@ def check_objective(objective: Objective, cases: Mapping[str, Toy] = TRAINABLE, 
             nobody, nothing = toy_step(objective, toy, silent=True, device=device)
             where = f"{case}, no row has a label"
             check_terms(guard(where, partial(call, nobody, nothing)), where)
+            if head is not None:
+                guard(
+                    f"{case}, its module's step", partial(update, [head.optimiser], finite_step(total, [head.module]))
+                )
 
 
-def with_module(objective: Objective, batch: Batch, device: Device) -> Callable[[Batch, Banks], Any]:
-    """The objective with the module that it trains beside the network, if it has one."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = guard("modules", partial(objective.modules, batch.scene, batch.targets))
-    call: Callable[..., Any] = objective
-    return call if module is None else partial(call, module=module.to(device))
+def prepared(objective: Objective, batch: Batch, case: str, device: Device) -> Head | None:
+    """The module that an objective trains beside the network, made as a run makes it."""
+    make = partial(make_head, objective, batch.scene, batch.targets, name="", settings=Optimiser())
+    try:
+        return make(device=torch.device(device))
+    except PluginError as error:
+        raise ContractError(f"{case}, modules: {error}") from error.__cause__
 
 
-def check_bank(space: str, vectors: Tensor, fed_by: tuple[str, ...], batch: Batch, where: str) -> None:
-    known = {str(space): labels.count for (_, space), labels in batch.targets.table.items()}
-    require(
-        str(space) in known, where, f"has the space '{space}', of which there are no labels; there are {sorted(known)}"
-    )
-    count = known[str(space)]
-    require(len(vectors) == count, where, f"starts from {len(vectors)} rows, but its space has {count} clusters")
-    strange = set(fed_by) - set(STREAMS)
-    require(not strange, where, f"is fed by {sorted(strange)}; streams are {', '.join(STREAMS)}")
+def check_banks(banks: Banks, batch: Batch, case: str) -> None:
+    """Raise ContractError for a bank that a run would refuse."""
+    valid(case, partial(refuse_banks, [live.bank for live in banks], batch.scene, batch.targets))
 
 
 def check_terms(terms: Mapping[str, Tensor], where: str) -> None:
