@@ -110,15 +110,16 @@ class RunFolder:
     def refuse_missing(self, dataset: Spec) -> None:
         """Raise DataError if a folder of the run's data is not there."""
 
-        def looked_at(root: str) -> str:
-            if missing := [str(path) for path in folders_of(root) if not path.exists()]:
+        def looked_at(key: str, place: str) -> str:
+            missing = [str(path) for path in folders_of(place) if not path.exists()] if key == "root" else []
+            if missing:
                 raise DataError(
                     f"{self.path}: its data were in {' and '.join(missing)}, where nothing is now; give --data FOLDER (root=… "
                     "in Python), the one that they are in"
                 )
-            return root
+            return place
 
-        dataset.with_roots(looked_at)
+        dataset.with_places(looked_at)
 
     def write_text(self, name: str, text: str) -> None:
         with self.replacing(name) as temporary:
