@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -114,12 +115,22 @@ def cluster(
     previous: Clustering | None = None,
     identity: Pair[Tensor] | None = None,
 ) -> Clustering:
-    """Run a clusterer on checked features, and look its answer over."""
+    """Run a clusterer on checked features, check what it returns, and note its k1 and k2 for the scene's affinity."""
     check_features(features)
     call = informed(clusterer, clusterer, identity)
     answer = guarded("clusterer", clusterer, lambda: call(features, epoch=epoch, seed=seed, previous=previous))
     accepted("clusterer", clusterer, lambda: refuse_clustering(answer, features))
-    return answer
+    return with_affinity_of(clusterer, answer)
+
+
+def with_affinity_of(clusterer: Clusterer, clustering: Clustering) -> Clustering:
+    """The clustering with the clusterer's ``k1`` and ``k2``, where it has such attributes and the clustering has none."""
+    sizes: dict[str, Any] = {
+        name: int(size)
+        for name in ("k1", "k2")
+        if getattr(clustering, name) is None and isinstance(size := getattr(clusterer, name, None), Integral)
+    }
+    return replace(clustering, **sizes)
 
 
 def associate(associator: Associator, scene: Scene, identity: Pair[Tensor] | None = None) -> Association:

@@ -114,8 +114,7 @@ def lab(
     A clusterer takes over options of the one that the features' file names: all that its spec doesn't name if it is the same
     one, else ``k1`` and ``k2``.
 
-    Each runs once; what methods remember with the features (the Jaccard affinity) is made once for all. An
-    associator or refiner takes the clusterer's ``k1`` and ``k2`` unless its spec names its own.
+    Each runs once; what methods remember with the features (the Jaccard affinity) is made once for all.
 
     Args:
         features: a .safetensors or .npz file, or what :func:`reidassoc.data.arrays.read_features` returned.
