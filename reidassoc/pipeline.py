@@ -19,7 +19,8 @@ from reidassoc.entry import name_of
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.fitting import misfits, needs
 from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Refiner
-from reidassoc.ops.exact import broken_rows, long_rows
+from reidassoc.ops.exact import broken_rows
+from reidassoc.ops.unit_rows import rows_off_unit, zero_rows
 from reidassoc.recipe import Recipe, Stage
 from reidassoc.scene import Scene
 from reidassoc.types import Association, Clustering, Features, Pair, Targets
@@ -93,14 +94,16 @@ def check_features(features: Pair[Features]) -> None:
     """Refuse what no method can work on.
 
     Raises:
-        DataError: NaN or infinite values, rows that are longer than unit ones, or two widths.
+        DataError: NaN or infinite values, rows that are zero or not of length 1, or two widths.
     """
     if features.visible.width != features.infrared.width:
         raise DataError(f"visible features are {features.visible.width} wide, infrared ones {features.infrared.width}")
     for modality, name in ((features.visible, "visible"), (features.infrared, "infrared")):
         if where := broken_rows(modality.x):
             raise DataError(f"the {name} features have {where}: the network has diverged, or the file is damaged")
-        if where := long_rows(modality.x):
+        if where := zero_rows(modality.x):
+            raise DataError(f"the {name} features have {where}: such a row has no direction to compare; leave it out")
+        if where := rows_off_unit(modality.x):
             raise DataError(
                 f"the {name} features have {where}, and must have unit rows: torch.nn.functional.normalize(x, dim=1)"
             )

@@ -21,7 +21,7 @@ from reidassoc.engine.peak_memory import resident
 from reidassoc.errors import DataError, PluginError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.interfaces import Associator, Clusterer
-from reidassoc.ops.exact import long_rows
+from reidassoc.ops.unit_rows import rows_off_unit
 from reidassoc.options import checked, refuse_out_of_range
 from reidassoc.pipeline import associate as run_associator
 from reidassoc.pipeline import cluster
@@ -167,7 +167,7 @@ def identities(given: Pair[Any] | tuple[Any, Any], features: Pair[Features]) -> 
 
 def on_device(features: Features | Tensor | ArrayLike, name: str, device: torch.device) -> Features:
     made = features if isinstance(features, Features) else unit_features(features, name)
-    if long_rows(made.x):
+    if rows_off_unit(made.x):
         made = replace(made, x=unit_features(made.x, name).x)
     extra = {key: tensor.to(device) for key, tensor in made.extra.items()}
     return Features(made.x.to(device), made.index.to(device), made.camera.to(device), extra)
