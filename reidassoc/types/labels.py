@@ -46,6 +46,11 @@ class Clusters:
         """(n,) int64: the rows that belong to a cluster."""
         return (self.labels != OUTLIER).nonzero().flatten()
 
+    @property
+    def largest(self) -> float:
+        """Share of the samples that the largest cluster contains."""
+        return float(torch.bincount(self.labels[self.clustered], minlength=1).max()) / max(1, len(self.labels))
+
     def validate(self) -> None:
         """Read the values (which stalls a GPU) and raise ValueError where they break the contract."""
         low, high = (int(self.labels.min()), int(self.labels.max())) if len(self.labels) else (OUTLIER, OUTLIER)
