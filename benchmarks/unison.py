@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ class Judge:
         moved = unison.whitened(self.scene.features.map(unison.centred), own)
         features = moved.map(lambda x: Features(x.float()))
         clusters = Pair.build(lambda m: Clusters(own[m].labels, centroids(features[m].x, own[m].labels, own[m].count)))
-        return Judge(FeatureFile(features, self.identity), Clustering(clusters)).score(text)
+        return Judge(FeatureFile(features, self.identity), replace(self.scene.clustering, own=clusters)).score(text)
 
 
 def develop(paths: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from reidassoc import registry
-from reidassoc.affinity import affinity_of, exchanged, in_place_of, with_affinity
+from reidassoc.affinity import exchanged, in_place_of
 from reidassoc.errors import RecipeError, nearest_name
 from reidassoc.options import options_of
 from reidassoc.recipe import Part, Recipe, load_recipe, parse_recipe, shipped_recipes
@@ -44,8 +44,8 @@ def choose(
     association in MULT's training, and methods compared that way differ in their association alone.
 
     A dataset, clusterer, network or associator of the recipe's own name keeps the recipe's options that its spec doesn't name.
-    ``k1`` and ``k2`` belong to the data: another clusterer takes over the recipe's, and another associator those of the
-    clusterer (where that has none, those of the recipe's associator), if it has such options and its spec names none.
+    ``k1`` and ``k2`` belong to the data: another clusterer keeps the recipe's, if it has such options and its spec names none;
+    associators and refiners take the clusterer's when they run.
 
     What is not listed here is as for :func:`reidassoc.run`.
 
@@ -74,8 +74,8 @@ def choose(
     if wanted is not None:
         registry.find("datasets", wanted.name)
         data["dataset"] = str(exchanged(chosen.dataset, wanted))
-    grouping = in_place_of(chosen.clusterer, Spec.parse(clusterer)) if clusterer else chosen.clusterer
-    data["clusterer"] = str(grouping)
+    if clusterer:
+        data["clusterer"] = str(in_place_of(chosen.clusterer, Spec.parse(clusterer)))
     if network:
         data["network"] = str(exchanged(chosen.network, Spec.parse(network)))
     users = [stage for stage in data["stages"] if stage["associator"]]
@@ -86,7 +86,7 @@ def choose(
         )
     for stage in users:
         if cross is not None:
-            stage["associator"] = str(associating(Spec.parse(stage["associator"]), cross, grouping))
+            stage["associator"] = str(exchanged(Spec.parse(stage["associator"]), cross))
         stage["refiners"] = several(refiners) or stage["refiners"]
         stage["objectives"] = several(objectives) or stage["objectives"]
     extra: list[tuple[str, Any]] = [("dataset.root", root)] if root else []
@@ -112,14 +112,6 @@ def text_of(part: Any) -> Any:
     if part is None or isinstance(part, str):
         return part
     return os.fspath(part) if isinstance(part, os.PathLike) else str(registry.spec_of(part))
-
-
-def associating(theirs: Spec, named: Spec, grouping: Spec) -> Spec:
-    """A named associator in the place of the recipe's: another one takes k1 and k2 from the clusterer."""
-    if named.name == theirs.name:
-        return exchanged(theirs, named)
-    known = affinity_of("clusterers", grouping) or affinity_of("associators", theirs)
-    return with_affinity(known, "associators", named)
 
 
 def method_of(cross: Spec) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,8 @@ from reidassoc.entry import name_of
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.fitting import misfits, needs
 from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Refiner
-from reidassoc.ops.exact import broken_rows, long_rows
+from reidassoc.ops.exact import broken_rows
+from reidassoc.ops.unit_rows import rows_off_unit, zero_rows
 from reidassoc.recipe import Recipe, Stage
 from reidassoc.scene import Scene
 from reidassoc.types import Association, Clustering, Features, Pair, Targets
@@ -93,14 +95,16 @@ def check_features(features: Pair[Features]) -> None:
     """Refuse what no method can work on.
 
     Raises:
-        DataError: NaN or infinite values, rows that are longer than unit ones, or two widths.
+        DataError: NaN or infinite values, rows that are zero or not of length 1, or two widths.
     """
     if features.visible.width != features.infrared.width:
         raise DataError(f"visible features are {features.visible.width} wide, infrared ones {features.infrared.width}")
     for modality, name in ((features.visible, "visible"), (features.infrared, "infrared")):
         if where := broken_rows(modality.x):
             raise DataError(f"the {name} features have {where}: the network has diverged, or the file is damaged")
-        if where := long_rows(modality.x):
+        if where := zero_rows(modality.x):
+            raise DataError(f"the {name} features have {where}: such a row has no direction to compare; leave it out")
+        if where := rows_off_unit(modality.x):
             raise DataError(
                 f"the {name} features have {where}, and must have unit rows: torch.nn.functional.normalize(x, dim=1)"
             )
@@ -115,12 +119,22 @@ def cluster(
     previous: Clustering | None = None,
     identity: Pair[Tensor] | None = None,
 ) -> Clustering:
-    """Run a clusterer on checked features, and look its answer over."""
+    """Run a clusterer on checked features, check what it returns, and note its k1 and k2 for the scene's affinity."""
     check_features(features)
     call = informed(clusterer, clusterer, identity)
     answer = guarded("clusterer", clusterer, lambda: call(features, epoch=epoch, seed=seed, previous=previous))
     accepted("clusterer", clusterer, lambda: refuse_clustering(answer, features))
-    return answer
+    return with_affinity_of(clusterer, answer)
+
+
+def with_affinity_of(clusterer: Clusterer, clustering: Clustering) -> Clustering:
+    """The clustering with the clusterer's ``k1`` and ``k2``, where it has such attributes and the clustering has none."""
+    sizes: dict[str, Any] = {
+        name: int(size)
+        for name in ("k1", "k2")
+        if getattr(clustering, name) is None and isinstance(size := getattr(clusterer, name, None), Integral)
+    }
+    return replace(clustering, **sizes)
 
 
 def associate(associator: Associator, scene: Scene, identity: Pair[Tensor] | None = None) -> Association:

@@ -34,9 +34,16 @@ class Scene:
     losses: Pair[Tensor] | None = None
     stage_epoch: int = 0
 
-    def affinity(self, *, k1: int = 30, k2: int = 6) -> Pair[Tensor]:
-        """Return 1 − Jaccard distance of each modality as sparse CSR (N, N); computed once per epoch."""
-        return self.features.map(lambda features: affinity(features, k1=k1, k2=k2))
+    def affinity(self, *, k1: int | None = None, k2: int | None = None) -> Pair[Tensor]:
+        """Return 1 − Jaccard distance of each modality as sparse CSR (N, N); computed once per epoch.
+
+        Args:
+            k1: neighbours that make up a neighbourhood; None = the clusterer's, or the published 30 if that has none.
+            k2: neighbours over which those are averaged; None = likewise, 6.
+        """
+        sizes = {"k1": self.clustering.k1 if k1 is None else k1, "k2": self.clustering.k2 if k2 is None else k2}
+        known = {name: size for name, size in sizes.items() if size is not None}
+        return self.features.map(lambda features: affinity(features, **known))
 
     def prototypes(self, targets: Targets, space: str) -> Tensor:
         """Return from what the banks of a label space start, (K, D): the associator's prototypes, else the centroids.

@@ -49,6 +49,7 @@ from reidassoc.ops.top_labels import blend, change, top_softmax
 from reidassoc.ops.tracklets import pooled
 from reidassoc.ops.transport import transport
 from reidassoc.ops.triplet import hardest_triplet
+from reidassoc.ops.unit_rows import unit_rows
 from reidassoc.ops.votes import vote, winner
 from reidassoc.testing.pretend import pretended_device
 from reidassoc.types import Clusters, Features, Modality, Pair, SoftLabels
@@ -67,7 +68,8 @@ HOST = {
     "banks": {"Intake", "plan_rounds", "lasting_rounds"},
     "assignment": {"one_to_one", "in_rounds", "tiled", "greedy_pairs"},
     "seeds": {"seed_for", "generator_for"},
-    "exact": {"full_float32", "products", "no_autocast", "broken_rows", "long_rows"},
+    "exact": {"full_float32", "products", "no_autocast", "broken_rows"},
+    "unit_rows": {"zero_rows", "rows_off_unit"},
     "scaling": {"Round"},
 }
 SWITCHES = {"accelerate", "half", "memory_limit", "shares"}
@@ -232,11 +234,11 @@ def _(device: torch.device) -> Sequence[Tensor]:
 
 
 @case("propagation.propagate", "prototypes.centroids", "prototypes.clusters_of", "prototypes.updated_centroids",
-      "partition.by_first_member", "exact.at_least_single", "exact.check_features")  # fmt: skip
+      "partition.by_first_member", "exact.at_least_single", "exact.check_features", "unit_rows.unit_rows")  # fmt: skip
 def _(device: torch.device) -> Sequence[Tensor]:
     x, labels = people(50, device), whole(50, below=7, device=device)
     exact.check_features("x", x)
-    spread = [*propagate(Pair(x, people(30, device, 1)), k=4), exact.at_least_single(x.half())]
+    spread = [*propagate(Pair(x, people(30, device, 1)), k=4), exact.at_least_single(x.half()), unit_rows(x * 1e30)]
     mean = centroids(x, labels, 7)
     later = updated_centroids(x, labels.clamp(max=4), mean)
     return [*spread, mean, later, clusters_of(x, labels).centroids, partition.by_first_member(labels, least=2)]

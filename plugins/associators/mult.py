@@ -49,8 +49,8 @@ class Mult(Associator):
     strength: Annotated[float, Field(gt=0, description="λ of the optimal transport")] = 25.0
     rounds: Annotated[int, Field(ge=0, description="transfer rounds at most")] = 20
     tolerance: Annotated[float, Field(ge=0, description="stop once labels change by no more, relative L1")] = 0.01
-    k1: Annotated[int, Field(ge=1, description="k1 of the Jaccard affinity; the clusterer's saves time")] = 30
-    k2: Annotated[int, Field(ge=1, description="k2 of the Jaccard affinity; the clusterer's saves time")] = 6
+    k1: Annotated[int | None, Field(ge=1, description="k1 of the Jaccard affinity; none = the clusterer's")] = None
+    k2: Annotated[int | None, Field(ge=1, description="k2 of the Jaccard affinity; none = the clusterer's")] = None
     truncation: Annotated[
         float, Field(ge=0, lt=1, description="share of a row that a sparse cross affinity may drop; 0 = exact")
     ] = 1e-3

@@ -49,7 +49,7 @@ class Dbscan(Clusterer):
                 "dbscan(tracklets=true): no image has a tracklet; give the manifest a column 'tracklet', "
                 "a feature file 'tracklet_visible' and 'tracklet_infrared', or leave the option out"
             )
-        return Clustering(own=features.map(self.cluster))
+        return Clustering(own=features.map(self.cluster), k1=self.k1, k2=self.k2)
 
     def cluster(self, features: Features) -> Clusters:
         """Cluster one modality."""

@@ -52,7 +52,7 @@ class Infomap(Clusterer):
 
     def __call__(self, features: Pair[Features], *, epoch: int, seed: int, previous: Clustering | None) -> Clustering:
         drawn = 1 + seed_for(seed, epoch, "infomap") % INFOMAP_SEEDS
-        return Clustering(own=features.map(lambda one: self.cluster(one, drawn)))
+        return Clustering(own=features.map(lambda one: self.cluster(one, drawn)), k1=self.k1, k2=self.k2)
 
     def cluster(self, features: Features, seed: int) -> Clusters:
         """Cluster one modality."""

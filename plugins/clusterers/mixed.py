@@ -43,7 +43,8 @@ class Mixed(Clusterer):
     mixed_k2: Annotated[int, Field(ge=1, description="k2 of both modalities together")] = 32
 
     def __call__(self, features: Pair[Features], *, epoch: int, seed: int, previous: Clustering | None) -> Clustering:
-        return Clustering(own=features.map(self.cluster), shared=self.cluster_both(features))
+        own, shared = features.map(self.cluster), self.cluster_both(features)
+        return Clustering(own, shared, k1=self.k1, k2=self.k2)
 
     def cluster(self, features: Features) -> Clusters:
         """Cluster one modality."""

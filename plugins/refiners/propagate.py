@@ -34,8 +34,8 @@ class Propagate(Refiner):
 
     rounds: Annotated[int, Field(ge=0, description="rounds of averaging")] = 1
     fill: Annotated[bool, Field(description="label samples without an opinion by their neighbours")] = True
-    k1: Annotated[int, Field(ge=1, description="k1 of the Jaccard affinity; the clusterer's saves time")] = 30
-    k2: Annotated[int, Field(ge=1, description="k2 of the Jaccard affinity; the clusterer's saves time")] = 6
+    k1: Annotated[int | None, Field(ge=1, description="k1 of the Jaccard affinity; none = the clusterer's")] = None
+    k2: Annotated[int | None, Field(ge=1, description="k2 of the Jaccard affinity; none = the clusterer's")] = None
 
     def refine(self, scene: Scene, targets: Targets) -> Targets:
         within: Pair[Averaging] = scene.affinity(k1=self.k1, k2=self.k2).map(Averaging.of_affinity)

@@ -117,9 +117,9 @@ def advise(
     if min_samples < 1:
         raise SpecError(f"min_samples must be at least 1, got {min_samples}")
     file = features if isinstance(features, FeatureFile) else read_features(features)
-    check_features(file.features)
     where = open_device(device).device
     placed = Pair.build(lambda m: on_device(file.features[m], str(m), where))
+    check_features(placed)
     fewest = min(map(len, placed))
     if fewest < 2:
         raise DataError(f"advice needs at least two samples of each modality, got {fewest}")

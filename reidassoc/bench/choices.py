@@ -9,10 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from reidassoc import registry
-from reidassoc.affinity import affinity_of, defaults, with_affinity
 from reidassoc.errors import PluginError, RecipeError, SpecError, nearest_name
 from reidassoc.fitting import needs, quoted, unmet
 from reidassoc.interfaces import Refiner
+from reidassoc.options import options_of
 from reidassoc.spec import Spec, parse_value
 
 NONE = "none"  # the refiner choice that refines nothing
@@ -81,7 +81,7 @@ def split(text: str, at: str = ",") -> list[str]:
 
 
 def option_names(kind: str, name: str) -> list[str]:
-    return list(defaults(kind, name))
+    return [option.name for option in options_of(registry.get(kind, name))]
 
 
 def every_associator(*, oracle: bool, given: frozenset[str] = frozenset()) -> list[str]:
@@ -124,11 +124,9 @@ def combinations(
     spread = [list(product(*(swept([link], "refiners", sweeps, strict=False) for link in chain))) for chain in chains]
     found: dict[str, Combination] = {}
     for cluster in grouping:
-        known = affinity_of("clusterers", cluster)
         for associator in joining:
             for chain in (chain for many in spread for chain in many):
-                shared = [with_affinity(known, "refiners", link) for link in chain]
-                made = Combination(cluster, with_affinity(known, "associators", associator), tuple(shared))
+                made = Combination(cluster, associator, chain)
                 found[f"{made.clusterer}|{made.associator}|{made.refiner_text}"] = made
     return list(found.values())
 

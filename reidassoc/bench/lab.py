@@ -34,6 +34,7 @@ from reidassoc.spec import plain, several
 from reidassoc.types import Clustering, Features, Modality, Pair, Targets
 
 FILE_EPOCH = "epoch"
+IN_MEMORY = "features in memory"  # the source of features that no file contains
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Row:
     Args:
         clusters: K per modality.
         outliers: share of the samples in no cluster, per modality.
+        largest: share of the samples in the largest cluster, per modality.
         coverage: share of all samples that have a label in the other modality's space.
         quality: flat label quality, as ``evaluation.labels`` gives it; empty without identities.
         seconds: ``own`` work of the associator and refiners; ``shared`` work that they used (the affinity), whoever did it
@@ -56,6 +58,7 @@ class Row:
     combination: Combination
     clusters: Pair[int]
     outliers: Pair[float]
+    largest: Pair[float] = field(default_factory=lambda: Pair(0.0, 0.0))
     coverage: float = 0.0
     quality: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -114,8 +117,7 @@ def lab(
     A clusterer takes over options of the one that the features' file names: all that its spec doesn't name if it is the same
     one, else ``k1`` and ``k2``.
 
-    Each runs once; what methods remember with the features (the Jaccard affinity) is made once for all. An
-    associator or refiner takes the clusterer's ``k1`` and ``k2`` unless its spec names its own.
+    Each runs once; what methods remember with the features (the Jaccard affinity) is made once for all.
 
     Args:
         features: a .safetensors or .npz file, or what :func:`reidassoc.data.arrays.read_features` returned.
@@ -160,7 +162,7 @@ def lab(
     for choice in chosen:
         rows.append(bench.score(choice))
         watch(rows[-1])
-    source = "features in memory" if isinstance(features, FeatureFile) else str(features)
+    source = IN_MEMORY if isinstance(features, FeatureFile) else str(features)
     return Lab(tuple(rows), source, file.features.map(len), file.notes, time.perf_counter() - started)
 
 
@@ -204,7 +206,8 @@ class Bench:
         if made.clustering is None:
             return Row(choice, Pair(0, 0), Pair(1.0, 1.0), problem=made.problem)
         own = made.clustering.own
-        row = Row(choice, own.map(lambda c: c.count), own.map(lambda c: share(c.labels < 0)))
+        outliers, largest = own.map(lambda c: share(c.labels < 0)), own.map(lambda c: c.largest)
+        row = Row(choice, own.map(lambda c: c.count), outliers, largest)
         method = registry.build("associators", choice.associator)
         grouping = registry.build("clusterers", choice.clusterer)
         row = replace(row, oracle=any("identity" in needs(part) for part in (grouping, method)))

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from reidassoc.bench.choices import NONE
-from reidassoc.bench.lab import Lab, Row
+from reidassoc.bench.lab import IN_MEMORY, Lab, Row
+from reidassoc.evaluation.crowding import crowding
 from reidassoc.types import Modality
 
 PERCENT = {"precision": "precision", "recall": "recall", "f1": "F1", "ari": "ARI"}
@@ -38,6 +39,15 @@ def caption(found: Lab) -> list[str]:
     if any(row.oracle for row in found.rows):
         lines.append(f"{ORACLE_MARK} saw true identities: a bound, not a result.")
     return lines
+
+
+def hints(found: Lab) -> list[str]:
+    """What stands under the table: which clusterers made one very large cluster, and what helps."""
+    file = {} if found.source == IN_MEMORY else {"file": found.source}
+    large = {str(row.combination.clusterer): crowding(row.largest, **file) for row in found.rows}
+    if one_clusterer(found):
+        return [text for text in large.values() if text]
+    return [f"{name}: {text}" for name, text in large.items() if text]
 
 
 def alike(found: Lab) -> bool:
@@ -97,6 +107,7 @@ def record(row: Row) -> dict[str, Any]:
         "problem": row.problem,
         **{f"clusters_{m}": row.clusters[m] for m in Modality},
         **{f"outliers_{m}": row.outliers[m] for m in Modality},
+        **{f"largest_{m}": row.largest[m] for m in Modality},
         "coverage": row.coverage,
         **{f"cross_{name}": value for name, value in row.cross.items()},
         **{f"seconds_{name}": value for name, value in row.seconds.items()},
@@ -110,7 +121,8 @@ def render(found: Lab, form: str) -> str:
     """The table as ``markdown``, ``csv`` (every figure) or ``json`` (every figure, with the notes)."""
     if form == "markdown":
         header, rows = text_table(found)
-        return "\n".join([*caption(found), "", *markdown(header, rows), ""])
+        below = ["", *lines] if (lines := hints(found)) else []
+        return "\n".join([*caption(found), "", *markdown(header, rows), *below, ""])
     records = [record(row) for row in found.rows]
     if form == "json":
         whole = {"source": found.source, "notes": dict(found.notes), "seconds": found.seconds, "rows": records}

@@ -56,4 +56,4 @@ def associate(
             associator, *loaded.features, clusterer=clusterer, identity=loaded.identity, seed=seed, device=device
         )
     write_labels(out, found.own, found.cross)
-    associated_table(found, out, f"{associator} on {clusterer}")
+    associated_table(found, out, f"{associator} on {clusterer}", features)

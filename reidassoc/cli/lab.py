@@ -68,8 +68,7 @@ def lab(
 ) -> None:
     """Score every clusterer × associator × refiner on the features of a file (.safetensors, .npz), without training.
 
-    Label quality needs `identity_*` arrays in the file. k1 and k2 of the affinity are the clusterer's unless a spec names its
-    own.
+    Label quality needs `identity_*` arrays in the file.
 
     \b
     Examples:

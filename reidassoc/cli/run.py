@@ -137,8 +137,8 @@ def run(
     Without --recipe, an associator runs in its method's recipe for the dataset (pgm in pgm/DATASET, cma in adca/DATASET), or in
     mult/DATASET if it has none. To compare associations alone, name the recipe: --recipe mult/synthetic --associator pgm.
 
-    A clusterer, network, dataset or associator of the recipe's own name keeps the recipe's options that aren't named. Another
-    associator takes k1 and k2 from the clusterer, another clusterer from the recipe's.
+    A clusterer, network, dataset or associator of the recipe's own name keeps the recipe's options that aren't named; another
+    clusterer keeps the recipe's k1 and k2.
 
     \b
     Examples:

@@ -14,12 +14,13 @@ from rich.table import Table
 from reidassoc.bench.advise import Advice
 from reidassoc.bench.folding import GAP, fold, shares
 from reidassoc.bench.lab import Lab
-from reidassoc.bench.lab_table import caption, text_table
+from reidassoc.bench.lab_table import caption, hints, text_table
 from reidassoc.bench.reproduce import Reproduction
 from reidassoc.bench.settling import Settling
 from reidassoc.data.whole_file import write_text
 from reidassoc.engine.associate import Associated
 from reidassoc.engine.result import Result
+from reidassoc.evaluation.crowding import crowding
 from reidassoc.types import Modality
 
 COLUMNS = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP"}
@@ -119,8 +120,8 @@ def print_labels(console: Console, quality: Mapping[str, float], title: str) -> 
     console.print(table)
 
 
-def associated_table(found: Associated, out: str, methods: str) -> None:
-    """Print which methods labelled somebody's features, what it cost, and how good the labels are if identities are known."""
+def associated_table(found: Associated, out: str, methods: str, file: str) -> None:
+    """Print which methods labelled the features of a file, what it cost, and how good the labels are if identities are known."""
     console = console_of()
     console.print(escape(methods))
     table = Table("modality", "samples", "clusters", "own label", "cross label", box=SIMPLE_HEAD, pad_edge=False)
@@ -129,6 +130,8 @@ def associated_table(found: Associated, out: str, methods: str) -> None:
         shares = [f"{100 * (labels >= 0).mean() if len(labels) else 0:.1f} %" for labels in (own, cross)]
         table.add_row(str(modality), str(len(own)), str(found.clusters[modality]), *shares)
     console.print(table)
+    if hint := crowding(found.largest, file):
+        console.print(hint, soft_wrap=True, markup=False)
     if found.quality:
         print_labels(console, found.quality, "Label quality")
     times = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in found.seconds.items())
@@ -181,6 +184,8 @@ def lab_table(found: Lab, out: str | None = None) -> None:
     console.print()
     console.print(table, crop=False)
     console.print()
+    for line in hints(found):
+        console.print(escape(line), soft_wrap=True)
     failed = [one for one in found.rows if one.problem]
     for one in failed:
         console.print(escape(f"failed: {one.combination.associator} on {one.combination.clusterer}: {one.problem}"))

@@ -25,6 +25,7 @@ from reidassoc.data.tensor_files import read_arrays, write_arrays
 from reidassoc.errors import DataError
 from reidassoc.ops.exact import broken_rows
 from reidassoc.ops.part_features import PARTS
+from reidassoc.ops.unit_rows import unit_rows
 from reidassoc.types import TRACKLET, Features, Modality, Pair
 
 KNOWN = (
@@ -156,10 +157,11 @@ def unit_features(
     if not isinstance(given, Tensor):
         with np.errstate(over="ignore"):  # what becomes infinite is refused
             # Strides below 0, another byte order, wider floats and what is read-only are not for torch.
-            given = torch.from_numpy(np.require(given, np.float32, ["C", "W"]))
-    x = given.float()
+            dtype = np.float64 if given.dtype.itemsize > 4 else np.float32
+            given = torch.from_numpy(np.require(given, dtype, ["C", "W"]))
+    x = unit_rows(given)
     check_finite(x, name, where)
-    return Features(torch.nn.functional.normalize(x, dim=1), camera=camera)  # type: ignore[arg-type]
+    return Features(x, camera=camera)  # type: ignore[arg-type]  # no camera: none is known
 
 
 def array_of(values: ArrayLike, name: str, where: str) -> npt.NDArray[np.generic]:

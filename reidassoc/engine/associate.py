@@ -19,9 +19,10 @@ from reidassoc.data.arrays import unit_features
 from reidassoc.engine.device import open_device
 from reidassoc.engine.peak_memory import resident
 from reidassoc.errors import DataError, PluginError
+from reidassoc.evaluation.crowding import crowding
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.interfaces import Associator, Clusterer
-from reidassoc.ops.exact import long_rows
+from reidassoc.ops.unit_rows import rows_off_unit
 from reidassoc.options import checked, refuse_out_of_range
 from reidassoc.pipeline import associate as run_associator
 from reidassoc.pipeline import cluster
@@ -47,6 +48,7 @@ class Associated:
         own: (N,) int64 per modality, in its own clusters; −1 = none.
         cross: (N,) int64 per modality, in the other modality's clusters; −1 = none.
         clusters: K per modality.
+        largest: share of each modality's samples that its largest cluster contains.
         seconds: of clustering and of association.
         peak_bytes: the process's peak memory so far.
         quality: label quality by space, if identities were given.
@@ -55,12 +57,13 @@ class Associated:
     own: Pair[Labels]
     cross: Pair[Labels]
     clusters: Pair[int]
+    largest: Pair[float]
     seconds: Mapping[str, float]
     peak_bytes: int
     quality: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """A line for each modality, and one for the quality where it is known."""
+        """A line for each modality, one for the quality where it is known, and a hint where one cluster is very large."""
         lines = []
         for modality in Modality:
             own, cross = self.own[modality], self.cross[modality]
@@ -70,7 +73,7 @@ class Associated:
             )
         if self.quality:
             lines.append("quality: " + ", ".join(f"{name} {value:.3g}" for name, value in self.quality.items()))
-        return "\n".join(lines)
+        return "\n".join([*lines, *filter(None, [crowding(self.largest)])])
 
 
 def associate(
@@ -124,6 +127,7 @@ def associate(
         own=Pair.build(lambda m: hard(m, m)),
         cross=Pair.build(lambda m: hard(m, m.other)),
         clusters=clustering.own.map(lambda clusters: clusters.count),
+        largest=clustering.own.map(lambda clusters: clusters.largest),
         seconds={"cluster": clustered - started, "associate": ended - clustered},
         peak_bytes=resident("VmHWM"),
         quality=label_quality(targets, known) if known is not None else {},
@@ -167,7 +171,7 @@ def identities(given: Pair[Any] | tuple[Any, Any], features: Pair[Features]) -> 
 
 def on_device(features: Features | Tensor | ArrayLike, name: str, device: torch.device) -> Features:
     made = features if isinstance(features, Features) else unit_features(features, name)
-    if long_rows(made.x):
+    if rows_off_unit(made.x):
         made = replace(made, x=unit_features(made.x, name).x)
     extra = {key: tensor.to(device) for key, tensor in made.extra.items()}
     return Features(made.x.to(device), made.index.to(device), made.camera.to(device), extra)

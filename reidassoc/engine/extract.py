@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -15,6 +14,7 @@ from reidassoc.data.transforms import normalise
 from reidassoc.engine import ranks
 from reidassoc.engine.out_of_memory import by_batches
 from reidassoc.ops.part_features import PARTS
+from reidassoc.ops.unit_rows import unit_rows
 from reidassoc.types import TRACKLET, Features, Modality, Pair
 
 
@@ -62,7 +62,7 @@ def features_of(
         images = normalise(pixels.to(fabric.device, non_blocking=True))
         unit, part = unit_features(network, images, modality, fabric)
         if mirror:
-            return F.normalize(unit + unit_features(network, images.flip(3), modality, fabric)[0], dim=1), None
+            return unit_rows(unit + unit_features(network, images.flip(3), modality, fabric)[0]), None
         return unit, part
 
     own = store.good[ranks.own_share(fabric, len(store.good))]
@@ -93,4 +93,4 @@ def unit_features(
     with fabric.autocast():
         output = network({stream: images})[stream]
     part = output.parts.get((stream, stream))
-    return F.normalize(output.z.float(), dim=1), None if part is None else F.normalize(part.float(), dim=2)
+    return unit_rows(output.z), None if part is None else unit_rows(part)

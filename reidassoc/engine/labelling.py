@@ -9,7 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from reidassoc.ops.prototypes import centroids
-from reidassoc.pipeline import Method, cluster, target
+from reidassoc.pipeline import Method, cluster, target, with_affinity_of
 from reidassoc.recipe import Stage
 from reidassoc.scene import Scene
 from reidassoc.types import SHARED, Clustering, Clusters, Features, Modality, Pair, Targets
@@ -66,14 +66,14 @@ def label(
     skipped. Each case is counted.
     """
     previous = given.previous
-    kept = clustering_of(previous, given.features) if previous is not None else None
+    kept = None if previous is None else with_affinity_of(method.clusterer, clustering_of(previous, given.features))
     find = partial(cluster, features=given.features, epoch=given.epoch, seed=given.seed, identity=identity)
     if stage.relabel == "once" and given.stage_epoch > 0 and previous is not None and kept is not None:
         return Labelled(given.scene(kept), replace(previous, prototypes={}), fresh=False)
     clustering = find(method.clusterer, previous=kept)
     if not clustering.usable and previous is not None and kept is not None and kept.usable:
         counts[KEPT_LABELS] += 1
-        scene = given.scene(kept)
+        scene = given.scene(replace(kept, k1=clustering.k1, k2=clustering.k2))
         return Labelled(scene, target(method, scene, identity=identity))
     if not clustering.usable and (relaxed := method.clusterer.relaxed()) is not None:
         counts[RELAXED] += 1

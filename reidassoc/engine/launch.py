@@ -51,8 +51,8 @@ def run(
             (``"mult/sysu_mm01"``), its YAML file, or an object, for instance from :func:`reidassoc.choose`.
         dataset: a spec such as ``"synthetic(size='tiny')"``, or an object; the recipe's if not given.
         clusterer: likewise a spec or an object; so are the refiners, the objectives and the network. Of a dataset, clusterer,
-            network or associator that is the recipe's own, options that you leave at their defaults stay the recipe's; ``k1``
-            and ``k2`` of others are taken over as :func:`reidassoc.choose` says.
+            network or associator that is the recipe's own, options that you leave at their defaults keep the recipe's values;
+            another clusterer keeps its ``k1`` and ``k2``.
         refiners: one or several, in the place of the recipe's; objectives likewise.
         changes: paths and values as in ``--set``, such as ``{"cross.epochs": 5}``.
         root: the folder of a dataset that is kept on disk; of a resumed run, if it isn't where it was.

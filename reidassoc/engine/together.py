@@ -50,7 +50,7 @@ def label_together(
         return None
     targets = unpack_targets(labelled["targets"])
     assert targets is not None
-    return Labelled(given.scene(unpacked(labelled["clustering"])), targets, labelled["fresh"])
+    return Labelled(given.scene(unpacked(labelled["clustering"], labelled["affinity"])), targets, labelled["fresh"])
 
 
 class Ranks:
@@ -109,10 +109,11 @@ def packed(labelled: Labelled | None) -> dict[str, Any] | None:
             for name, both in groups.items()
             if both is not None
         },
+        "affinity": {"k1": clustering.k1, "k2": clustering.k2},
     }
 
 
-def unpacked(groups: Mapping[str, Any]) -> Clustering:
+def unpacked(groups: Mapping[str, Any], affinity: Mapping[str, int | None]) -> Clustering:
     made = {name: Pair(*(Clusters(*clusters) for clusters in both)) for name, both in groups.items()}
     extra = {name.removeprefix("+"): both for name, both in made.items() if name.startswith("+")}
-    return Clustering(made["own"], made.get("shared"), extra)
+    return Clustering(made["own"], made.get("shared"), extra, **affinity)

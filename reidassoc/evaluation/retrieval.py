@@ -14,6 +14,7 @@ from reidassoc.evaluation.ranking import Ranking, nearest_first, rank, refuse_na
 from reidassoc.evaluation.transductive import Rerank
 from reidassoc.evaluation.walk import rank_sorted
 from reidassoc.ops.accelerate import compiled_ranking
+from reidassoc.ops.unit_rows import unit_rows
 from reidassoc.types import Modality, Pair, Trial
 
 QUERY_CHUNK = 2048  # queries whose similarities to the whole gallery are held at once
@@ -125,7 +126,7 @@ def retrieve(
         lengths = {len(features[modality]), len(identity[modality]), len(camera[modality])}
         if len(lengths) != 1:
             raise ValueError(f"{modality}: features, identity and camera differ in length: {sorted(lengths)}")
-    unit = features.map(lambda x: torch.nn.functional.normalize(x.float(), dim=1))
+    unit = features.map(unit_rows)
     if rerank is not None:
         return Retrieval(tuple(reranked(unit, trial, identity, camera, rerank) for trial in trials))
     parts: dict[int, list[Ranking]] = {number: [] for number in range(len(trials))}

@@ -13,8 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-LONGEST = 1.01  # a unit row in half precision may be 1.001 long
-
 
 def full_float32(device: torch.device) -> AbstractContextManager[None]:
     """Matrix products on `device` keep all 24 bits inside this block; the caller's settings come back after it."""
@@ -60,13 +58,6 @@ def broken_rows(x: Tensor) -> str:
     if not len(rows):
         return ""
     return f"NaN or infinite values in {len(rows)} of {len(x)} rows (first: row {int(rows[0])})"
-
-
-def long_rows(x: Tensor) -> str:
-    """``"a row of length 8.13 (row 4)"`` where a row of (N, D) features is longer than a unit row; empty if none is."""
-    length = torch.linalg.vector_norm(x, dim=1, dtype=torch.float32)
-    rows = (length > LONGEST).nonzero().flatten()
-    return f"a row of length {float(length[rows[0]]):.3g} (row {int(rows[0])})" if len(rows) else ""
 
 
 def at_least_single(x: Tensor) -> Tensor:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from reidassoc.ops.accelerate import compiled, compiled_search, over_rows
-from reidassoc.ops.exact import check_features, full_float32, long_rows
+from reidassoc.ops.exact import check_features, full_float32
 from reidassoc.ops.memory_limit import block_rows
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.shares import shareable, shared_rows
 from reidassoc.ops.sparse import csr_from_counts, pointers, ranges, sum_equal, transposed
+from reidassoc.ops.unit_rows import rows_off_unit
 
 BLOCK_ELEMENTS = 1 << 23  # numbers held at once by a chunked step, at most
 Entries = tuple[Tensor, Tensor, Tensor]  # of some rows: how many each has, their columns, their values
@@ -39,14 +40,14 @@ def jaccard_similarity(features: Tensor, *, k1: int = 30, k2: int = 6, group: Te
         (N, N) sparse CSR float32 in (0, 1], symmetric, diagonal included, columns ascending.
 
     Raises:
-        ValueError: k1 or k2 below 1, a wrong shape, or features that are not finite, or longer than unit rows.
+        ValueError: k1 or k2 below 1, a wrong shape, or features that are not finite, or rows that are not of length 1.
     """
     if k1 < 1 or k2 < 1:
         raise ValueError(f"k1 and k2 must be at least 1, got k1={k1}, k2={k2}")
     if group is not None and group.shape != features.shape[:1]:
         raise ValueError(f"group must be ({features.shape[0]},), got {tuple(group.shape)}")
     check_features("features", features)
-    if found := long_rows(features):
+    if found := rows_off_unit(features):
         raise ValueError(f"features must have unit rows, got {found}: torch.nn.functional.normalize(features, dim=1)")
     x = features.detach().float().contiguous()
     n = x.shape[0]

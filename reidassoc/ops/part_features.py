@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from reidassoc.errors import RecipeError
+from reidassoc.ops.unit_rows import unit_rows
 from reidassoc.types import Features, Modality
 
 PARTS = "parts"  # key of Features.extra
@@ -25,4 +25,4 @@ def unit_parts(features: Features, modality: Modality, who: str) -> Tensor:
     parts = features.extra[PARTS]
     if parts.ndim != 3:
         raise RecipeError(f"extra['{PARTS}'] of the {modality} features must be (N, P, D), got {tuple(parts.shape)}")
-    return F.normalize(parts.float(), dim=2)
+    return unit_rows(parts)

@@ -46,6 +46,11 @@ class Clusters:
         """(n,) int64: the rows that belong to a cluster."""
         return (self.labels != OUTLIER).nonzero().flatten()
 
+    @property
+    def largest(self) -> float:
+        """Share of the samples that the largest cluster contains."""
+        return float(torch.bincount(self.labels[self.clustered], minlength=1).max()) / max(1, len(self.labels))
+
     def validate(self) -> None:
         """Read the values (which stalls a GPU) and raise ValueError where they break the contract."""
         low, high = (int(self.labels.min()), int(self.labels.max())) if len(self.labels) else (OUTLIER, OUTLIER)
@@ -63,11 +68,16 @@ class Clustering:
         own: each modality's own clusters; its label space bears the modality's name.
         shared: clusters of the union, space ``"shared"``: labels per modality, the same K, and each modality's centroids.
         extra: further partitions by name (multi-scale clustering, say).
+        k1: of the k-reciprocal affinity on which the clusters were made, which associators and refiners share; None if the
+            clusterer has none. The pipeline reads a clusterer's attributes ``k1`` and ``k2`` where it leaves them out.
+        k2: likewise.
     """
 
     own: Pair[Clusters]
     shared: Pair[Clusters] | None = None
     extra: Mapping[str, Pair[Clusters]] = field(default_factory=dict)
+    k1: int | None = None
+    k2: int | None = None
 
     @property
     def usable(self) -> bool:
