@@ -33,7 +33,8 @@ PACKAGES = (
 )
 
 
-TIMEOUT = timedelta(minutes=30)  # for which a rank waits for the others; the first one labels and scores meanwhile
+# For which a rank waits: the first one may label and score for long, and a lost rank is noticed without a clock.
+TIMEOUT = timedelta(days=1)
 
 
 def world() -> int:
