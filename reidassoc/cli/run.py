@@ -150,7 +150,7 @@ def run(
     from reidassoc.engine.log import Everyone, Terminal
     from reidassoc.engine.trackers import tracker
     from reidassoc.engine.train import run as train
-    from reidassoc.errors import RankLost, RecipeError
+    from reidassoc.errors import RecipeError
     from reidassoc.overrides import choose
     from reidassoc.report.own import PAGE, OwnPage
 
@@ -175,10 +175,6 @@ def run(
         result = train(
             what, out=resume or out, device=device, devices=devices, resume=bool(resume), keep=keep, log=everyone
         )
-    except RankLost:
-        if processes.watched():
-            sys.exit(processes.LOST)
-        raise
     except KeyboardInterrupt:
         log.close()
         if log.folder is None or processes.watched():  # who watches says it
@@ -188,7 +184,7 @@ def run(
         raise click.exceptions.Abort(message) from None
     finally:
         everyone.close()
-    if processes.speaks(devices):
+    if devices == 1 or processes.first():
         result_table(result)
         if not no_report:
             click.echo(page.problem or f"Page: {result.folder / PAGE}", err=True)
