@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,58 +15,30 @@ import pytest
 from click.testing import CliRunner
 from test_bench import TINY, table_of, wait_for, written
 
-from reidassoc.bench import job as job_module
-from reidassoc.bench.job import STUCK, Diary, Job, check_locks, end_quietly_when_requeued, give_up_stuck
+from reidassoc.bench import slurm
 from reidassoc.bench.plan import read_plan
 from reidassoc.bench.runner import open_benchmark
-from reidassoc.bench.slurm import Slurm, SlurmRunner, Submission, on_slurm
+from reidassoc.bench.slurm import STUCK, Job, SlurmRunner, end_quietly_when_requeued, give_up_stuck, lock_of, on_slurm
 from reidassoc.bench.store import Store, locked
 from reidassoc.bench.worker import ready, work
-from reidassoc.cli import cli
+from reidassoc.cli import cli, main
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError, RecipeError, ReidassocError
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "local-slurm"
 
 
-@pytest.mark.parametrize(
-    ("text", "minutes"),
-    [("90", 90), ("90:30", 91), ("4:00:00", 240), ("2-00", 2880), ("1-02:30", 1590), ("1-00:00:01", 1441)],
-)
-def test_time_limits_are_read_as_slurm_reads_them(text: str, minutes: int) -> None:
-    assert Slurm(time=text).minutes == minutes
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"time": "1 day"}, r"'1 day' is no time limit; expected minutes, H:MM:SS or D-HH:MM:SS"),
-        ({"time": "2"}, r"must be at least 3 minutes, got '2'"),
-        ({"options": {"array": "0-9"}}, r"'array' is no option of sbatch that can be given here"),
-        ({"options": {"wrap=x; rm": ""}}, r"is no option of sbatch"),
-        ({"options": {"cpus-per-task": "8"}}, r"sbatch's 'cpus-per-task' is set by --slurm-cpus"),
-        ({"options": {"nodes": "2"}}, r"'nodes' is no option of sbatch that can be given here; one is account=NAME"),
-        ({"cpus": 0}, r"a job needs a CPU at least, and no less than 0 GPUs; got 0 and None"),
-        ({"gpus": -1}, r"no less than 0 GPUs; got 4 and -1"),
-    ],
-)
-def test_bad_options_end_in_one_line(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ReidassocError, match=said) as caught:
-        Slurm(**options)
-    assert "\n" not in str(caught.value)
-
-
-def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = written(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    for arguments, said in [
-        (["--executor", "slurm"], "no sbatch here"),
+    for arguments, words in [
+        (["--executor", "slurm"], "sbatch is not installed here"),
         (["--slurm-time", "90"], "go with --executor slurm"),
-        (["--executor", "slurm", "--slurm-option", "nodes=2"], "'nodes' is no option of sbatch"),
+        (["--executor", "slurm", "--slurm-option", "nodes=2"], "sbatch's 'nodes' can't be chosen"),
     ]:
         done = CliRunner().invoke(cli, ["bench", str(spec), "--out", str(tmp_path / "out"), *arguments])
         assert isinstance(done.exception, ReidassocError)
-        assert said in str(done.exception)
+        assert words in str(done.exception)
     assert not (tmp_path / "out").exists()
 
 
@@ -80,8 +50,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, body in {
         "sbatch": f'[ ! -e {place}/refuse ] || {{ echo "sbatch: error: invalid partition specified: gpus" >&2; exit 1; }}\n'
         f'cat "$1" >>{place}/asked; n=$(grep -c /bin/bash {place}/asked); echo "Submitted batch job $n"',
-        "squeue": f"cat {place}/queue",
-        "scancel": f'echo "$@" >>{place}/cancelled',
+        "squeue": f'echo "$@" >>{place}/looked; cat {place}/queue',
+        "scancel": "",
         "srun": "",
     }.items():
         (place / name).write_text(f"#!/bin/sh\n{body}\n")
@@ -91,20 +61,32 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-@pytest.mark.parametrize("name", ["squeue", "scancel"])
-def test_a_machine_that_lacks_a_command_is_refused(
-    cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+@pytest.mark.parametrize("name", ["sbatch", "srun", "squeue", "scancel", "submitit", "controller"])
+def test_a_machine_that_lacks_something_is_refused_in_one_line(
+    cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    (cluster / name).unlink()
-    monkeypatch.setenv("PATH", str(cluster))
-    runner = on_slurm(open_benchmark(written(tmp_path), out=tmp_path / "out"))
-    with pytest.raises(ReidassocError, match=f"no {name} here: --executor slurm works on a machine"):
-        runner.check()
+    if name == "submitit":
+        monkeypatch.setitem(sys.modules, "submitit", None)
+    elif name == "controller":
+        (cluster / "squeue").write_text("#!/bin/sh\necho squeue: error: no controller >&2; exit 1\n")
+    else:
+        (cluster / name).unlink()
+        monkeypatch.setenv("PATH", str(cluster))
+    arguments = ["reidassoc", "bench", str(written(tmp_path)), "--out", str(tmp_path / "out"), "--executor", "slurm"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("A line an epoch")]
+    assert len(lines) == 1
+    assert lines[0].startswith("Error: ")
+    assert name in lines[0]
+    assert not (tmp_path / "out").exists()
 
 
-def runner_of(tmp_path: Path, slurm: Slurm | None = None, text: str = TINY, **options: Any) -> SlurmRunner:
+def runner_of(tmp_path: Path, asked: dict[str, str] | None = None, text: str = TINY, **options: Any) -> SlurmRunner:
     """A runner about to look for the first time, on whose folder nobody else works."""
-    runner = on_slurm(open_benchmark(written(tmp_path, text), out=tmp_path / "out"), slurm, **options)
+    runner = on_slurm(open_benchmark(written(tmp_path, text), out=tmp_path / "out"), asked, **options)
     runner.check()
     runner.store.create(runner.plan)
     runner.folder.mkdir()
@@ -113,17 +95,24 @@ def runner_of(tmp_path: Path, slurm: Slurm | None = None, text: str = TINY, **op
 
 
 def test_jobs_ask_for_what_was_said(cluster: Path, tmp_path: Path) -> None:
-    options = Slurm(partition="gpu", time="4:00:00", gpus=2, cpus=6, options={"account": "vision", "exclusive": ""})
-    runner = runner_of(tmp_path, options)
+    asked = {
+        "partition": "gpu",
+        "time": "4:00:00",
+        "gpus-per-node": "2",
+        "cpus-per-task": "6",
+        "account": "vision",
+        "exclusive": "",
+    }
+    runner = runner_of(tmp_path, asked)
     runner.submit(3)
-    asked = (cluster / "asked").read_text().splitlines()
-    for line in ("partition=gpu", "time=240", "gpus-per-node=2", "cpus-per-task=6", "account=vision", "array=0-2%3", "exclusive",
-                 "requeue", "signal=USR2@90", "job-name=reidassoc-tiny"):  # fmt: skip
-        assert f"#SBATCH --{line}" in asked
-    assert runner.arrays() == ["1"]
+    lines = (cluster / "asked").read_text().splitlines()
+    for line in ("partition=gpu", "time=4:00:00", "gpus-per-node=2", "cpus-per-task=6", "account=vision", "array=0-2%3",
+                 "exclusive", "requeue", "signal=USR2@90", f"job-name={runner.name}"):  # fmt: skip
+        assert f"#SBATCH --{line}" in lines
+    assert runner.last == ("1", 0)
     cpu = on_slurm(open_benchmark(runner.spec, out=tmp_path / "out", device="cpu"))
     cpu.submit(1)
-    assert not any("gpus" in line for line in (cluster / "asked").read_text().splitlines()[len(asked) :])
+    assert not any("gpus" in line for line in (cluster / "asked").read_text().splitlines()[len(lines) :])
     (cluster / "refuse").touch()
     with pytest.raises(ReidassocError, match=r"Slurm refuses the jobs: .*invalid partition specified: gpus"):
         runner.submit(1)
@@ -135,25 +124,24 @@ def test_as_many_jobs_as_cells_that_can_be_worked_on(cluster: Path, tmp_path: Pa
     assert [cell.method for cell in ready(runner.plan, runner.store)] == ["nearest"] * 3
     runner.look()
     assert "array=0-2%3" in (cluster / "asked").read_text()
-    assert runner.last == Submission("1", 0)
-    (cluster / "queue").write_text("1 PD\n1 PD\n1 R\n77 R\n")  # 77 is somebody else's
+    assert runner.last == ("1", 0)
+    (cluster / "queue").write_text("1\n1\n1\n")
     runner.look()
-    assert runner.caption() == "jobs: 1 running, 2 pending"
+    assert runner.caption() == "jobs in the queue: 3"
+    assert runner.last == ("1", 0)
+    assert f"--me --name {runner.name}" in (cluster / "looked").read_text()
     first = runner.plan.runs[0]
     with runner.store.claim(first), runner.store.claim_start(first.recipe.prefix_digest(1)):
         assert first not in ready(runner.plan, runner.store)
         runner.look()  # a job has taken its cell
-        (cluster / "queue").write_text("1 R\n1 CG\n1 CG\n")  # two have ended without a word
+        (cluster / "queue").write_text("1\n")  # two have ended without a word
         runner.store.note_attempt(first, {"by": "1_0", "host": "a", "epochs": 0})
         runner.look()
-    assert runner.arrays() == ["1", "2"]
+    assert runner.last == ("2", 1)
     assert "array=0-1%2" in (cluster / "asked").read_text()
     (cluster / "squeue").write_text("#!/bin/sh\nexit 1\n")  # Slurm restarts
     runner.look()
-    assert runner.arrays() == ["1", "2"]
-    runner.cancel()
-    assert (cluster / "cancelled").read_text() == "--state=PENDING 1 2\n"
-    assert "scancel 1 2" in runner.stopped()
+    assert runner.last == ("2", 1)
 
 
 def test_no_more_jobs_than_were_asked_for(cluster: Path, tmp_path: Path) -> None:
@@ -161,9 +149,9 @@ def test_no_more_jobs_than_were_asked_for(cluster: Path, tmp_path: Path) -> None
     runner = runner_of(tmp_path, text=TINY + "seeds: [0, 1, 2]\n", jobs=2)
     runner.look()
     assert "array=0-1%2" in (cluster / "asked").read_text()
-    (cluster / "queue").write_text("1 PD\n1 R\n")
+    (cluster / "queue").write_text("1\n1\n")
     runner.look()
-    assert runner.arrays() == ["1"]
+    assert runner.last == ("1", 0)
 
 
 def test_jobs_that_take_no_cell_are_not_submitted_for_ever(cluster: Path, tmp_path: Path) -> None:
@@ -173,14 +161,15 @@ def test_jobs_that_take_no_cell_are_not_submitted_for_ever(cluster: Path, tmp_pa
     runner.look()
     with pytest.raises(ReidassocError, match="jobs end without taking a run; the last one: ModuleNotFoundError"):
         runner.look()
-    assert runner.arrays() == ["1", "2"]
+    assert runner.last == ("2", 0)
 
 
 def test_one_job_that_took_a_cell_begins_the_count_anew(cluster: Path, tmp_path: Path) -> None:
     runner = runner_of(tmp_path)
     for number in range(1, 6):
         runner.look()
-        assert runner.arrays()[-1] == str(number)
+        assert runner.last is not None
+        assert runner.last[0] == str(number)
         if number % 2 == 0:  # every other one dies before it takes one
             runner.store.note_attempt(runner.plan.runs[0], {"by": f"{number}_0", "host": "a", "epochs": number})
     runner.look()
@@ -190,7 +179,7 @@ def test_one_job_that_took_a_cell_begins_the_count_anew(cluster: Path, tmp_path:
 
 def test_only_one_runner_submits(cluster: Path, tmp_path: Path) -> None:
     runner = runner_of(tmp_path)
-    with runner.alone(), pytest.raises(ReidassocError, match="another runner submits jobs"):
+    with locked(lock_of(runner.store)), pytest.raises(ReidassocError, match="another command submits jobs"):
         runner.run()
     assert not (cluster / "asked").exists()
 
@@ -211,43 +200,32 @@ def test_a_cell_that_kills_its_jobs_is_given_up(tmp_path: Path) -> None:
     assert store.attempts(first) == []
 
 
-def test_a_job_notes_its_attempt_and_leaves_its_output_in_the_run_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.fixture
+def in_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of a job."""
+    for name, value in {"SUBMITIT_EXECUTOR": "slurm", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SLURM_JOB_ID", "15")
+
+
+def test_a_job_works_until_no_cell_is_free_and_does_not_wait(
+    in_job: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan, store = read_plan(written(tmp_path)), Store(tmp_path / "out")
-    store.create(plan)
-    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
-    diary, cell = Diary(store), plan.cells[0]
-    for count in ("0", "1"):
-        monkeypatch.setenv("SLURM_RESTART_COUNT", count)
-        diary("begin", cell)
-        os.write(2, f"attempt {count}\n".encode())
-        if count == "1":
-            store.folder(cell).path.mkdir()
-        diary("end", cell)
-    os.write(2, b"the job's own\n")
-    assert [attempt["by"] for attempt in store.attempts(cell)] == ["12_3", "12_3+1"]
-    log = (store.folder(cell).path / "job.log").read_text()
-    assert [line for line in log.splitlines() if not line.startswith("==")] == ["attempt 0", "attempt 1"]
-    assert not diary.log_of(cell).exists()
-    assert capfd.readouterr().err == "the job's own\n"
-
-
-def test_a_job_works_until_no_cell_is_free_and_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = written(tmp_path)
     plan, store = read_plan(spec), Store(tmp_path / "out")
     store.create(plan)
     (store.path / "slurm").mkdir()
-    monkeypatch.setattr(job_module, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(slurm, "PATIENCE_S", 0.0)
     before = signal.getsignal(signal.SIGUSR2)
     with store.claim(plan.cells[1]):
         Job(str(spec), str(store.path), plan.digest, device="cpu")()
     assert [store.state(cell) for cell in plan.cells] == ["finished", "waiting"]
+    assert [(attempt["by"], attempt["epochs"]) for attempt in store.attempts(plan.cells[0])] == [("12_3", 0)]
+    assert f"begin {plan.cells[0].id}" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGUSR2) == before
 
 
-def test_a_job_does_what_it_was_submitted_for_or_nothing(tmp_path: Path) -> None:
+def test_a_job_does_what_it_was_submitted_for_or_nothing(in_job: None, tmp_path: Path) -> None:
     """Its runner waits for the cells that it knows."""
     spec = written(tmp_path)
     plan, store = read_plan(spec), Store(tmp_path / "out")
@@ -280,25 +258,29 @@ def test_a_job_that_can_t_be_requeued_just_ends() -> None:
         signal.signal(signal.SIGUSR2, before)
 
 
-def test_locks_that_do_not_reach_the_job_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = tmp_path / "runner.lock"
-    check_locks(lock)  # there is no runner
+def test_locks_that_do_not_reach_the_job_are_noticed(
+    in_job: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = written(tmp_path)
+    plan, store = read_plan(spec), Store(tmp_path / "out")
+    store.create(plan)
+    for cell in plan.cells:
+        store.fail(cell, {"error": "nothing to do"})
+    lock = lock_of(store)
+    job = Job(str(spec), str(store.path), plan.digest, device="cpu")
+    job()  # there is no runner
+    lock.parent.mkdir()
     with locked(lock):
-        check_locks(lock)
-        monkeypatch.setattr(
-            job_module, "held", lambda path: False
-        )  # as on a file system without locks between machines
-        monkeypatch.setattr(job_module, "RUNNER_FRESH_S", 1.0)
-        monkeypatch.setattr(time, "sleep", lambda seconds: os.utime(lock))
+        job()
+        monkeypatch.setattr(slurm, "held", lambda path: False)  # as on a file system without locks between machines
         with pytest.raises(DataError, match=r"a lock on .*runner.lock is not seen on "):
-            check_locks(lock)
+            job()
     os.utime(lock, (0, 0))  # as the runner leaves it
-    check_locks(lock)
-    assert [path.name for path in tmp_path.iterdir()] == ["runner.lock"]  # what was tried with is gone
+    job()
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A running Slurm of two nodes: the one that SLURM_CONF names, or one started for these tests."""
     if "SLURM_CONF" in os.environ:
         yield
@@ -325,7 +307,7 @@ def in_queue() -> list[str]:
 
 @pytest.mark.slurm
 @pytest.mark.timeout(900)
-def test_a_grid_on_a_real_slurm_survives_a_killed_and_a_requeued_job(slurm: None, tmp_path: Path) -> None:
+def test_a_grid_on_a_real_slurm_survives_a_killed_and_a_requeued_job(two_nodes: None, tmp_path: Path) -> None:
     longer = TINY.replace("cross.epochs: 2", "cross.epochs: 12") + "seeds: [0, 1]\n"
     spec = written(tmp_path, longer)
     plan, store = read_plan(spec), Store(tmp_path / "out")
@@ -346,7 +328,7 @@ def test_a_grid_on_a_real_slurm_survives_a_killed_and_a_requeued_job(slurm: None
                 if kill:
                     os.kill(last["process"], signal.SIGKILL)
                 else:  # what Slurm sends before the time limit, or before it takes the node for another job
-                    subprocess.run(["scancel", "--signal=USR2", last["by"].partition("+")[0]], check=True)
+                    subprocess.run(["scancel", "--signal=USR2", last["by"]], check=True)
                 return True
         assert runner.poll() is None, (tmp_path / "said").read_text()
         return False
@@ -360,12 +342,12 @@ def test_a_grid_on_a_real_slurm_survives_a_killed_and_a_requeued_job(slurm: None
     assert len(hit) == 2
     assert {name: len(found) for name, found in attempts.items()} == {name: 1 + (name in hit) for name in attempts}
     assert all(attempts[name][1]["epochs"] >= 1 for name in hit)  # they went on, and did not start anew
-    warned = list(hit)[1]
-    assert "Requeued job" in (store.cells / warned / "job.log").read_text()
+    warned, logs = list(hit)[1], store.path / "slurm"
+    assert "Requeued job" in (logs / f"{hit[warned]}_0_log.out").read_text()
     for cell in plan.cells:
         assert [row["epoch"] for row in store.folder(cell).metrics] == list(range(13))
-        log = (store.folder(cell).path / "job.log").read_text()
-        assert Counter(line[:3] for line in log.splitlines())["== "] == len(attempts[cell.id])
+        for attempt in attempts[cell.id]:
+            assert f"begin {cell.id}" in (logs / f"{attempt['by']}_0_log.out").read_text()
     alone = Store(tmp_path / "alone")
     alone.create(plan)
     work(plan, alone, device="cpu")
@@ -375,7 +357,7 @@ def test_a_grid_on_a_real_slurm_survives_a_killed_and_a_requeued_job(slurm: None
 
 @pytest.mark.slurm
 @pytest.mark.timeout(600)
-def test_one_run_on_two_nodes_of_a_real_slurm_is_that_of_one_process(slurm: None, tmp_path: Path) -> None:
+def test_one_run_on_two_nodes_of_a_real_slurm_is_that_of_one_process(two_nodes: None, tmp_path: Path) -> None:
     changes = ["intra.epochs=1", "cross.epochs=1", "intra.iterations=3", "cross.iterations=3"]
     changes += ["intra.identities=6", "cross.identities=6", "evaluate_every=0"]
     train = [

@@ -35,7 +35,6 @@ from reidassoc.engine.start import build_network, calibrate, training_images
 from reidassoc.engine.step import Step
 from reidassoc.errors import DeviceError, RankLost
 from reidassoc.interfaces import NetworkOutput, Objective, Sampling
-from reidassoc.ops import neighbours, shares
 from reidassoc.ops.part_features import PARTS
 from reidassoc.overrides import choose
 from reidassoc.pipeline import Method, Weighted, compose
@@ -160,36 +159,29 @@ def trained(fabric: Fabric, case: Case) -> dict[str, Any]:
 
 
 def labelled(fabric: Fabric) -> dict[str, Any]:
-    """What MULT makes of two crowds, in blocks so small that there is much to share; and what this rank computed."""
-    recipe = choose(recipe="mult/synthetic", changes=TINY)
-    method, stage, done = compose(recipe).methods[1], recipe.stages[1], list[str]()
+    """What MULT makes of two crowds, and whether this rank made it."""
+    recipe, made_here = choose(recipe="mult/synthetic", changes=TINY), False
+    method, stage = compose(recipe).methods[1], recipe.stages[1]
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.randn(20, 32, generator=generator)
+    rows = Pair(torch.arange(1200) % 20, torch.arange(700) % 18)
+    given = Given(
+        rows.map(lambda of: Features(F.normalize(centre[of] + torch.randn(len(of), 32, generator=generator), dim=1))),
+        epoch=1, stage_epoch=0, seed=0,
+    )  # fmt: skip
+    counts = Counter[str]()
 
-    def part(name: str) -> Any:
-        return lambda *arguments: (done.append(name.partition(":")[2]), found(name)(*arguments))[1]
+    def make() -> Any:
+        nonlocal made_here
+        made_here = True
+        counts["as from a fall-back"] += 1
+        return label(method, stage, given, counts=counts)
 
-    before, found = (neighbours.BLOCK_ELEMENTS, shares.ROWS), together.known
-    neighbours.BLOCK_ELEMENTS, shares.ROWS, together.known = 1 << 17, 64, part
-    try:
-        generator = torch.Generator().manual_seed(0)
-        centre = torch.randn(20, 32, generator=generator)
-        rows = Pair(torch.arange(1200) % 20, torch.arange(700) % 18)
-        given = Given(
-            rows.map(lambda of: Features(F.normalize(centre[of] + torch.randn(len(of), 32, generator=generator), dim=1))),
-            epoch=1, stage_epoch=0, seed=0,
-        )  # fmt: skip
-        counts = Counter[str]()
-
-        def make() -> Any:
-            counts["as from a fall-back"] += 1
-            return label(method, stage, given, counts=counts)
-
-        made = together.label_together(fabric, given, counts, make)
-    finally:
-        (neighbours.BLOCK_ELEMENTS, shares.ROWS), together.known = before, found
+    made = together.label_together(fabric, given, counts, make)
     assert made is not None
     own, affinity = made.scene.clustering.own, made.scene.affinity()
     return {
-        "done": done,
+        "made here": made_here,
         "counts": dict(counts),
         "clusters": [own[m].labels for m in Modality] + [own[m].centroids for m in Modality],
         "targets": [labels.prob for labels in made.targets.table.values()],

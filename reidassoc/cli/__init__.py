@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 import warnings
 
 import click
@@ -27,7 +28,7 @@ from reidassoc.cli.reproduce import reproduce
 from reidassoc.cli.run import run
 from reidassoc.cli.table import table
 from reidassoc.engine import processes
-from reidassoc.errors import ReidassocError
+from reidassoc.errors import RankLost, ReidassocError
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -69,27 +70,40 @@ def main() -> None:
     # Before torch is loaded: OpenMP's threads wait asleep, not spinning, or two runs on the same cores all but stop each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.formatwarning = one_line
-    if processes.stops_in_order():  # others of several processes end at once: they may be waiting for each other
+    if not processes.several_here():
         signal.signal(signal.SIGTERM, interrupt)
+    elif not processes.first():  # has nothing to tidy up, and may be waiting for the others
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    code = 0
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort as stopped:
         if str(stopped):
             click.echo(f"\n{stopped}", err=True)
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
     except click.ClickException as error:
         error.show()
-        sys.exit(BAD_INPUT)
+        code = BAD_INPUT
     except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        code = done.exit_code
     except ReidassocError as error:
+        if isinstance(error, RankLost):
+            processes.give_way()
         click.echo(f"Error: {error}", err=True)
-        sys.exit(BAD_INPUT)
+        code = BAD_INPUT
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(1)
+        code = 1
     except MemoryError:
         click.echo("Error: out of memory; take fewer or narrower features, or a smaller batch", err=True)
-        sys.exit(BAD_INPUT)
+        code = BAD_INPUT
+    except Exception:
+        if not processes.several_here():
+            raise
+        traceback.print_exc()
+        code = 1
+    if code and processes.several_here():
+        processes.leave(code)
+    sys.exit(code)

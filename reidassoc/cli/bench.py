@@ -126,18 +126,18 @@ def bench(
     from reidassoc.bench.plan import named_roots
     from reidassoc.bench.results import export
     from reidassoc.bench.runner import open_benchmark
-    from reidassoc.bench.slurm import Slurm, on_slurm
+    from reidassoc.bench.slurm import on_slurm
     from reidassoc.errors import ReidassocError
 
     runner = open_benchmark(
         spec, out=out, roots=named_roots(roots), seeds=seeds, jobs=jobs or 1, device=device, pictures=not no_pictures
     )
-    options = {"partition": slurm_partition, "time": slurm_time, "gpus": slurm_gpus, "cpus": slurm_cpus}
-    asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    named = {"partition": slurm_partition, "time": slurm_time, "gpus-per-node": slurm_gpus, "cpus-per-task": slurm_cpus}
+    options = {name: value for name, _, value in (text.removeprefix("--").partition("=") for text in slurm_option)}
+    options |= {name: str(value) for name, value in named.items() if value is not None}
     if executor == "slurm":
-        pairs = [text.removeprefix("--").partition("=") for text in slurm_option]
-        runner = on_slurm(runner, Slurm(**asked, options={name: value for name, _, value in pairs}), jobs=jobs)
-    elif asked or slurm_option:
+        runner = on_slurm(runner, options, jobs=jobs)
+    elif options:
         raise ReidassocError("options --slurm-… go with --executor slurm")
     if dry_run:
         for line in runner.listed():

@@ -162,7 +162,7 @@ def run(
     from reidassoc.engine.log import Everyone, Terminal
     from reidassoc.engine.trackers import tracker
     from reidassoc.engine.train import run as train
-    from reidassoc.errors import RankLost, RecipeError
+    from reidassoc.errors import RecipeError
     from reidassoc.overrides import choose
     from reidassoc.report.own import PAGE, OwnPage
 
@@ -188,10 +188,6 @@ def run(
             what, out=resume or out, device=device, devices=devices, resume=bool(resume), keep=keep,
             pictures=not no_pictures, log=everyone,
         )  # fmt: skip
-    except RankLost:
-        if processes.watched():
-            sys.exit(processes.LOST)
-        raise
     except KeyboardInterrupt:
         log.close()
         if log.folder is None or processes.watched():  # who watches says it
@@ -202,7 +198,7 @@ def run(
         raise click.exceptions.Abort(message) from None
     finally:
         everyone.close()
-    if processes.speaks(devices):
+    if devices == 1 or processes.first():
         result_table(result)
         if not no_report:
             click.echo(page.problem or f"Page: {result.folder / PAGE}", err=True)

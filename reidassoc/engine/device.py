@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import platform
 import re
+import sys
 import warnings
+from contextlib import suppress
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 
+import lightning_fabric.utilities.distributed
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -33,7 +37,8 @@ PACKAGES = (
 )
 
 
-TIMEOUT = timedelta(minutes=30)  # for which a rank waits for the others; the first one labels and scores meanwhile
+# For which a rank waits: the first one may label and score for long, and a lost rank is noticed without a clock.
+TIMEOUT = timedelta(days=1)
 
 
 def world() -> int:
@@ -102,7 +107,16 @@ def connect(name: str, precision: str, place: ClusterEnvironment, count: int, no
         plugins=[place],
     )
     fabric.launch()
+    with suppress(AttributeError):
+        atexit.unregister(lightning_fabric.utilities.distributed._destroy_dist_connection)
+    atexit.register(disband)
     return fabric
+
+
+def disband() -> None:
+    """Leave the group of processes as this one ends, unless by an error: NCCL's clean-up waits for every process."""
+    if not hasattr(sys, "last_value"):
+        torch.distributed.destroy_process_group()
 
 
 def open_device(name: str | torch.device = "auto", precision: str = "32-true") -> Fabric:

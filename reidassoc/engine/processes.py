@@ -1,137 +1,108 @@
-"""One process per device on this machine: started together, watched, and ended together.
+"""One process per device on this machine, started, watched and ended by torch's elastic launcher, which torchrun is.
 
-Imports no torch: the process that watches does nothing else.
+Imports torch only to start them: every command line asks here first what it is.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from reidassoc.errors import ReidassocError
 
-NOTES = "REIDASSOC_NOTES"  # variable: the folder in which the first process says where the run folder is
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+NOTES = "REIDASSOC_NOTES"  # variable: the folder in which the first process writes where the run folder is
 PARENT = "REIDASSOC_PARENT"  # variable: the process that watches
 FOLDER = "folder"
 COMMAND = (sys.executable, "-m", "reidassoc")
-LOST = 75  # exit code of a process that ended because another one had
 LOOK_S = 0.1
-GRACE_S = 2.0  # for others to say why they end, and then again to end
+GRACE_S = 2  # by which the cause of an error ends before its consequences, and for the first rank to tidy up
 
 
 def start(arguments: Sequence[str], count: int) -> int:
     """Run ``reidassoc ARGUMENTS`` in ``count`` processes that compute together; return the exit code.
 
-    The first one speaks; of another one that fails, what it said last is told.
+    The first one prints; of another one that fails, the last line is shown.
 
     Raises:
-        ReidassocError: a process was killed or broke down; the message says which, and how to go on.
-        KeyboardInterrupt: Ctrl-C, or SIGTERM where that is turned into it; the processes are ended, the message says how to
-            go on.
+        ReidassocError: a process was killed or broke down; the message says which, and how to continue.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the processes are ended, the message says how to continue.
     """
-    with tempfile.TemporaryDirectory(prefix="reidassoc-") as notes:
-        processes: list[subprocess.Popen[bytes]] = []
+    with tempfile.TemporaryDirectory(prefix="reidassoc-") as place:
+        notes = Path(place)
         try:
-            with unheard(signal.SIGINT):  # a terminal sends it to all; we alone decide
-                for rank in range(count):
-                    processes.append(begin(arguments, rank, count, Path(notes)))
-            codes = watch(processes)
+            failures = launch(arguments, count, notes)
         except KeyboardInterrupt:
-            end(processes)
-            raise KeyboardInterrupt(f"Stopped: {next_step(Path(notes), count, arguments)}") from None
-        finally:
-            end(processes)
-        if not any(codes):
-            return 0
-        return explain(codes, Path(notes), arguments)
+            raise KeyboardInterrupt(f"Stopped: {next_step(notes, count, arguments)}") from None
+        return explain(failures, count, notes, arguments)
 
 
-def begin(arguments: Sequence[str], rank: int, count: int, notes: Path) -> subprocess.Popen[bytes]:
-    """Start one process, with the variables by which torchrun tells processes of each other."""
-    if rank == 0:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            (notes / "port").write_text(str(free.getsockname()[1]), encoding="utf-8")
-    told: Mapping[str, object] = {
-        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": (notes / "port").read_text(encoding="utf-8"), NOTES: notes, PARENT: os.getpid(),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", max(1, (os.cpu_count() or 1) // count)),
-    }  # fmt: skip
-    environment = {**os.environ, **{name: str(value) for name, value in told.items()}}
-    command = [*COMMAND, *arguments]
-    if rank == 0:
-        return subprocess.Popen(command, env=environment)
-    with open(notes / str(rank), "wb") as said:
-        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+def launch(arguments: Sequence[str], count: int, notes: Path) -> Mapping[int, ProcessFailure]:
+    """Run the processes to their end; return those that failed by their rank, in order of time; empty after success."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-
-@contextmanager
-def unheard(number: signal.Signals) -> Iterator[None]:
-    """Ignore a signal inside this block; processes that are started there ignore it for good."""
-    before = signal.signal(number, signal.SIG_IGN)
+    logging.disable(logging.ERROR)  # the launcher's own words on what is explained here
+    os.environ |= {
+        NOTES: str(notes),
+        PARENT: str(os.getpid()),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count))),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(GRACE_S),
+    }
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id="reidassoc",
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        monitor_interval=LOOK_S,
+        logs_specs=DefaultLogsSpecs(str(notes), redirects=dict.fromkeys(range(1, count), Std.ALL)),
+    )
     try:
-        yield
-    finally:
-        signal.signal(number, before)
+        elastic_launch(config, COMMAND[0])(*COMMAND[1:], *arguments)
+    except SignalException:
+        raise KeyboardInterrupt from None
+    except ChildFailedError as error:
+        return error.failures
+    return {}
 
 
-def watch(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
-    """Wait until all have ended, or one has failed and the others had time to; return the exit codes so far."""
-    until = float("inf")
-    while time.monotonic() < until:
-        codes = [process.poll() for process in processes]
-        if None not in codes:
-            break
-        if any(codes):
-            until = min(until, time.monotonic() + GRACE_S)
-        time.sleep(LOOK_S)
-    return [process.poll() for process in processes]
-
-
-def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End those that still run, politely, then by force: a rank in a collective operation would wait for the others."""
-    try:
-        for process in processes:
-            if process.poll() is None:
-                process.terminate()
-        deadline = time.monotonic() + GRACE_S
-        for process in processes:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, deadline - time.monotonic()))
-    finally:  # also if somebody presses Ctrl-C again
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
-
-def explain(codes: Sequence[int | None], notes: Path, arguments: Sequence[str] = ()) -> int:
-    """Say which process failed first, unless the first one has said it all itself; return the exit code."""
-    causes = [rank for rank, code in enumerate(codes) if code not in (None, 0, LOST)]
-    killed = [rank for rank in causes if (codes[rank] or 0) < 0]
-    killed.sort(key=lambda rank: codes[rank] == -signal.SIGABRT)  # gloo aborts a process that has lost another one
-    rank = (killed or causes or [codes.index(LOST)])[0]
-    code = codes[rank] or LOST
-    if rank == 0 and code > 0 and code != LOST:
+def explain(failures: Mapping[int, ProcessFailure], count: int, notes: Path, arguments: Sequence[str] = ()) -> int:
+    """Return the exit code; raise ReidassocError with what happened unless the first process has printed it itself."""
+    if not failures:
+        return 0
+    # The launcher terminates those that are left, and gloo aborts a process that has lost another one.
+    consequences = {-signal.SIGABRT: 1, -signal.SIGTERM: 2}
+    rank = min(failures, key=lambda rank: consequences.get(failures[rank].exitcode, 0))
+    code = failures[rank].exitcode
+    if rank == 0 and code > 0:
         return code
-    how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"failed ({last_words(notes / str(rank))})"
-    raise ReidassocError(f"process {rank} of {len(codes)} {how}; {next_step(notes, len(codes), arguments)}")
+    how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"failed ({last_words(notes, rank)})"
+    raise ReidassocError(f"process {rank} of {count} {how}; {next_step(notes, count, arguments)}")
 
 
-def last_words(path: Path) -> str:
-    said = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
-    return said.splitlines()[-1].removeprefix("Error: ")[:500] if said else "it said nothing"
+def last_words(notes: Path, rank: int) -> str:
+    """The last line that a process wrote to standard error."""
+    logs = [path.read_text(encoding="utf-8", errors="replace") for path in notes.glob(f"*/*/{rank}/stderr.log")]
+    lines = "".join(logs).strip().splitlines()
+    return lines[-1].removeprefix("Error: ")[:500] if lines else "it printed nothing"
 
 
 def next_step(notes: Path, count: int, arguments: Sequence[str] = ()) -> str:
@@ -152,25 +123,33 @@ def watched() -> bool:
 
 
 def by_torchrun() -> bool:
-    """Whether this is one of several processes that torchrun, or :func:`begin`, started."""
+    """Whether this is one of several processes that torchrun, or :func:`start`, started."""
     return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "LOCAL_RANK" in os.environ
 
 
 def several_here() -> bool:
-    """Whether somebody (we, torchrun, or srun) has started the processes of a run on several devices already."""
+    """Whether the processes of a run on several devices are started already, by us, torchrun or srun."""
     return by_torchrun() or ("SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1)
 
 
-def speaks(devices: int) -> bool:
-    """Whether this process is the one that prints: the only one, or the first."""
-    if by_torchrun():
-        return os.environ.get("RANK") == "0"
-    return devices == 1 or os.environ.get("SLURM_PROCID", "0") == "0"
+def first() -> bool:
+    """Whether this process, of several, is the one that prints."""
+    return os.environ.get("RANK" if by_torchrun() else "SLURM_PROCID", "0") == "0"
 
 
-def stops_in_order() -> bool:
-    """Whether SIGTERM may stop this process like Ctrl-C: not if it could wait for others meanwhile, without us to end it."""
-    return "RANK" not in os.environ or (watched() and os.environ["RANK"] == "0")
+def give_way() -> None:
+    """Let a process end before this one, so that its message is the one that is shown."""
+    time.sleep(GRACE_S)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process of several after an error, without the clean-up at exit: NCCL's would wait for the others."""
+    if not first():
+        give_way()  # to the first one, which may end by the same error
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # a closed pipe, or ours
+            stream.flush()
+    os._exit(code)
 
 
 def note(folder: Path) -> None:
@@ -186,6 +165,6 @@ def end_with_parent() -> None:
     def look() -> None:
         while os.getppid() == parent:
             time.sleep(1.0)
-        os._exit(LOST)
+        os._exit(1)
 
     threading.Thread(target=look, daemon=True, name="reidassoc-parent").start()

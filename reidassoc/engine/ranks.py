@@ -6,15 +6,16 @@ gradient of all rows and goes on with its own. What the ranks' shares add to the
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from reidassoc.errors import RankLost
@@ -92,33 +93,45 @@ def total(gradients: Sequence[Tensor], factor: float) -> None:
 
 
 @torch.no_grad()
-def align(fabric: Fabric, values: Iterable[Tensor], source: int = 0) -> None:
-    """Give every rank the first one's values, or another one's, in place."""
+def align(fabric: Fabric, values: Iterable[Tensor]) -> None:
+    """Give every rank the first one's values, in place."""
     if fabric.world_size > 1:
         for value in values:
             with connected():
-                dist.broadcast(value, source)
+                dist.broadcast(value, 0)
 
 
-def told(fabric: Fabric, value: Any, source: int = 0) -> Any:
-    """What the first rank, or another one, passes, on every rank: plain containers of numbers, text and tensors."""
+@dataclass(frozen=True)
+class Outline:
+    """A tensor without its numbers."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    on_cpu: bool
+
+
+def told(fabric: Fabric, value: Any) -> Any:
+    """Return the first rank's value on every rank: plain containers of numbers, text and dense tensors.
+
+    Tensors are broadcast by themselves, as bytes. Those on the first rank's GPU arrive on each rank's own.
+    """
     if fabric.world_size == 1:
         return value
-    speaks = fabric.global_rank == source
-    buffer = io.BytesIO()
-    if speaks:
-        torch.save(value, buffer)
-    size = torch.tensor([buffer.tell()], device=fabric.device)
-    align(fabric, [size], source)
-    data = torch.zeros(int(size), dtype=torch.uint8, device=fabric.device)
-    if speaks:
-        data.copy_(torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8))
-    align(fabric, [data], source)
-    if speaks:
-        return value
-    # Tensors on the speaker's GPU come to our own; what lies in main memory stays there.
-    places = {f"cuda:{number}": str(fabric.device) for number in range(torch.cuda.device_count())}
-    return torch.load(io.BytesIO(data.cpu().numpy().tobytes()), map_location=places, weights_only=True)
+    outlines = [apply_to_collection(value, Tensor, lambda x: Outline(x.shape, x.dtype, x.device.type == "cpu"))]
+    with connected():
+        dist.broadcast_object_list(outlines, device=fabric.device)
+
+    def received(outline: Outline) -> Tensor:
+        x = torch.empty(outline.shape, dtype=outline.dtype, device=fabric.device)
+        align(fabric, [x.view(-1).view(torch.uint8)])
+        return x.cpu() if outline.on_cpu else x
+
+    if not first(fabric):
+        return apply_to_collection(outlines[0], Outline, received)
+    apply_to_collection(
+        value, Tensor, lambda x: align(fabric, [x.detach().to(fabric.device).reshape(-1).view(torch.uint8)])
+    )
+    return value
 
 
 @contextmanager

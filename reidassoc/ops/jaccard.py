@@ -6,7 +6,8 @@ cluster-contrast line of work; modality-balanced expansion: Shi et al., Multi-Me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +16,10 @@ from reidassoc.ops.accelerate import compiled, compiled_search, over_rows
 from reidassoc.ops.exact import check_features, full_float32
 from reidassoc.ops.memory_limit import block_rows
 from reidassoc.ops.neighbours import nearest
-from reidassoc.ops.shares import shareable, shared_rows
 from reidassoc.ops.sparse import csr_from_counts, pointers, ranges, sum_equal, transposed
 from reidassoc.ops.unit_rows import rows_off_unit
 
 BLOCK_ELEMENTS = 1 << 23  # numbers held at once by a chunked step, at most
-Entries = tuple[Tensor, Tensor, Tensor]  # of some rows: how many each has, their columns, their values
 
 
 def jaccard_similarity(features: Tensor, *, k1: int = 30, k2: int = 6, group: Tensor | None = None) -> Tensor:
@@ -76,59 +75,40 @@ def _self_first(rank: Tensor) -> Tensor:
 
 def _reciprocal(rank: Tensor) -> Tensor:
     """(N, k) bool: does the neighbour have me among its k, too?"""
-    return torch.cat([mutual for (mutual,) in shared_rows(_mutual_rows, len(rank), rank)])
-
-
-@shareable
-def _mutual_rows(start: int, stop: int, rank: Tensor) -> tuple[Tensor]:
     kernels = compiled_search(rank.device)
     if kernels is not None:
         mutual = torch.empty(rank.shape, dtype=torch.bool)
         arrays = (rank.contiguous().numpy(), mutual.numpy())
-        over_rows(lambda first, last: kernels.mutual_rows(start + first, start + last, *arrays), stop - start)
-        return (mutual[start:stop],)
-    me = torch.arange(start, stop, device=rank.device)
+        over_rows(lambda first, last: kernels.mutual_rows(first, last, *arrays), len(rank))
+        return mutual
+    me = torch.arange(len(rank), device=rank.device)
     rows = block_rows(BLOCK_ELEMENTS, rank.shape[1] ** 2)
-    return (torch.cat([(rank[rank[i]] == i[:, None, None]).any(dim=2) for i in torch.split(me, rows)]),)
+    return torch.cat([(rank[rank[i]] == i[:, None, None]).any(dim=2) for i in torch.split(me, rows)])
 
 
 def _encode(x: Tensor, rank: Tensor, half: Tensor) -> Tensor:
     """Steps 2 to 4: CSR rows V_i = softmax of -d² over the expanded reciprocal set of i."""
     mutual, half_mutual = _reciprocal(rank), _reciprocal(half)
-    found = shared_rows(_encoded_rows, len(rank), x, rank, half, mutual, half_mutual)
-    count, column, weight = _joined(found)
-    total = torch.segment_reduce(weight, "sum", offsets=pointers(count))
+    count, column = _reciprocal_sets(rank, half, mutual, half_mutual)
     row = torch.repeat_interleave(torch.arange(len(count), device=x.device), count)
+    weight = torch.exp(2.0 * _pair_similarity(x, row, column) - 2.0)
+    total = torch.segment_reduce(weight, "sum", offsets=pointers(count))
     return csr_from_counts(count, column, weight / total[row], len(rank))
 
 
-@shareable
-def _encoded_rows(
-    start: int, stop: int, x: Tensor, rank: Tensor, half: Tensor, mutual: Tensor, half_mutual: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of the encoding before they are normalised: (entries of each, columns ascending, weights)."""
-    count, column = _reciprocal_sets(start, stop, rank, half, mutual, half_mutual)
-    row = torch.repeat_interleave(torch.arange(start, stop, device=x.device), count)
-    return count, column, torch.exp(2.0 * _pair_similarity(x, row, column) - 2.0)
-
-
-def _reciprocal_sets(
-    start: int, stop: int, rank: Tensor, half: Tensor, mutual: Tensor, half_mutual: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Steps 2 and 3, the expanded reciprocal sets of some rows: (their sizes, members ascending)."""
+def _reciprocal_sets(rank: Tensor, half: Tensor, mutual: Tensor, half_mutual: Tensor) -> tuple[Tensor, Tensor]:
+    """Steps 2 and 3, the expanded reciprocal sets: (their sizes, members ascending)."""
     n, k = rank.shape
     half_size = half_mutual.sum(dim=1)
     kernels = compiled_search(rank.device)
     if kernels is not None:
         arrays = [t.contiguous().numpy() for t in (rank, half, mutual, half_mutual, half_size)]
-        parts = over_rows(
-            lambda first, last: kernels.reciprocal_rows(start + first, start + last, *arrays), stop - start
-        )
+        parts = over_rows(lambda first, last: kernels.reciprocal_rows(first, last, *arrays), n)
         sizes, members = (torch.cat([torch.from_numpy(p) for p in part]) for part in zip(*parts, strict=True))
         return sizes, members
     counts, columns = [], []
     block = block_rows(BLOCK_ELEMENTS, k * half.shape[1])
-    for rows in torch.split(torch.arange(start, stop, device=rank.device), block):
+    for rows in torch.split(torch.arange(n, device=rank.device), block):
         mine = torch.where(mutual[rows], rank[rows], n).sort(dim=1).values  # N(i), padded by n
         friend = half[rank[rows]]  # (rows, k, k_half): the candidates H(j), for j in R(i)
         in_half = half_mutual[rank[rows]] & mutual[rows][:, :, None]
@@ -168,78 +148,48 @@ def _expand(encoding: Tensor, rank: Tensor, group: Tensor | None) -> Tensor:
         weight = 1.0 / peers
         weight = weight / weight.sum(dim=1, keepdim=True)  # the sum of 1/peers counts the groups
     pointer, column, value = encoding.crow_indices(), encoding.col_indices(), encoding.values()
-    return _stack(shared_rows(_mean_rows, n, pointer, column, value, rank, weight), n)
-
-
-@shareable
-def _mean_rows(
-    start: int, stop: int, pointer: Tensor, column: Tensor, value: Tensor, rank: Tensor, weight: Tensor
-) -> Entries:
-    n, k = rank.shape
     kernels = compiled_search(value.device)
     if kernels is not None:
         arrays = [t.contiguous().numpy() for t in (pointer, column, value, rank, weight)]
-        parts = over_rows(lambda first, last: kernels.mean_rows(start + first, start + last, *arrays), stop - start)
-        return _joined([(torch.from_numpy(c), torch.from_numpy(j), torch.from_numpy(v)) for c, j, v in parts])
+        return _stack(over_rows(lambda first, last: kernels.mean_rows(first, last, *arrays), n))
     size = pointer.diff()
     pieces = []
     entries = max(1, int(size[rank].sum()) // n)
-    for rows in torch.split(torch.arange(start, stop, device=rank.device), block_rows(BLOCK_ELEMENTS, entries)):
+    for rows in torch.split(torch.arange(n, device=rank.device), block_rows(BLOCK_ELEMENTS, entries)):
         source = rank[rows].flatten()
         where, slot = ranges(pointer[source], size[source])
         local = slot // k
         pieces.append(sum_equal(local, column[where], value[where] * weight[rows].flatten()[slot], rows.numel(), n))
-    return _joined(pieces)
+    return _stack(pieces)
 
 
 def _overlap(encoding: Tensor) -> Tensor:
     """Step 6: CSR of m_ij = sum over k of min(V_ik, V_jk)."""
-    n = encoding.shape[0]
-    back = transposed(encoding)
-    both = (part for m in (encoding, back) for part in (m.crow_indices(), m.col_indices(), m.values()))
-    return _stack(shared_rows(_overlap_rows, n, *both), n)
-
-
-@shareable
-def _overlap_rows(
-    begin: int,
-    end: int,
-    pointer: Tensor,
-    column: Tensor,
-    value: Tensor,
-    b_pointer: Tensor,
-    b_row: Tensor,
-    b_value: Tensor,
-) -> Entries:
-    n = pointer.numel() - 1
+    n, back = encoding.shape[0], transposed(encoding)
+    pointer, column, value = encoding.crow_indices(), encoding.col_indices(), encoding.values()
+    b_pointer, b_row, b_value = back.crow_indices(), back.col_indices(), back.values()
     kernels = compiled(value.device)
     if kernels is not None:
         arrays = [t.numpy() for t in (pointer, column, value, b_pointer, b_row, b_value)]
-        parts = over_rows(
-            lambda first, last: kernels.overlap_rows(begin + first, begin + last, *arrays, n), end - begin
-        )
-        return _joined([(torch.from_numpy(c), torch.from_numpy(j), torch.from_numpy(m)) for c, j, m in parts])
+        return _stack(over_rows(lambda first, last: kernels.overlap_rows(first, last, *arrays, n), n))
     row = torch.repeat_interleave(torch.arange(n, device=value.device), pointer.diff())
     size = b_pointer.diff()
     work = torch.cumsum(torch.segment_reduce(size[column].double(), "sum", offsets=pointer), 0)
     pieces = []
-    start = begin
-    while start < end:  # rows of equal work, as long as their dense scratch also fits
+    start = 0
+    while start < n:  # rows of equal work, as long as their dense scratch also fits
         done = float(work[start - 1]) if start else 0.0
         stop = int(torch.searchsorted(work, done + block_rows(BLOCK_ELEMENTS, 1) / 2, right=True))
-        stop = min(max(stop, start + 1), start + block_rows(BLOCK_ELEMENTS, n), end)
+        stop = min(max(stop, start + 1), start + block_rows(BLOCK_ELEMENTS, n), n)
         span = slice(int(pointer[start]), int(pointer[stop]))
         where, slot = ranges(b_pointer[column[span]], size[column[span]])
         m = torch.minimum(value[span][slot], b_value[where])
         pieces.append(sum_equal(row[span][slot] - start, b_row[where], m, stop - start, n))
         start = stop
-    return _joined(pieces)
+    return _stack(pieces)
 
 
-def _joined(pieces: Sequence[tuple[Tensor, ...]]) -> Entries:
-    count, column, value = (torch.cat(part) for part in zip(*pieces, strict=True))
-    return count, column, value
-
-
-def _stack(pieces: Sequence[tuple[Tensor, ...]], n: int) -> Tensor:
-    return csr_from_counts(*_joined(pieces), n)
+def _stack(pieces: Iterable[tuple[Any, Any, Any]]) -> Tensor:
+    """The square CSR of consecutive rows: of each piece, the entries of its rows, their columns, their values."""
+    count, column, value = (torch.cat([torch.as_tensor(part) for part in parts]) for parts in zip(*pieces, strict=True))
+    return csr_from_counts(count, column, value, len(count))

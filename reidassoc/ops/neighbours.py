@@ -15,7 +15,6 @@ from reidassoc.ops.accelerate import compiled_search, over_rows
 from reidassoc.ops.exact import full_float32
 from reidassoc.ops.half import bfloat16_pays
 from reidassoc.ops.memory_limit import block_rows
-from reidassoc.ops.shares import shareable, shared
 from reidassoc.ops.sparse import pointers
 
 BLOCK_ELEMENTS = 1 << 24  # similarities held at once, at most: 64 MiB of float32
@@ -92,30 +91,26 @@ def _nearest_screened(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Te
     length = torch.linalg.vector_norm(keys, dim=1)
     if compiled_search(keys.device) is None or not 1e-3 < float(length.max()) < 1e3:  # products could leave its range
         return None
-    rows = min(len(queries), block_rows(BLOCK_ELEMENTS, len(keys)))
-    found = shared(_screened_blocks, -(-len(queries) // rows), queries, keys, k, rows)
-    similarity, index, unknown = (torch.cat(piece) for piece in zip(*found, strict=True))
+    similarity, index, unknown = _screened_blocks(queries, keys, k)
     if len(unknown):
         similarity[unknown], index[unknown] = _nearest_exact(queries[unknown], keys, k)
     return similarity, index
 
 
-@shareable
-def _screened_blocks(start: int, stop: int, queries: Tensor, keys: Tensor, k: int, rows: int) -> tuple[Tensor, ...]:
-    """Some blocks of queries: (similarity, index, rows that remain to be searched), the last by their number in all."""
+def _screened_blocks(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return similarity, index, and the rows with too many candidates, which remain to be searched."""
     kernels = compiled_search(keys.device)
     assert kernels is not None
-    width, begun = keys.shape[1], start * rows
+    width, rows = keys.shape[1], min(len(queries), block_rows(BLOCK_ELEMENTS, len(keys)))
     half = keys.bfloat16()
     longest, rest = float(torch.linalg.vector_norm(keys, dim=1).max()), float(_rounded_off(keys, half).max())
-    own_queries = queries[begun : stop * rows]
-    similarity = torch.empty(len(own_queries), k)
-    index = torch.empty(len(own_queries), k, dtype=torch.int64)
+    similarity = torch.empty(len(queries), k)
+    index = torch.empty(len(queries), k, dtype=torch.int64)
     products = torch.empty(rows, keys.shape[0], dtype=torch.bfloat16)
     left = [torch.empty(0, dtype=torch.int64)]
-    for begin in range(0, len(own_queries), rows):
-        part = own_queries[begin : begin + rows]
-        half_part = half[begun + begin :][: len(part)] if queries is keys else part.bfloat16()
+    for begin in range(0, len(queries), rows):
+        part = queries[begin : begin + rows]
+        half_part = half[begin : begin + rows] if queries is keys else part.bfloat16()
         out = torch.mm(half_part, half.T, out=products[: len(part)])
         own = torch.linalg.vector_norm(part, dim=1)
         slack = own * (1 + HALF) * rest + _rounded_off(part, half_part) * longest + own * longest * width * 2.0**-22
@@ -128,7 +123,7 @@ def _screened_blocks(start: int, stop: int, queries: Tensor, keys: Tensor, k: in
             known = part
         else:
             known = part[told]
-            left.append((count < 0).nonzero().flatten() + begun + begin)
+            left.append((count < 0).nonzero().flatten() + begin)
         tables = (known.numpy(), keys.numpy(), pointers(count[told]).numpy(), column.numpy())
         answer = (best.numpy(), which.numpy())
         over_rows(lambda start, stop, a=(*tables, *answer): kernels.rank_rows(start, stop, *a), len(told))  # type: ignore[misc]
@@ -186,35 +181,19 @@ def _spread(similarity: Tensor, index: Tensor, copies: _Copies, k: int) -> tuple
 
 
 def _nearest_blocks(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    rows = block_rows(BLOCK_ELEMENTS, keys.shape[0])
-    found = shared(_blocks, -(-len(queries) // rows), queries, keys, k, rows)
-    return torch.cat([s for s, _ in found]), torch.cat([i for _, i in found])
-
-
-@shareable
-def _blocks(start: int, stop: int, queries: Tensor, keys: Tensor, k: int, rows: int) -> tuple[Tensor, ...]:
     with full_float32(keys.device):
-        tops = [_top(chunk @ keys.T, k) for chunk in torch.split(queries[start * rows : stop * rows], rows)]
+        chunks = torch.split(queries, block_rows(BLOCK_ELEMENTS, keys.shape[0]))
+        tops = [_top(chunk @ keys.T, k) for chunk in chunks]
     return torch.cat([s for s, _ in tops]), torch.cat([i for _, i in tops])
 
 
 def _nearest_symmetric(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Strips of the upper triangle: each serves its rows, and, transposed, the columns to its right."""
-    rows = min(len(x), max(k, block_rows(BLOCK_ELEMENTS, len(x)), 256))
-    strips = -(-len(x) // rows)
-    (best, index), *others = shared(_strips, strips, x, k, rows, cost=[strips - s for s in range(strips)])
-    for s, i in others:
-        best, index = _merge(best, index, s, i, k)
-    return best, index
-
-
-@shareable
-def _strips(begin: int, end: int, x: Tensor, k: int, rows: int) -> tuple[Tensor, ...]:
-    """What some strips say of all rows."""
     n = len(x)
+    rows = min(n, max(k, block_rows(BLOCK_ELEMENTS, n), 256))
     best = x.new_full((n, k), -torch.inf)
     index = torch.full((n, k), n, dtype=torch.int64, device=x.device)
-    for start in range(begin * rows, min(end * rows, n), rows):
+    for start in range(0, n, rows):
         stop = min(start + rows, n)
         with full_float32(x.device):
             strip = x[start:stop] @ x[start:].T  # (rows, n - start)
