@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import io
+import re
 import urllib.error
+from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import torchvision
 from torch import Tensor, nn
 
 from reidassoc.errors import CheckpointError, DataError
-from reidassoc.weights import LISTED, WRAPPERS, imagenet_state, load_into, read_state
+from reidassoc.weights import LISTED, WRAPPERS, Inert, imagenet_state, load_checkpoint, load_into, read_state
 from reidassoc_plugins.networks.two_stream import TwoStream
 
 SIZE = (48, 32)
@@ -173,9 +176,7 @@ class Evil:
 @pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04" + b"\0" * 40, b"\x80\x02}q\x00."])
 def test_a_corrupt_file_is_one_clear_line(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    said = (
-        rf"{name} (can't be read as weights: the file is corrupt or of another kind|holds a dictionary without weights)"
-    )
+    said = rf"{name} (can't be read as weights: it is |contains a dictionary without named tensors)"
     with pytest.raises(CheckpointError, match=said) as caught:
         read_state(tmp_path / name)
     assert "\n" not in str(caught.value)
@@ -186,8 +187,151 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
         save({"weight": torch.rand(100, 100)}, tmp_path / name)
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(CheckpointError, match="corrupt or of another kind"):
+        with pytest.raises(CheckpointError, match=r"is corrupt or of another kind|is cut off or corrupt"):
             read_state(tmp_path / name)
+
+
+def saved(value: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(value, file, **options)
+    return file.getvalue()
+
+
+NAMED = {"module.conv1.weight": torch.ones(2, 2), "module.bn.bias": torch.zeros(2)}
+OTHER_FILES = {
+    "web page": (b"\n<!DOCTYPE html><html>", "it is a web page; download the file itself"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid", "it is a Git-LFS pointer; run git lfs pull"),
+    "onnx": (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:\xa4", "it is an ONNX model; save the weights of the model"),
+    "empty": (b"", "it is empty; download or copy it again"),
+    "cut": (saved(NAMED)[:900], "it is a ZIP archive without its end, so it is cut off or corrupt; download"),
+    "text": (b'{"error": "quota"}\n', 'it is a text that begins with \'{"error": "quota"}\'; expected named tensors'),
+    "image": (b"\x89PNG\r\n\x1a\n" + bytes(40), "it is an image; expected named tensors"),
+    "compressed": (b"\x1f\x8b\x08" + bytes(40), "it is a compressed or tar archive; unpack it"),
+    "pickle": (b"\x80\x04}\x94.", "it is a Python pickle that torch.save did not write"),
+    "model": (saved(nn.Linear(2, 2)), r"it contains a whole pickled model .* save model\.state_dict\(\)"),
+    "old model": (saved(nn.Linear(2, 2), _use_new_zipfile_serialization=False), "it contains a whole pickled model"),
+    "settings": (saved({"net": NAMED, "args": argparse.Namespace(lr=1)}), "it contains argparse.Namespace, and only"),
+    "function": (saved({"net": NAMED, "f": nn.functional.relu}), "it contains torch.nn.functional.relu, and only"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FILES)
+def test_another_file_is_named_for_what_it_is(tmp_path: Path, name: str) -> None:
+    content, said = OTHER_FILES[name]
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"x\.pth can't be read as weights: {said}") as caught:
+        read_state(tmp_path / "x.pth")
+    assert not re.search(r"weights_only|\x1b|\n", str(caught.value))
+
+
+def test_arrays_given_as_weights_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", a=np.ones(3))
+    with pytest.raises(CheckpointError, match=r"it is an \.npz archive of arrays; expected named tensors"):
+        read_state(tmp_path / "f.npz")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(np.dtype(kind).type(1) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "?", "U1")),
+        *(np.array(given) for given in (0.5, [1.0], [1], [True], ["a"], [None])),
+        [np.float64(0.1)] * 3,
+        np.random.RandomState(0).get_state(),
+        OrderedDict(a=1), defaultdict(int, a=1), Counter("ab"), {1}, frozenset({1}), slice(3), range(3), 1j, b"x",
+        torch.Size([3]), torch.float32, torch.device("cpu"),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_values_beside_the_weights_are_passed_over(tmp_path: Path, value: Any) -> None:
+    for old in (False, True):
+        content = {"net": NAMED, "mAP": value, "all": {"cmc": value}}
+        torch.save(content, tmp_path / "x.t", _use_new_zipfile_serialization=not old)
+        assert read_state(tmp_path / "x.t").keys() == {"conv1.weight", "bn.bias"}
+
+
+def test_nothing_of_a_file_reaches_numpys_unpickling(tmp_path: Path) -> None:
+    torch.save({"net": NAMED, "cmc": np.ones(3)}, tmp_path / "x.t")
+    assert type(load_checkpoint(tmp_path / "x.t")["cmc"]) is Inert
+
+
+@pytest.mark.parametrize("path", ["model_state_dict", "state_dict_ema", "generator", "a.b.c"])
+def test_the_only_set_of_weights_is_found(tmp_path: Path, path: str) -> None:
+    adam = torch.optim.Adam([nn.Parameter(torch.ones(2))])
+    adam.param_groups[0]["params"][0].sum().backward()
+    adam.step()
+    content: Any = defaultdict(int, {**NAMED, "module.bn.weight": torch.ones(2)})
+    for key in reversed(path.split(".")):
+        content = {key: content, "epoch": 3}
+    torch.save({**content, "optimizer": adam.state_dict(), "loss": {"weight": torch.ones(1)}}, tmp_path / "x.pth")
+    assert read_state(tmp_path / "x.pth").keys() == {"conv1.weight", "bn.bias", "bn.weight"}
+
+
+def test_of_several_sets_the_usual_name_is_taken_or_all_are_named(tmp_path: Path) -> None:
+    other = {key: tensor + 1 for key, tensor in NAMED.items()}
+    torch.save({"ema": other, "state_dict": NAMED}, tmp_path / "x.pth")
+    assert torch.equal(read_state(tmp_path / "x.pth")["conv1.weight"], torch.ones(2, 2))
+    torch.save({"student": NAMED, "teacher": other}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"several sets of weights: student \(2 tensors\), teacher \(2 tensors\)"):
+        read_state(tmp_path / "x.pth")
+
+
+def test_a_dictionary_without_weights_is_refused_with_its_keys(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "args": {"lr": 0.1}}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"without named tensors \(keys: epoch, args\); expected named tensors"):
+        read_state(tmp_path / "x.pth")
+
+
+def test_a_weights_path_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    torch.save(NAMED, tmp_path / "x.pth")
+    assert read_state("~/x.pth").keys() == {"conv1.weight", "bn.bias"}
+    assert read_state(Path("~/x.pth")).keys() == {"conv1.weight", "bn.bias"}
+
+
+def resnet_state() -> dict[str, Tensor]:
+    return dict(torchvision.models.resnet18(weights=None).state_dict())
+
+
+def start_from(state: dict[str, Tensor], path: Path) -> nn.Module:
+    torch.save(state, path)
+    return TwoStream(depth=18, parts=2, non_local=True, weights=str(path)).build(size=SIZE)
+
+
+@pytest.mark.parametrize(
+    ("kept", "missing"), [("conv1|bn1", "shared.layer1"), ("conv1|bn1|layer[123]", "shared.layer4")]
+)
+def test_a_resnet_that_lacks_layers_is_refused(tmp_path: Path, kept: str, missing: str) -> None:
+    part = {key: tensor for key, tensor in resnet_state().items() if re.match(rf"({kept})\.", key)}
+    with pytest.raises(CheckpointError, match=rf"\d+ missing \({missing}\.0\.conv1\.weight, .*complete file"):
+        start_from(part, tmp_path / "part.pth")
+
+
+def test_a_leftover_classifier_is_passed_over(tmp_path: Path) -> None:
+    state = {key: tensor for key, tensor in resnet_state().items() if not key.startswith("fc.")}
+    network = start_from({**state, "classifier.weight": torch.ones(9, 512)}, tmp_path / "x.pth")
+    assert torch.equal(network.shared["layer1"][0].conv1.weight, state["layer1.0.conv1.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "model.backbone.", "module.encoder_q."])
+def test_a_prefix_of_all_keys_is_taken_off_if_the_rest_fits(tmp_path: Path, prefix: str) -> None:
+    state = resnet_state()
+    network = start_from({prefix + key: tensor for key, tensor in state.items()}, tmp_path / "x.pth")
+    assert torch.equal(network.shared["layer1"][0].conv1.weight, state["layer1.0.conv1.weight"])
+    own = nn.Linear(2, 2)
+    load_into(
+        own, {f"{prefix}{key}": torch.ones_like(tensor) for key, tensor in own.state_dict().items()}, [], source="x"
+    )
+    assert own.bias.tolist() == [1.0, 1.0]
+
+
+def test_prefixes_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    state = resnet_state()
+    fast = {f"backbone.{key}": tensor for key, tensor in state.items()} | {"heads.weight": torch.ones(9)}
+    with pytest.raises(CheckpointError, match=r"begin with 'backbone\.' \(122\), 'heads\.' \(1\); save"):
+        start_from(fast, tmp_path / "x.pth")
+    twice = {f"module.encoder_{one}.{key}": tensor for one in "qk" for key, tensor in state.items()}
+    with pytest.raises(CheckpointError, match=r"begin with 'encoder_q\.' \(122\), 'encoder_k\.' \(122\); save"):
+        start_from(twice, tmp_path / "x.pth")
 
 
 def test_code_in_a_pickle_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ LAYOUTS = {
             (r"(conv1|bn1)\.", (r"stems.visible.\1.", r"stems.infrared.\1.")),
             (r"layer([1-4])\.", (r"shared.layer\1.",)),
         ),
-        ignored=r"fc\.",
-        complete=False,
+        ignored=r"(fc|classifier)\.",  # torchvision's and torchreid's classifiers
+        optional=r"(neck|heads|non_local)\.",
     ),
 }

@@ -18,6 +18,7 @@ from reidassoc.engine.heads import Heads
 from reidassoc.engine.optim import load_optimiser
 from reidassoc.errors import CheckpointError
 from reidassoc.types import Modality, Pair, SoftLabels, Targets, TopLabels
+from reidassoc.weights import reason
 
 FORMAT = 1
 
@@ -112,13 +113,12 @@ def unpack_targets(data: dict[str, Any] | None) -> Targets | None:
 
 def read(path: Path, device: torch.device) -> dict[str, Any]:
     """Read one checkpoint; CheckpointError if it is corrupt or none of ours."""
-    if reason := bomb(path):
-        raise CheckpointError(f"{path} {reason}")
+    if size := bomb(path):
+        raise CheckpointError(f"{path} {size}")
     try:
         data = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds for a spoilt file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} can't be read as a checkpoint: {reason[:200]}") from None
+        raise CheckpointError(f"{path} can't be read as a checkpoint: {reason(error)}") from None
     if not isinstance(data, dict) or str(data.get("format")) != str(FORMAT):  # as text: a stranger's may be a tensor
         raise CheckpointError(f"{path} is no checkpoint of this version of reidassoc (format {FORMAT} expected)")
     return data

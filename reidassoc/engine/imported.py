@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +16,7 @@ from reidassoc.engine.folder import IMPORTED, RunFolder
 from reidassoc.errors import CheckpointError, nearest_name
 from reidassoc.overrides import choose
 from reidassoc.recipe import Recipe
-from reidassoc.weights import Layout, load_checkpoint, load_into, read_state
+from reidassoc.weights import Layout, load_checkpoint, load_into, read_state, unprefixed
 
 # What the published networks are, as options of two_stream. agw is ADCA's, PGM's and that of MMM's first stage.
 FORMATS: Mapping[str, Mapping[str, Any]] = {"mult": {}, "salcr": {"parts": 3}, "agw": {"non_local": True}}
@@ -42,13 +43,13 @@ def import_checkpoint(
         CheckpointError: the form is unknown, or the file can't be read or is not of that form; the message lists keys.
         ReidassocError: the dataset's spec is wrong, or the folder can't be written.
     """
-    file = Path(file)
+    file = Path(os.path.expanduser(file))
     if form not in FORMATS:
         raise CheckpointError(f"no format '{form}'{nearest_name(form, FORMATS)}; formats: {', '.join(FORMATS)}")
     recipe = imported_recipe(form, dataset, root)
     state = read_state(file)
     layouts: Mapping[str, Layout] = registry.get("networks", "two_stream").layouts  # type: ignore[attr-defined]
-    if not layouts[form].fits(state):
+    if not any(layouts[form].fits(candidate) for candidate in unprefixed(state)):
         found = next((name for name, layout in layouts.items() if layout.fits(state)), None)
         hint = f"it looks like {found}" if found else f"its keys begin with {', '.join(list(state)[:3])}"
         raise CheckpointError(f"{file} is no checkpoint of the format {form}: {hint}")
@@ -73,6 +74,6 @@ def imported_recipe(form: str, dataset: str, root: str | None) -> Recipe:
 
 def epochs_of(file: Path) -> int:
     """The number of epochs behind a released checkpoint, as it says; 1 if it doesn't."""
-    held = load_checkpoint(file) if file.suffix != ".safetensors" else {}
+    held = load_checkpoint(file)
     epoch = held.get("epoch") if isinstance(held, Mapping) else None
     return epoch + 1 if isinstance(epoch, int) and 0 <= epoch < 999 else 1
