@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from reidassoc.errors import DataError, nearest_file
+from reidassoc.file_kinds import NPZ, kind_of
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 SUSPECT_BYTES = 2**28  # what unpacks to less does no harm
 RATIO = 100  # features and labels shrink by a few times, zeros without end by a thousand
 
 
-def read_npz(path: Path, what: str, expected: str) -> Arrays:
+def read_npz(path: Path, what: str, expected: str, names: Container[str] | None = None) -> Arrays:
     """Return the arrays of an .npz file by name; no pickled object is ever loaded.
 
     Args:
         what: what the file is called where it is missing.
         expected: what it ought to hold; ends every complaint.
+        names: of the arrays to read; all if not given.
 
     Raises:
         DataError: it is missing, no archive of arrays, or unpacks to far more than its size.
@@ -31,16 +33,20 @@ def read_npz(path: Path, what: str, expected: str) -> Arrays:
     if reason := bomb(path):
         raise DataError(f"{path} {reason}; {expected}")
     try:
+        kind, step = kind_of(path)
+        if kind not in (NPZ, ""):
+            raise DataError(f"{path} can't be read as .npz: it is {kind}; {f'{step}; ' if step else ''}{expected}")
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (AttributeError, TypeError):  # a lone .npy array has no names
-        raise DataError(f"{path} holds one array without a name, not an .npz archive; {expected}") from None
+            return {name: file[name] for name in file.files if names is None or name in names}
+    except DataError:
+        raise
     except MemoryError:
         raise DataError(f"{path} holds an array that is too large for this machine's memory; {expected}") from None
     except Exception as error:  # a damaged archive fails in many ways
-        raise DataError(
-            f"{path} can't be read as .npz: {(str(error) or 'damaged').splitlines()[0]}; {expected}"
-        ) from None
+        found = (str(error) or "damaged").splitlines()[0]
+        if "allow_pickle" in found:
+            found = "it has an array of Python objects, which are not read; save numbers"
+        raise DataError(f"{path} can't be read as .npz: {found}; {expected}") from None
 
 
 def bomb(path: Path) -> str:

@@ -25,6 +25,7 @@ from reidassoc.bench.ledger import Ledger, metered
 from reidassoc.cli import cli
 from reidassoc.cli.tables import fitting, lab_table
 from reidassoc.data.arrays import FeatureFile, read_features, write_features
+from reidassoc.data.tensor_files import write_arrays
 from reidassoc.engine.peak_memory import peak_bytes, start_peak
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError, SpecError
 from reidassoc.ops.affinity import affinity
@@ -201,8 +202,51 @@ def test_a_misspelt_array_is_told(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", **arrays, cameras_visible=np.zeros(len(arrays["visible"]), np.int64))
     with pytest.raises(DataError, match=r"'cameras_visible' is not read; did you mean 'camera_visible'\? Rename it"):
         read_features(tmp_path / "mine.npz")
-    np.savez(tmp_path / "mine.npz", **arrays, names=np.zeros(3))
-    read_features(tmp_path / "mine.npz")  # anything else is nobody's concern
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_arrays_of_other_names_are_passed_over_with_a_note(tmp_path: Path, ending: str) -> None:
+    arrays = {"visible": TOY.features.visible.x.numpy(), "infrared": TOY.features.infrared.x.numpy()}
+    path = tmp_path / f"mine.{ending}"
+    write_arrays(path, {**arrays, "paths_visible": np.zeros(3), "paths_infrared": np.zeros(3)})
+    if ending == "npz":
+        np.savez(path, **arrays, paths_visible=np.array(["a.png"]), paths_infrared=np.array(["a.png"], object))
+    with pytest.warns(UserWarning, match="arrays that are not read: paths_(visible|infrared), paths_") as caught:
+        assert len(read_features(path).features.visible) == len(arrays["visible"])
+    assert len(caught) == 1
+
+
+def test_a_file_without_features_lists_what_it_has(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", rgb=np.eye(3), ir=np.eye(3))
+    with pytest.raises(DataError, match=r"has no array 'visible'; .* it has: rgb, ir$"):
+        read_features(tmp_path / "mine.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.npz", b"<!DOCTYPE html>", "it is a web page; download the file itself"),
+        ("x.safetensors", b"<!DOCTYPE html>", "it is a web page; download the file itself"),
+        ("x.pt", None, r"it is a torch file; save its arrays as \.npz or \.safetensors; expected floats"),
+        ("x.safetensors", None, r"it is a torch file; save its arrays as \.npz or \.safetensors; expected floats"),
+        ("x.npz", b"", "it is empty; download or copy it again"),
+    ],
+)
+def test_another_file_than_features_is_named(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
+    if content is None:
+        torch.save({"visible": torch.eye(3), "infrared": torch.eye(3)}, tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        read_features(tmp_path / name)
+
+
+@pytest.mark.parametrize("values", [np.array(["a", "b", "c"]), np.ones(3)])
+def test_identities_that_are_not_whole_numbers_are_refused(tmp_path: Path, values: np.ndarray) -> None:
+    arrays = {f"identity_{m}": values for m in ("visible", "infrared")}
+    np.savez(tmp_path / "f.npz", visible=np.eye(3), infrared=np.eye(3), **arrays)
+    with pytest.raises(DataError, match=r"'identity_visible' must be \(3,\) int64, got \(3,\) (<U1|float64)"):
+        read_features(tmp_path / "f.npz")
 
 
 def test_what_is_split_and_swept() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 
 import click
 
@@ -56,10 +57,18 @@ def interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as a person reads it, without its place in the code."""
+    return f"Warning: {' '.join(str(message).split())}\n"
+
+
 def main() -> None:
     """Run the command line; an error of ours ends in one line and exit code 2."""
     # Before torch is loaded: OpenMP's threads wait asleep, not spinning, or two runs on the same cores all but stop each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings.formatwarning = one_line
     if processes.stops_in_order():  # others of several processes end at once: they may be waiting for each other
         signal.signal(signal.SIGTERM, interrupt)
     try:

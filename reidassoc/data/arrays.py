@@ -7,7 +7,10 @@ One list of names: ``visible``, ``infrared`` and, with suffix ``_visible`` or ``
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import os
+import shlex
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +27,12 @@ from reidassoc.ops.exact import broken_rows
 from reidassoc.ops.part_features import PARTS
 from reidassoc.types import TRACKLET, Features, Modality, Pair
 
-NAMES = "expected floats 'visible' (N_v, D) and 'infrared' (N_r, D)"
+KNOWN = (
+    *map(str, Modality),
+    *(f"{name}_{m}" for name in ("camera", TRACKLET, "index", PARTS, "identity") for m in Modality),
+)
+EXPECTED = "expected floats 'visible' (N_v, D) and 'infrared' (N_r, D) in a .npz or .safetensors file"
+MISSPELT = 0.95  # similarity from which a name counts as another's: one letter too many or too few, not another word
 
 
 @dataclass(frozen=True)
@@ -45,17 +53,25 @@ class FeatureFile:
 def read_features(path: str | Path) -> FeatureFile:
     """Read ``visible``, ``infrared`` and, optionally, ``camera_*``, ``tracklet_*``, ``index_*``, ``parts_*`` and ``identity_*``.
 
-    Rows need not be normalised; they are here. No pickled object is ever loaded.
+    Rows need not be normalised; they are here. No pickled object is ever loaded. Arrays of other names are passed over, with a
+    warning that names them.
 
     Raises:
         DataError: the file is missing, no .safetensors or .npz, or lacks or spoils one of the arrays; it has the identities of
             one modality alone.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if (path / "recipe.yaml").is_file():
-        raise DataError(f"{path} is a run folder, not a feature file; next: reidassoc features {path} --out FILE")
-    arrays, notes = read_arrays(path, NAMES)
-    refuse_misspelt(arrays, path)
+        next_step = shlex.join(["reidassoc", "features", str(path), "--out", "FILE"])
+        raise DataError(f"{path} is a run folder, not a feature file; next: {next_step}")
+    arrays, notes, unread = read_arrays(path, KNOWN, EXPECTED)
+    absent = [str(m) for m in Modality if str(m) not in arrays]
+    if absent:
+        names = ", ".join([*arrays, *unread]) or "none"
+        raise DataError(f"{path} has no array '{absent[0]}'; {EXPECTED}; it has: {names}")
+    if unread:
+        refuse_misspelt(unread, arrays, path)
+        warnings.warn(f"{path}: arrays that are not read: {', '.join(unread)}", stacklevel=2)
     features = Pair.build(lambda modality: features_from(arrays, modality, path))
     columns = [column(arrays, f"identity_{m}", len(features[m]), path) for m in Modality]
     if (columns[0] is None) != (columns[1] is None):
@@ -65,12 +81,11 @@ def read_features(path: str | Path) -> FeatureFile:
     return FeatureFile(features, known, notes)
 
 
-def refuse_misspelt(arrays: Arrays, path: Path) -> None:
-    """Raise DataError for an array that is read under no name, but nearly has one that the file lacks."""
-    known = [f"{name}_{m}" for name in ("camera", TRACKLET, "index", PARTS, "identity") for m in Modality]
-    lacking = [name for name in known if name not in arrays]
-    for name in arrays:
-        if name not in (*known, *Modality) and (near := difflib.get_close_matches(name, lacking, n=1, cutoff=0.85)):
+def refuse_misspelt(unread: Iterable[str], arrays: Arrays, path: Path) -> None:
+    """Raise DataError for an array that is not read, but nearly has a name that the file lacks."""
+    lacking = [name for name in KNOWN if name not in arrays]
+    for name in unread:
+        if near := difflib.get_close_matches(name, lacking, n=1, cutoff=MISSPELT):
             raise DataError(f"{path}: array '{name}' is not read; did you mean '{near[0]}'? Rename it, or leave it out")
 
 
@@ -111,8 +126,6 @@ def check_folder(path: Path) -> None:
 
 def features_from(arrays: Arrays, modality: Modality, path: Path) -> Features:
     name = str(modality)
-    if name not in arrays:
-        raise DataError(f"{path} has no array '{name}'; {NAMES}; it has: {', '.join(arrays) or 'none'}")
     rows = len(arrays[name]) if arrays[name].ndim else 0
     unit = unit_features(arrays[name], name, column(arrays, f"camera_{name}", rows, path), str(path))
     index = column(arrays, f"index_{name}", len(unit), path)

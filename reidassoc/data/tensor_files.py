@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ import torch
 from reidassoc.archives import Arrays, read_npz
 from reidassoc.data.whole_file import whole_file
 from reidassoc.errors import DataError
+from reidassoc.file_kinds import SAFETENSORS as KIND
+from reidassoc.file_kinds import kind_of
 
 SAFETENSORS = ".safetensors"
 
 
-def read_arrays(path: Path, expected: str) -> tuple[Arrays, dict[str, str]]:
-    """Return the arrays of a file, and its notes (an .npz file has none).
+def read_arrays(path: Path, names: Container[str], expected: str) -> tuple[Arrays, dict[str, str], tuple[str, ...]]:
+    """Return those arrays of a file that are in ``names``, its notes (an .npz file has none), and the names of its other arrays.
 
     Args:
         expected: what the file ought to hold; ends every complaint.
@@ -26,22 +29,29 @@ def read_arrays(path: Path, expected: str) -> tuple[Arrays, dict[str, str]]:
         DataError: the file is missing, or none of either kind.
     """
     if path.suffix == SAFETENSORS and path.is_file():
-        return _safetensors(path, expected)
-    return read_npz(path, "feature file", expected), {}
+        return _safetensors(path, names, expected)
+    arrays = read_npz(path, "feature file", expected, names)
+    with np.load(path, allow_pickle=False) as file:
+        return arrays, {}, tuple(name for name in file.files if name not in arrays)
 
 
-def _safetensors(path: Path, expected: str) -> tuple[Arrays, dict[str, str]]:
+def _safetensors(path: Path, names: Container[str], expected: str) -> tuple[Arrays, dict[str, str], tuple[str, ...]]:
     from safetensors import SafetensorError, safe_open
 
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     try:
         with safe_open(str(path), framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118  # no mapping: it has keys() alone
-                tensor = file.get_tensor(name)
-                arrays[name] = (tensor.float() if tensor.dtype in {torch.bfloat16, torch.float16} else tensor).numpy()
-            return arrays, dict(file.metadata() or {})
+            known = list(file.keys())
+            for name in known:
+                if name in names:
+                    tensor = file.get_tensor(name)
+                    half = tensor.dtype in {torch.bfloat16, torch.float16}
+                    arrays[name] = (tensor.float() if half else tensor).numpy()
+            return arrays, dict(file.metadata() or {}), tuple(name for name in known if name not in arrays)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path} can't be read as .safetensors: {first_line(error)}; {expected}") from None
+        kind, step = kind_of(path) if os.access(path, os.R_OK) else ("", "")
+        found = first_line(error) if kind in ("", KIND) else f"it is {kind}{f'; {step}' if step else ''}"
+        raise DataError(f"{path} can't be read as .safetensors: {found}; {expected}") from None
 
 
 def write_arrays(path: Path, arrays: Arrays, notes: Mapping[str, str] | None = None) -> None:
