@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ def named(target: str) -> list[tuple[Entry, Spec]]:
     if "/" in target and Path(target).expanduser().is_dir():
         raise PluginError(
             f"{target} is a folder: expected a .py file, or the name of a plug-in that is installed; a package of one's own is "
-            f"installed by pip install -e {target}"
+            f"installed by pip install -e {shlex.quote(target)}"
         )
     before, colon, after = target.partition(":")
     spec = Spec.parse(after if colon and "(" not in before else target)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -28,6 +29,7 @@ from reidassoc.errors import CheckpointError, RecipeError
 from reidassoc.evaluation.statistics import estimate
 from reidassoc.overrides import choose, override
 from reidassoc.recipe import Recipe
+from reidassoc_plugins.networks.two_stream import TwoStream
 
 GOLDEN = Path(__file__).parent / "golden" / "network"
 SMALL: list[tuple[str, Any]] = [
@@ -183,6 +185,20 @@ def test_a_released_checkpoint_becomes_a_run_folder(form: str, tree: Path, tmp_p
         found = ra.evaluate(folder.path, device="cpu")
         assert found["epoch"] == 41
         assert len(found["protocols"]) == 4
+
+
+def test_a_checkpoint_with_scores_becomes_a_run_and_a_start(tree: Path, tmp_path: Path) -> None:
+    """AGW's, CAJ's and DEEN's ``train.py`` save {'net', 'cmc', 'mAP', 'mINP', 'epoch'}."""
+    state = released("agw", tmp_path / "x.pth")
+    scores = {"cmc": np.arange(3.0), "mAP": np.float64(0.5), "mINP": np.float64(0.4), "epoch": 7}
+    torch.save({"net": state, **scores}, tmp_path / "x y.t")
+    words = [str(tmp_path / "x y.t"), "--format", "agw", "--data", str(tree), "--out", str(tmp_path / "a run")]
+    done = CliRunner().invoke(command, words, catch_exceptions=False)
+    assert done.output.endswith(f"next: reidassoc evaluate '{tmp_path / 'a run'}'\n")
+    stored = torch.load(tmp_path / "a run" / "checkpoints" / "epoch_008.pt", weights_only=True)
+    assert torch.equal(stored["network"]["neck.weight"], state["bottleneck.weight"])
+    network = TwoStream(non_local=True, weights=str(tmp_path / "x y.t")).build(size=(32, 16))
+    assert torch.equal(network.neck.weight, state["bottleneck.weight"])
 
 
 def test_what_is_no_released_checkpoint_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from reidassoc.cli.options import load_plugins, plugin_option
@@ -40,16 +42,17 @@ def new(kind: str, name: str, as_file: bool, taken: str | None, out: str) -> Non
     for path in written:
         click.echo(path)
     if as_file:
-        click.echo(f"\nnext: reidassoc check {written[0]}")
-        click.echo(f"      reidassoc run --plugin {written[0]} --{kind} {name}{BESIDE.get(kind, '')}")
+        file = shlex.quote(str(written[0]))
+        click.echo(f"\nnext: reidassoc check {file}")
+        click.echo(f"      reidassoc run --plugin {file} --{kind} {name}{BESIDE.get(kind, '')}")
     else:
-        click.echo(f"\nnext: pip install -e '{written[0].parent}[test]'")
+        click.echo(f"\nnext: pip install -e {shlex.quote(f'{written[0].parent}[test]')}")
         click.echo(f"      reidassoc check {name}")
         click.echo(f"      reidassoc run --{kind} {name}{BESIDE.get(kind, '')}")
         if taken:
             click.echo(f"      write `expected` in {written[1]}: test_parity fails until you do")
             click.echo(
-                f"      leave out --plugin {taken} from now on: the package has its name, and the file is not needed"
+                f"      leave out --plugin {shlex.quote(taken)} from now on: the package has its name, and the file is not needed"
             )
 
 

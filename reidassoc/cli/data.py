@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -45,7 +46,7 @@ def synth(out: Path, layout: str, size: str, jpeg: bool, seed: int) -> None:
 
     dataset = registry.build("datasets", Spec("synthetic", {"size": size, "seed": seed}))
     count = export(dataset, out, layout=layout, jpeg=jpeg)
-    click.echo(f"{count} images in {out}; next: reidassoc data check {out}")
+    click.echo(f"{count} images in {out}; next: reidassoc data check {shlex.quote(str(out))}")
 
 
 @data.command(short_help="Check a dataset: its layout, counts, every image.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 
@@ -22,4 +24,4 @@ def import_checkpoint(file: str, form: str, dataset: str, root: str | None, out:
     from reidassoc.engine.imported import import_checkpoint as make
 
     folder = make(file, form=form, dataset=dataset, root=root, out=out)
-    click.echo(f"{folder.path}; next: reidassoc evaluate {folder.path}")
+    click.echo(f"{folder.path}; next: reidassoc evaluate {shlex.quote(str(folder.path))}")

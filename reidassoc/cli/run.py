@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -183,8 +184,9 @@ def run(
         log.close()
         if log.folder is None or processes.watched():  # who watches says it
             raise
-        again = "".join(f" --plugin {file}" for file in plugins)
-        message = f"Stopped. The last whole epoch is saved; go on with: reidassoc run --resume {log.folder}{again}"
+        words = ["reidassoc", "run", "--resume", str(log.folder)]
+        again = shlex.join([*words, *(word for file in plugins for word in ("--plugin", file))])
+        message = f"Stopped. The last whole epoch is saved; go on with: {again}"
         raise click.exceptions.Abort(message) from None
     finally:
         everyone.close()

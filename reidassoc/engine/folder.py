@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ class RunFolder:
     def free(path: Path) -> RunFolder:
         """A folder for a new run, not made yet; DataError if it holds something already."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise DataError(f"{path} exists already; choose another --out, or continue that run with --resume {path}")
+            quoted = shlex.quote(str(path))
+            raise DataError(f"{path} exists already; choose another --out, or continue that run with --resume {quoted}")
         return RunFolder(path)
 
     def create(self, recipe: Recipe) -> None:

@@ -6,6 +6,7 @@ Imports no torch: the process that watches does nothing else.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -140,8 +141,9 @@ def next_step(notes: Path, count: int, arguments: Sequence[str] = ()) -> str:
     folder = (notes / FOLDER).read_text(encoding="utf-8")
     files = [word.removeprefix("--plugin=") for word in arguments if word.startswith("--plugin=")]
     files += [file for word, file in pairwise(arguments) if word == "--plugin"]
-    again = "".join(f" --plugin {file}" for file in files)
-    return f"the last whole epoch is saved: go on with reidassoc run --resume {folder}{again} --devices {count}"
+    plugins = [word for file in files for word in ("--plugin", file)]
+    again = shlex.join(["reidassoc", "run", "--resume", folder, *plugins, "--devices", str(count)])
+    return f"the last whole epoch is saved: go on with {again}"
 
 
 def watched() -> bool:

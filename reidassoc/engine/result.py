@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -136,7 +137,8 @@ def go_on_with(folder: RunFolder) -> str:
                     files.pop(Path(entry.file).name, None)
     except (OSError, ValueError, KeyError, TypeError, RecipeError):  # older runs did not write it
         files = {}
-    return f"reidassoc run --resume {folder.path}{''.join(f' --plugin {file}' for file in files.values())}"
+    plugins = [word for file in files.values() for word in ("--plugin", file)]
+    return shlex.join(["reidassoc", "run", "--resume", str(folder.path), *plugins])
 
 
 def uses_identity(part: object) -> bool:

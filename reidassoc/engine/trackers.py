@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -163,7 +164,8 @@ class Careful(Observer):
         except Exception as error:  # before any training: who asked for a tracker wants to know
             raise ReidassocError(
                 f"tracker {self.name} can't begin: {type(error).__name__}: {error}; "
-                f"next: mend that, and go on with: reidassoc run --resume {folder}, with --tracker {self.name} or without"
+                f"next: mend that, and go on with: reidassoc run --resume {shlex.quote(str(folder))}, "
+                f"with --tracker {self.name} or without"
             ) from error
 
     def report(self, row: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -144,7 +145,8 @@ def chosen_folder(out: str | Path | None, recipe: Recipe, resume: bool) -> RunFo
         folder = RunFolder.open(Path(out))
         if (folder.path / IMPORTED).is_file():
             raise RecipeError(
-                f"{out} holds a released checkpoint, which can't be trained on; next: reidassoc evaluate {out}"
+                f"{out} holds a released checkpoint, which can't be trained on; "
+                f"next: reidassoc evaluate {shlex.quote(str(out))}"
             )
         if folder.recipe.digest != recipe.digest:
             raise RecipeError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from reidassoc.engine.log import Observer
 from reidassoc.engine.result import Result
 from reidassoc.errors import ReidassocError
@@ -26,5 +28,5 @@ class OwnPage(Observer):
             self.problem = f"no {PAGE}: {error}"
         except Exception as error:  # a fault of ours must not end a run that is whole
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            again = f"reidassoc report {result.folder}"
+            again = f"reidassoc report {shlex.quote(str(result.folder))}"
             self.problem = f"no {PAGE}, by a fault of reidassoc's: {reason}; the run is whole; more: {again}"
