@@ -35,7 +35,7 @@ def read_npz(path: Path, what: str, expected: str, names: Container[str] | None 
     try:
         kind, step = kind_of(path)
         if kind not in (NPZ, ""):
-            raise DataError(f"{path} is {kind}; {f'{step}; ' if step else ''}{expected}")
+            raise DataError(f"{path} can't be read as .npz: it is {kind}; {f'{step}; ' if step else ''}{expected}")
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files if names is None or name in names}
     except DataError:

@@ -225,11 +225,11 @@ def test_a_file_without_features_lists_what_it_has(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("x.npz", b"<!DOCTYPE html>", "is a web page; download the file itself"),
+        ("x.npz", b"<!DOCTYPE html>", "it is a web page; download the file itself"),
         ("x.safetensors", b"<!DOCTYPE html>", "it is a web page; download the file itself"),
-        ("x.pt", None, r"is a torch file; save its arrays as \.npz or \.safetensors; expected floats"),
+        ("x.pt", None, r"it is a torch file; save its arrays as \.npz or \.safetensors; expected floats"),
         ("x.safetensors", None, r"it is a torch file; save its arrays as \.npz or \.safetensors; expected floats"),
-        ("x.npz", b"", "is empty; download or copy it again"),
+        ("x.npz", b"", "it is empty; download or copy it again"),
     ],
 )
 def test_another_file_than_features_is_named(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:

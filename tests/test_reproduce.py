@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -28,6 +29,7 @@ from reidassoc.errors import CheckpointError, RecipeError
 from reidassoc.evaluation.statistics import estimate
 from reidassoc.overrides import choose, override
 from reidassoc.recipe import Recipe
+from reidassoc_plugins.networks.two_stream import TwoStream
 
 GOLDEN = Path(__file__).parent / "golden" / "network"
 SMALL: list[tuple[str, Any]] = [

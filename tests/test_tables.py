@@ -21,6 +21,8 @@ from reidassoc.bench.published import content, published
 from reidassoc.bench.results import Results, export, read_results
 from reidassoc.bench.table import Table, compare_results
 from reidassoc.cli.table import table as command
+from reidassoc.data.arrays import read_features
+from reidassoc.engine import processes
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError
 from reidassoc.recipe import load_recipe, parse_recipe
@@ -215,6 +217,25 @@ def test_how_to_go_on_with_a_run_names_the_files_that_it_was_begun_with(
     registry.load_file(str(tmp_path / "camwalk.py"))  # its place is known then
     with pytest.raises(DataError, match=f"^{again}{re.escape(str(tmp_path))}/camwalk\\.py$"):
         read_results(folder.path)
+
+
+def test_commands_to_type_quote_paths_with_spaces(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a run")
+    folder.create(load_recipe("mult/synthetic"))
+    folder.write_json("environment.json", {"files": {"my idea.py": "0123"}})
+    quoted = f"'{folder.path}'"
+    with pytest.raises(DataError) as unfinished:
+        read_results(folder.path)
+    assert str(unfinished.value).endswith(f"go on with: reidassoc run --resume {quoted} --plugin 'my idea.py'")
+    with pytest.raises(DataError) as taken:
+        RunFolder.free(folder.path)
+    assert str(taken.value).endswith(f"--resume {quoted}")
+    with pytest.raises(DataError) as not_features:
+        read_features(folder.path)
+    assert str(not_features.value).endswith(f"next: reidassoc features {quoted} --out FILE")
+    (tmp_path / processes.FOLDER).write_text(str(folder.path))
+    again = processes.next_step(tmp_path, 2, ["--plugin", "my idea.py"])
+    assert again.endswith(f"go on with reidassoc run --resume {quoted} --plugin 'my idea.py' --devices 2")
 
 
 def test_unreadable_runs_are_named(tmp_path: Path) -> None:

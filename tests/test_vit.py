@@ -106,6 +106,13 @@ def test_a_file_of_a_square_transformer_is_resized(tmp_path: Path) -> None:
     assert torch.equal(network.body.blocks[5].mlp.fc2.weight, model.blocks[5].mlp.fc2.weight)
 
 
+def test_a_prefix_of_a_plain_transformer_is_taken_off(tmp_path: Path) -> None:
+    model = plain()
+    torch.save({f"base.{key}": tensor for key, tensor in model.state_dict().items()}, tmp_path / "base.pth")
+    network = small(weights=str(tmp_path / "base.pth")).build(size=SIZE)
+    assert torch.equal(network.body.blocks[5].mlp.fc2.weight, model.blocks[5].mlp.fc2.weight)
+
+
 def test_own_weights_come_back(tmp_path: Path) -> None:
     network = small(parts=2).build(size=SIZE)
     for tensor in network.state_dict().values():

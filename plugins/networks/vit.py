@@ -20,13 +20,14 @@ from reidassoc.errors import DataError, RecipeError, SpecError, nearest_name
 from reidassoc.extras import needed
 from reidassoc.interfaces import Network, NetworkOutput
 from reidassoc.ops.exact import at_least_single
-from reidassoc.weights import load_into, read_state, reason
+from reidassoc.weights import load_into, read_state, reason, unprefixed
 from reidassoc_plugins.networks.necks import neck
 from reidassoc_plugins.networks.parts import PartHeads, of_streams
 from reidassoc_plugins.networks.pooling import generalised_mean
 from reidassoc_plugins.networks.two_stream import STEM
 
 FAMILIES = ["vision_transformer", "deit"]  # timm's modules of plain transformers, whose pieces this network exchanges
+STEM_KEY = "patch_embed.proj.weight"  # timm's name; a network of two stems has others
 HEADS = r"(head|head_dist|pre_logits)\."  # what a classifier has and this network has not
 
 
@@ -80,8 +81,9 @@ class Vit(Network):
         if self.weights == "imagenet":
             body = self.pretrained(make)
         state = None if self.weights in ("imagenet", "none") else read_state(self.weights)
-        if state is not None and "patch_embed.proj.weight" in state:  # a transformer of one stem, at any size of image
-            load_into(body, fitted(state, body), [], source=self.weights)
+        plain = next((each for each in unprefixed(state or {}) if STEM_KEY in each), None)
+        if plain is not None:  # a transformer of one stem, at any size of image
+            load_into(body, fitted(plain, body), [], source=self.weights)
             state = None
         module = VitModule(body, feature=self.feature, parts=self.parts)
         if state is not None:
