@@ -175,8 +175,8 @@ def embedding(found: Sequence[Dots], seed: int) -> Section:
 
 def associations(number: int) -> Section:
     lead = (
-        "Which cluster was associated with which, at each epoch: right if most images of both show the same person. A card "
-        "says how many of the first one's images were given the second as their label. "
+        "Which cluster was associated with which, at each epoch: right if the commonest person of both is the same. A card "
+        "says on how many images that person is, and how many of the first one's images were given the second as their label. "
         "Choose an epoch by its bar; a column of the strip is a person."
     )
     return Section("associations", "Associations", lead, waiting("associations", number))
