@@ -24,8 +24,10 @@ from reidassoc.bench.results import export, read_results
 from reidassoc.cli import cli
 from reidassoc.data.tiles import COLUMNS, pack
 from reidassoc.engine.exhibits import Images
+from reidassoc.engine.folder import SCORES
 from reidassoc.engine.result import Result
 from reidassoc.errors import DataError
+from reidassoc.evaluation.queries import load_scores, save_scores
 from reidassoc.report import own as own_module
 from reidassoc.report import sections
 from reidassoc.report.associations import NONE, RIGHT, UNTOLD, WRONG, Face, faces, of_epoch
@@ -403,6 +405,25 @@ def test_methods_of_one_colour_differ_in_the_legend_as_their_lines_do() -> None:
     assert len(set(zip(keys, drawn, strict=True))) == 25
     for number, dash in enumerate(DASHES):
         assert (f".key.d{number}::before{{" in template("report.css")) == bool(dash)
+
+
+def test_a_run_without_a_match_is_reported_without_figures(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "unmatched"
+    shutil.copytree(finished, copy)
+    data = json.loads((copy / "result.json").read_text())
+    nothing = {name: {key: {"mean": None, "std": None} for key in found} for name, found in data["protocols"].items()}
+    note = f"{PROTOCOL}: none of 9 queries has a relevant gallery image: no figure"
+    (copy / "result.json").write_text(
+        json.dumps({**data, "protocols": nothing, "best_epoch_oracle": {}, "notes": [note]})
+    )
+    rows = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    rows = [{**row, "retrieval": nothing} if "retrieval" in row else row for row in rows]
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = load_scores(copy / SCORES)
+    save_scores(copy / SCORES, {name: replace(held, first=0 * held.first) for name, held in scores.items()})
+    text = ra.write_report([copy], tmp_path / "page.html").read_text()
+    assert "no query has a match" in text
+    assert "none of 9 queries has a relevant gallery image" in text
 
 
 def test_gaps_and_single_points_are_drawn() -> None:

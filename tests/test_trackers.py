@@ -66,6 +66,10 @@ def test_numbers_have_paths() -> None:
     }
 
 
+def test_a_figure_that_is_not_there_is_not_tracked() -> None:
+    assert dict(scalars({"retrieval": {"all": {"mAP": {"mean": None, "std": None}}}})) == {}
+
+
 def test_tensorboard_s_files_hold_every_epoch_once(folder: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

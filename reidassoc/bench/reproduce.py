@@ -17,7 +17,8 @@ from reidassoc.bench.results import Outcome, read_run
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.train import run
-from reidassoc.errors import RecipeError
+from reidassoc.errors import DataError, RecipeError
+from reidassoc.evaluation.figures import mean_of
 from reidassoc.evaluation.statistics import Estimate, estimate, interval
 from reidassoc.recipe import Recipe, load_recipe, shipped_recipes
 
@@ -146,8 +147,12 @@ def reproduce(
 
 def judge(protocol: str, row: Published, outcomes: Sequence[Outcome]) -> Verdict:
     figures = [outcome.data["protocols"][protocol] for outcome in outcomes]
-    ours = {metric: estimate([figure[metric]["mean"] for figure in figures]) for metric in SHOWN}
-    best = estimate([outcome.data["best_epoch_oracle"][protocol]["mAP"]["mean"] for outcome in outcomes]).mean
+    if unmatched := [o.origin for o, figure in zip(outcomes, figures, strict=True) if figure["mAP"]["mean"] is None]:
+        raise DataError(
+            f"{unmatched[0]} has no figure under {protocol}: no query has a match in the gallery; check the data"
+        )
+    ours = {metric: estimate([mean_of(figure[metric]) for figure in figures]) for metric in SHOWN}
+    best = estimate([mean_of(outcome.data["best_epoch_oracle"][protocol]["mAP"]) for outcome in outcomes]).mean
     stacked = matrix(outcomes, protocol)
     if stacked:
         low, high = interval(*stacked)

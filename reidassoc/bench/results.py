@@ -24,7 +24,7 @@ from reidassoc.evaluation.queries import load_scores
 from reidassoc.spec import Spec, several
 
 KEPT = (
-    "recipe", "digest", "method", "dataset", "seed", "epochs", "flags", "setting", "protocols", "best_epoch_oracle",
+    "recipe", "digest", "method", "dataset", "seed", "epochs", "flags", "setting", "protocols", "notes", "best_epoch_oracle",
     "labels", "clusters", "counts", "environment",
 )  # fmt: skip
 DIGITS = 5  # of a query's average precision in an exported cell

@@ -20,7 +20,9 @@ class Part(BaseModel):
 
 
 class Figure(Part):
-    mean: Number
+    """None where no query has a match."""
+
+    mean: Number | None
 
 
 class Figures(Part):
@@ -84,6 +86,7 @@ class StoredResult(Part):
     best_epoch_oracle: dict[str, Best] = {}
     labels: dict[str, Number | None] = {}
     flags: list[str]
+    notes: list[str] = []
     setting: Setting = Setting()
     environment: Environment
     row: str | None = None

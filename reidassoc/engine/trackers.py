@@ -29,7 +29,8 @@ def scalars(row: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, float
         path = f"{name}/{key}" if name else key
         if isinstance(value, Mapping):
             if set(value) == {"mean", "std"}:
-                yield path, float(value["mean"])
+                if value["mean"] is not None:  # some query has a match
+                    yield path, float(value["mean"])
             else:
                 yield from scalars(value, path)
         elif name and isinstance(value, (int, float)):
