@@ -68,6 +68,21 @@ class Spec:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
 
 
+def placeless(spec: Spec) -> Spec:
+    """A dataset's spec without the folder it lies in, nor those of the datasets that its options name, as a union's do."""
+    return Spec(spec.name, {key: without_place(value) for key, value in spec.options.items() if key != "root"})
+
+
+def without_place(value: Any) -> Any:
+    """An option's value; of a spec that names a folder, the spec without it."""
+    if not (isinstance(value, str) and "root" in value):
+        return value
+    try:
+        return str(placeless(Spec.parse(value)))
+    except SpecError:  # some other text
+        return value
+
+
 def plain(value: Any) -> Any:
     """A value as text can say it: a number of NumPy's or torch's as Python's, a path as text.
 

@@ -50,7 +50,7 @@ def cell(folder: Path, row: str, seed: int, gain: float = 0.0, **changes: Any) -
         "queries": {ALL: {"precision": precision.tolist(), "person": [q // 2 for q in range(80)]}},
     }  # fmt: skip
     for key, value in changes.items():
-        data[key] = {**data[key], **value} if isinstance(value, dict) else value
+        data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
     folder.mkdir(exist_ok=True)
     path = folder / f"{row.replace('/', '-').replace(' ', '_')}-{seed}.json"
     path.write_text(json.dumps(data))
@@ -308,7 +308,7 @@ def test_exported_cells_make_the_same_table(three: Path, tmp_path: Path) -> None
     again = read_results([tmp_path / "out"])
     assert markdown(compare_results(again)) == markdown(compare_results(results))
     with pytest.raises(DataError, match="two results would be called"):
-        export(Results(results.outcomes[:1] * 2, rows=results.rows), tmp_path / "twice")
+        export(Results(results.outcomes[:1] * 2, names=results.names), tmp_path / "twice")
 
 
 def test_a_union_is_one_dataset_wherever_its_members_lie(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reidassoc import registry
-from reidassoc.bench.results import placeless
 from reidassoc.entry import hash_of
 from reidassoc.errors import RecipeError, ReidassocError, nearest_file, nearest_name
 from reidassoc.faults import first_fault, in_words, unknown_key
@@ -22,6 +21,7 @@ from reidassoc.overrides import choose
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Recipe
 from reidassoc.sources import code, sources, start_name
+from reidassoc.spec import placeless
 from reidassoc.yaml_text import read_yaml
 
 Changes = dict[str, Any]

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from reidassoc.errors import DataError, SpecError
 from reidassoc.spec import Spec
@@ -39,6 +39,7 @@ class Best(Part):
 class Method(Part):
     associator: str | None
     network: str
+    __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
 
 
 class Data(Part):
@@ -88,6 +89,8 @@ class StoredResult(Part):
     flags: list[str]
     notes: list[str] = []
     setting: Setting = Setting()
+    configuration: dict[str, JsonValue] = {}
+    files: dict[str, str] = {}
     environment: Environment
     row: str | None = None
     place: int = 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reidassoc import registry
+from reidassoc.engine.configuration import configuration
 from reidassoc.engine.folder import ENVIRONMENT, RunFolder
 from reidassoc.errors import PluginError, RecipeError
 from reidassoc.evaluation.figures import figure_text, mean_of
@@ -86,6 +87,7 @@ def summarise(
             "objectives": [str(part) for part in recipe.stages[-1].objectives],
             "network": str(recipe.network),
         },
+        "configuration": configuration(recipe),
         "dataset": {"spec": str(recipe.dataset), "fingerprint": composed.dataset.fingerprint()},
         "files": named_sources(recipe),
         "seed": recipe.seed,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from reidassoc.engine.configuration import method_digest
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.result import Result
@@ -75,6 +76,7 @@ class WandB(Observer):
         self.run = self.module.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=folder.name,
+            group=method_digest(recipe),
             dir=str(folder),
             id=remembered(folder, "wandb", lambda: secrets.token_hex(4)),
             resume="allow",
@@ -113,6 +115,7 @@ class MLflow(Observer):
         for stage in recipe.stages:
             self.client.log_param(self.run_id, f"{stage.name}.associator", str(stage.associator))
         self.client.set_tag(self.run_id, "digest", recipe.digest)
+        self.client.set_tag(self.run_id, "method", method_digest(recipe))
 
     def create(self, name: str) -> str:
         title = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
