@@ -177,7 +177,7 @@ class Dataset(Plugin, Protocol):
 
     @abstractmethod
     def identity(self, records: Records) -> Tensor | None:
-        """(N,) int64 true identities, or None where unknown: for evaluation, and the oracle, alone."""
+        """(N,) int64 true identities, negative where unknown, None if all are: for evaluation, and the oracle, alone."""
         ...
 
     @abstractmethod

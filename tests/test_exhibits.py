@@ -53,6 +53,16 @@ def test_the_same_identity_and_camera_is_left_out_where_the_rule_says_so() -> No
     assert found.nearest[0, 0, :2].tolist() == [1, -1]
 
 
+def test_gallery_images_of_unknown_people_are_not_shown() -> None:
+    ids = torch.arange(2)
+    trial = Trial(
+        protocol="all", number=0, query_modality=Modality.VISIBLE, query=ids, gallery=ids, rule=Rule()
+    )  # fmt: skip
+    columns = {"identity": Pair(ids, torch.tensor([-1, 1])), "camera": Pair(ids, ids)}
+    found = leaders(Pair(torch.eye(2), torch.eye(2)), trials=[trial], **columns)["all"]
+    assert found.nearest[0, :, :2].tolist() == [[1, -1], [1, -1]]
+
+
 def test_many_queries_are_thinned_evenly_and_the_same_for_every_network() -> None:
     count = 3 * QUERIES
     ids = torch.arange(count)

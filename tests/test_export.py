@@ -12,6 +12,7 @@ from toy_dataset import Odd, Toy
 
 from reidassoc.cli.data import LAYOUTS as CLI_LAYOUTS
 from reidassoc.data import export as module
+from reidassoc.data.check import check
 from reidassoc.data.export import LAYOUTS, export
 from reidassoc.errors import DataError
 from reidassoc_plugins.datasets.regdb import Regdb
@@ -101,6 +102,16 @@ def test_what_can_not_be_laid_out_is_refused(tmp_path: Path) -> None:
         export(Odd(cameras=5), tmp_path / "out", layout="sysu_mm01")
     with pytest.raises(DataError, match="the visible train images have no known identities"):
         export(Toy(blind=True), tmp_path / "out", layout="regdb")
+    with pytest.raises(DataError, match="images have no known identities"):
+        export(Odd(person_unknown=True), tmp_path / "out", layout="regdb")
+    for layout in ("sysu_mm01", "llcm"):
+        with pytest.raises(DataError, match="unknown camera, which this layout can't say; use layout manifest"):
+            export(Odd(camera_unknown=True), tmp_path / "out", layout=layout)
+
+
+def test_unknown_people_are_not_counted_by_the_check() -> None:
+    report = check(Odd(person_unknown=True), layout="odd")
+    assert {(count.images, count.identities) for count in report.cameras} == {(3, 2)}
 
 
 def test_the_command_line_offers_every_layout() -> None:

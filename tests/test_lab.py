@@ -20,10 +20,11 @@ import reidassoc as ra
 from reidassoc import Association, Associator, Clustering, Features, Pair, Scene, registry
 from reidassoc.bench.choices import Sweep, combinations, every_associator, split
 from reidassoc.bench.lab import Lab, Row
-from reidassoc.bench.lab_table import caption, record, render, text_table
+from reidassoc.bench.lab_table import caption, columns, record, render, text_table
 from reidassoc.bench.ledger import Ledger, metered
+from reidassoc.bench.terminal_table import laid_out
 from reidassoc.cli import cli
-from reidassoc.cli.tables import fitting, lab_table
+from reidassoc.cli.tables import lab_table
 from reidassoc.data.arrays import FeatureFile, read_features, write_features
 from reidassoc.data.tensor_files import write_arrays
 from reidassoc.engine.peak_memory import peak_bytes, start_peak
@@ -423,20 +424,23 @@ def test_a_plug_in_that_is_none_is_named() -> None:
 def test_a_narrow_table_keeps_its_words(width: int) -> None:
     """The choices are what a reader looks for: figures go first."""
     found = ra.lab(TOY, clusterers=[GROUPING, "dbscan(k1=10, eps=0.5)"], associators=["pgm", "nearest"])
-    header, rows, left_out = fitting(*text_table(found), width)
-    assert header[:3] == ["clusterer", "clusters", "associator"]
-    assert {"coverage", "F1"} <= set(header)
-    assert all(len(row) == len(header) for row in rows)
-    assert bool(left_out) == (width < 100)
-    assert not set(left_out) & set(header)
+    header, rows = text_table(found)
+    shown = laid_out(columns(header), rows, width)
+    kept = [column.heading for column in shown.columns]
+    assert kept[:3] == ["clusterer", "clusters", "associator"]
+    assert {"coverage", "F1"} <= set(kept)
+    assert all(len(row) == len(kept) for row in shown.rows)
+    assert bool(shown.left_out) == (width < 100)
+    assert not set(shown.left_out) & set(kept)
 
 
 def test_one_clusterer_stands_above_the_table_and_leaves_room_for_figures() -> None:
     found = ra.lab(TOY, clusterers=[GROUPING], associators=["mult"], sweeps=["associator.alpha=0.1,0.2"])
-    header, rows, _ = fitting(*text_table(found), 80)
+    header, rows = text_table(found)
+    shown = laid_out(columns(header), rows, 80)
     assert header[0] == "associator"
-    assert {"coverage", "precision", "recall", "F1", "ARI"} <= set(header)
-    assert {row[0] for row in rows} == {str(row.combination.associator) for row in found.rows}
+    assert {"coverage", "precision", "recall", "F1", "ARI"} <= {column.heading for column in shown.columns}
+    assert {row[0].plain for row in shown.rows} == {str(row.combination.associator) for row in found.rows}
     counts = found.rows[0].clusters
     assert f"Clusterer {GROUPING}: {counts.visible} visible and {counts.infrared} infrared clusters." in caption(found)
     two = ra.lab(TOY, clusterers=[GROUPING, "dbscan(k1=10, eps=0.5)"], associators=["pgm"])

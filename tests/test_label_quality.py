@@ -22,9 +22,10 @@ def tensors(visible: list[int], infrared: list[int]) -> Pair[torch.Tensor]:
 
 
 def by_masks(first: np.ndarray, second: np.ndarray, first_id: np.ndarray, second_id: np.ndarray, same: bool):  # type: ignore[no-untyped-def,type-arg]
-    """Pair precision and recall from full masks; ``same`` leaves a sample's pair with itself out."""
-    predicted = (first[:, None] == second[None]) & (first[:, None] >= 0)
-    right = first_id[:, None] == second_id[None]
+    """Pair precision and recall from full masks, of known people; ``same`` leaves a sample's pair with itself out."""
+    known = (first_id[:, None] >= 0) & (second_id[None] >= 0)
+    predicted = (first[:, None] == second[None]) & (first[:, None] >= 0) & known
+    right = (first_id[:, None] == second_id[None]) & known
     if same:
         off = ~np.eye(len(first), dtype=bool)
         predicted, right = predicted & off, right & off
@@ -32,7 +33,7 @@ def by_masks(first: np.ndarray, second: np.ndarray, first_id: np.ndarray, second
     return (both / predicted.sum() if predicted.sum() else None), (both / right.sum() if right.sum() else None)
 
 
-labels = st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 4)), max_size=12)
+labels = st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 4)), max_size=12)
 
 
 @settings(max_examples=100, deadline=None)
@@ -49,16 +50,18 @@ def test_agrees_with_full_masks(visible: list[tuple[int, int]], infrared: list[t
         assert getattr(got, f"precision_{name}") == (None if precision is None else pytest.approx(precision))
         assert getattr(got, f"recall_{name}") == (None if recall is None else pytest.approx(recall))
     both = np.concatenate([v, r])
-    kept = both[both[:, 0] >= 0]
-    assert got.clusters == len(set(kept[:, 0]))
-    assert got.identities == len(set(both[:, 1]))
-    if len(kept):
+    labelled = both[both[:, 0] >= 0]
+    assert got.clusters == len(set(labelled[:, 0]))
+    assert got.identities == len(set(both[:, 1]) - {-1})
+    kept = labelled[labelled[:, 1] >= 0]
+    if len(kept) > 1:
         assert got.ari == pytest.approx(metrics.adjusted_rand_score(kept[:, 1], kept[:, 0]))
         assert got.v_measure == pytest.approx(metrics.v_measure_score(kept[:, 1], kept[:, 0]))
-        mixed = set(v[v[:, 0] >= 0][:, 0]) & set(r[r[:, 0] >= 0][:, 0])
-        assert got.association_rate == pytest.approx(len(mixed) / len(set(kept[:, 0])))
-    else:
-        assert got.ari is got.fmi is got.ami is got.v_measure is got.association_rate is None
+    else:  # no pair
+        assert got.ari is got.fmi is got.ami is got.v_measure is None
+    mixed = set(v[v[:, 0] >= 0][:, 0]) & set(r[r[:, 0] >= 0][:, 0])
+    rate = pytest.approx(len(mixed) / len(set(labelled[:, 0]))) if len(labelled) else None
+    assert got.association_rate == rate
     if len(v):
         assert got.coverage_visible == pytest.approx((v[:, 0] >= 0).mean())
 
@@ -81,6 +84,21 @@ def test_an_unlabelled_sample_costs_recall_and_coverage_but_not_precision() -> N
     assert got.recall_cross == pytest.approx(2 / 3)
     assert got.coverage_visible == pytest.approx(2 / 3)
     assert got.ari == 1.0  # of the labelled ones: read it beside the coverage
+
+
+def test_samples_of_unknown_identity_are_not_one_person() -> None:
+    got = measure(tensors([0, 0, 1, 2, 3], [0, 1]), tensors([5, 5, -1, -1, -1], [5, -1]))
+    assert got.recall_visible == got.precision_visible == got.ari == 1.0
+    assert (got.identities, got.clusters, got.coverage_visible, got.association_rate) == (1, 4, 1.0, 0.5)
+    nobody = measure(tensors([0, 0], [0]), tensors([-1, -2], [-1]))
+    assert (nobody.identities, nobody.coverage_visible) == (0, 1.0)
+    assert nobody.precision_visible is nobody.recall_cross is nobody.ari is None
+
+
+def test_without_a_pair_there_is_no_agreement() -> None:
+    alone = measure(tensors([0], []), tensors([1], []))
+    assert alone.ari is alone.fmi is alone.ami is alone.v_measure is None
+    assert measure(tensors([0, 1], []), tensors([1, 1], [])).fmi is None  # no predicted pair
 
 
 def test_every_space_of_the_targets_is_measured_and_goes_into_json() -> None:

@@ -45,8 +45,11 @@ def by_hand(distance, query_id, gallery_id, query_cam, gallery_cam, rule):  # ty
             for g in sorted(range(len(gallery_id)), key=lambda g: (distance[q][g], g))
             if (query_cam[q], gallery_cam[g]) not in rule.ignored_cameras
             and not (
-                rule.ignore_same_identity_camera and query_id[q] == gallery_id[g] and query_cam[q] == gallery_cam[g]
+                rule.ignore_same_identity_camera
+                and query_id[q] == gallery_id[g]
+                and query_cam[q] == gallery_cam[g] >= 0
             )
+            and gallery_id[g] >= 0
         ]
         hits = [place for place, g in enumerate(kept, start=1) if gallery_id[g] == query_id[q]]
         if not hits:
@@ -72,10 +75,10 @@ def test_agrees_with_a_query_by_query_oracle(seed: int, queries: int, gallery: i
     draw = np.random.default_rng(seed)
     distance = draw.integers(0, 6, (queries, gallery)) / 4 - 0.5  # few values: many ties
     columns = [
-        draw.integers(0, people, queries),
-        draw.integers(0, people, gallery),
-        draw.choice([1, 2, 3, 6], queries),
-        draw.choice([1, 2, 3], gallery),
+        draw.integers(-1, people, queries),
+        draw.integers(-1, people, gallery),
+        draw.choice([-1, 1, 2, 3, 6], queries),
+        draw.choice([-1, 1, 2, 3], gallery),
     ]
     names = ("query_identity", "gallery_identity", "query_camera", "gallery_camera")
     got = rank(
@@ -88,8 +91,8 @@ def test_agrees_with_a_query_by_query_oracle(seed: int, queries: int, gallery: i
     answered = [row for row in expected if row[0]]
     assert (got.counted, got.left_out) == (len(answered), queries - len(answered))
     for r in (1, 3, MAX_RANK):
-        share = sum(row[0] <= r for row in answered) / max(len(answered), 1)
-        assert float(got.cmc[r - 1]) == pytest.approx(share)
+        share = sum(row[0] <= r for row in answered) / len(answered) if answered else float("nan")
+        assert float(got.cmc[r - 1]) == pytest.approx(share, nan_ok=True)
 
 
 def one(distances: list[float], people: list[int], cameras: list[int], rule: Rule, *, camera: int = 3) -> Ranking:
@@ -152,9 +155,27 @@ def test_a_query_without_relevant_image_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("gallery", [0, 3])
-def test_nothing_to_count_is_zero_not_nan(gallery: int) -> None:
+def test_a_mean_over_no_query_is_not_zero(gallery: int) -> None:
     got = one([0.1] * gallery, [5] * gallery, [1] * gallery, SYSU)
-    assert (got.counted, got.mean_average_precision, float(got.cmc[0])) == (0, 0.0, 0.0)
+    assert got.counted == 0
+    assert np.isnan([got.mean_average_precision, got.mean_inverse_penalty, *got.cmc.tolist()]).all()
+
+
+def test_images_of_unknown_people_are_neither_right_nor_wrong() -> None:
+    got = one([0.1, 0.2, 0.3, 0.4], [-1, -1, 2, 1], [1, 1, 1, 1], REGDB)
+    assert got.first.tolist() == [2]
+    assert float(got.average_precision[0]) == float(got.inverse_penalty[0]) == 0.5
+    columns = {"gallery_identity": torch.tensor([-1, 1]), "gallery_camera": torch.tensor([1, 1]), "rule": SYSU}
+    nobody = rank(
+        torch.tensor([[0.1, 0.2]]), query_identity=torch.tensor([-1]), query_camera=torch.tensor([3]), **columns
+    )
+    assert nobody.counted == 0
+
+
+def test_unknown_cameras_are_not_one_camera() -> None:
+    got = one([0.1, 0.2, 0.3], [1, 2, 1], [-1, -1, 4], LLCM, camera=-1)
+    assert got.first.tolist() == [1]
+    assert float(got.inverse_penalty[0]) == pytest.approx(2 / 3)
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,11 +24,13 @@ from reidassoc.bench.results import export, read_results
 from reidassoc.cli import cli
 from reidassoc.data.tiles import COLUMNS, pack
 from reidassoc.engine.exhibits import Images
+from reidassoc.engine.folder import SCORES
 from reidassoc.engine.result import Result
 from reidassoc.errors import DataError
+from reidassoc.evaluation.queries import load_scores, save_scores
 from reidassoc.report import own as own_module
 from reidassoc.report import sections
-from reidassoc.report.associations import NONE, RIGHT, UNTOLD, WRONG, of_epoch
+from reidassoc.report.associations import NONE, RIGHT, UNTOLD, WRONG, Face, faces, of_epoch
 from reidassoc.report.browser import browsed
 from reidassoc.report.charts import Curves, Line, ticks
 from reidassoc.report.cost import costs
@@ -170,12 +172,12 @@ def test_a_pair_of_clusters_is_right_if_both_show_the_same_person() -> None:
         "cross_visible": np.array([5, 5, 6, -1, -1, -1, 5]),
     }
     pairs, people = of_epoch(labels, Modality.VISIBLE, Pair(visible, infrared))
-    assert [pair[:10] for pair in pairs] == [
-        [0, 2, 1, 100, 5, 100, 2, 1, 100, RIGHT],
-        [1, 2, 2, 100, 6, 50, 2, 3, 100, WRONG],
-        [2, 2, 3, 100, -1, 0, 0, -1, 0, NONE],
+    assert [pair[:12] for pair in pairs] == [
+        [0, 2, 1, 2, 2, 5, 100, 2, 1, 2, 2, RIGHT],
+        [1, 2, 2, 2, 2, 6, 50, 2, 3, 2, 2, WRONG],
+        [2, 2, 3, 2, 2, -1, 0, 0, -1, 0, 0, NONE],
     ]
-    assert [pair[10:] for pair in pairs] == [[[0], [0, 1]], [[1], [2]], [[2], []]]  # places of thumbnails
+    assert [pair[12:] for pair in pairs] == [[[0], [0, 1]], [[1], [2]], [[2], []]]  # places of thumbnails
     assert people == {1: RIGHT, 2: WRONG, 3: NONE}
     assert of_epoch(labels, Modality.INFRARED, Pair(visible, infrared)) == ([], {})  # nothing was labelled that way
 
@@ -184,8 +186,14 @@ def test_a_shared_space_is_explored_too_and_strangers_are_not_judged() -> None:
     nobody = Images(np.full(3, -1, np.int32), np.ones(3, np.int32), np.arange(3, dtype=np.int32), np.zeros(0, np.uint8))
     labels = {"shared_visible": np.array([0, 0, 1]), "shared_infrared": np.array([0, -1, 0])}
     pairs, people = of_epoch(labels, Modality.VISIBLE, Pair(nobody, nobody))
-    assert [(pair[0], pair[4], pair[9]) for pair in pairs] == [(0, 0, UNTOLD), (1, 1, NONE)]
+    assert [(pair[0], pair[5], pair[11]) for pair in pairs] == [(0, 0, UNTOLD), (1, 1, NONE)]
     assert people == {}
+
+
+def test_the_commonest_person_of_a_cluster_is_a_known_one() -> None:
+    labels = np.array([0, 0, 0, 0, 0, 0, 1])
+    found = faces(labels, np.array([-1, -1, -1, 4, 4, 9, -1], np.int32))
+    assert found == {0: Face(6, 4, 2, 3), 1: Face(1, -1, 0, 0)}
 
 
 def test_the_explorer_and_the_browser_hold_what_the_runs_kept(page: Path, finished: Path) -> None:
@@ -397,6 +405,25 @@ def test_methods_of_one_colour_differ_in_the_legend_as_their_lines_do() -> None:
     assert len(set(zip(keys, drawn, strict=True))) == 25
     for number, dash in enumerate(DASHES):
         assert (f".key.d{number}::before{{" in template("report.css")) == bool(dash)
+
+
+def test_a_run_without_a_match_is_reported_without_figures(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "unmatched"
+    shutil.copytree(finished, copy)
+    data = json.loads((copy / "result.json").read_text())
+    nothing = {name: {key: {"mean": None, "std": None} for key in found} for name, found in data["protocols"].items()}
+    note = f"{PROTOCOL}: none of 9 queries has a relevant gallery image: no figure"
+    (copy / "result.json").write_text(
+        json.dumps({**data, "protocols": nothing, "best_epoch_oracle": {}, "notes": [note]})
+    )
+    rows = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    rows = [{**row, "retrieval": nothing} if "retrieval" in row else row for row in rows]
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = load_scores(copy / SCORES)
+    save_scores(copy / SCORES, {name: replace(held, first=0 * held.first) for name, held in scores.items()})
+    text = ra.write_report([copy], tmp_path / "page.html").read_text()
+    assert "no query has a match" in text
+    assert "none of 9 queries has a relevant gallery image" in text
 
 
 def test_gaps_and_single_points_are_drawn() -> None:

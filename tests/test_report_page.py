@@ -149,7 +149,7 @@ def test_associations_are_filtered_by_verdict_epoch_and_person(told: dict[str, A
     assert len(seen["shares"]) == len(seen["right"])
     assert all(re.fullmatch(r"\d+ % of visible \d+ are labelled infrared \d+", text) for text in seen["shares"])
     assert seen["epoch"] == "2"
-    assert re.fullmatch(r"infrared \d+: \d+ images, \d+ % show person \d+", seen["sides"])
+    assert re.fullmatch(r"infrared \d+: \d+ images, commonest person \d+: \d+ of \d+", seen["sides"])
     person = re.fullmatch(r"(person \d+) ✕", seen["chip"][0])
     assert person is not None
     assert seen["other"] > 0

@@ -136,6 +136,21 @@ def test_the_note_counts_the_queries_of_the_trial_that_lacks_most() -> None:
     assert got.notes == ("p: up to 2 of 3 queries have no relevant gallery image, left out",)
 
 
+def test_trials_without_a_match_have_no_part_in_the_mean() -> None:
+    eye, ids = torch.eye(3), torch.arange(3)
+    trials = [
+        Trial(protocol="p", number=n, query_modality=Modality.VISIBLE, query=query, gallery=ids[:1], rule=Rule())
+        for n, query in enumerate((ids[:1], ids[1:]))
+    ]
+    columns = {"identity": Pair(ids, ids), "camera": Pair(ids, ids)}
+    both = retrieve(Pair(eye, eye), trials=trials, **columns)
+    assert both.summary["p"]["mAP"] == {"mean": 100.0, "std": 0.0}
+    assert both.notes == ("p: up to 2 of 2 queries have no relevant gallery image, left out",)
+    neither = retrieve(Pair(eye, eye), trials=trials[1:], **columns)
+    assert all(figure == {"mean": None, "std": None} for figure in neither.summary["p"].values())
+    assert neither.notes == ("p: none of 2 queries has a relevant gallery image: no figure",)
+
+
 def test_rows_of_any_length_are_ranked_by_cosine() -> None:
     dataset, features, identity, camera = toy_features()
     trials = dataset.trials()[:1]
@@ -153,7 +168,8 @@ def test_no_query_gives_an_empty_ranking() -> None:
     nobody = torch.zeros(0, dtype=torch.int64)
     trial = Trial(protocol="p", number=0, query_modality=Modality.VISIBLE, query=nobody, gallery=ids, rule=Rule())
     got = retrieve(Pair(eye, eye), identity=Pair(ids, ids), camera=Pair(ids, ids), trials=[trial])
-    assert (len(got.trials[0].ranking), got.summary["p"]["mAP"]["mean"]) == (0, 0.0)
+    assert (len(got.trials[0].ranking), got.summary["p"]["mAP"]) == (0, {"mean": None, "std": None})
+    assert got.notes == ("p: there is no query: no figure",)
     none = retrieve(Pair(eye[:0], eye), identity=Pair(nobody, ids), camera=Pair(nobody, ids), trials=[trial])
     assert len(none.trials[0].ranking) == 0
 

@@ -16,10 +16,11 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from reidassoc import registry
-from reidassoc.bench.formats import FORMATS, as_csv, as_html, figure, latex, markdown, rich_table, write_between
+from reidassoc.bench.formats import FORMATS, as_csv, as_html, figure, latex, markdown, terminal_table, write_between
 from reidassoc.bench.published import content, published
 from reidassoc.bench.results import Results, export, read_results
 from reidassoc.bench.table import Table, compare_results
+from reidassoc.bench.terminal_table import print_columns
 from reidassoc.cli.table import table as command
 from reidassoc.data.arrays import read_features
 from reidassoc.engine import processes
@@ -51,7 +52,7 @@ def cell(folder: Path, row: str, seed: int, gain: float = 0.0, **changes: Any) -
         "queries": {ALL: {"precision": precision.tolist(), "person": [q // 2 for q in range(80)]}},
     }  # fmt: skip
     for key, value in changes.items():
-        data[key] = {**data[key], **value} if isinstance(value, dict) else value
+        data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
     folder.mkdir(exist_ok=True)
     path = folder / f"{row.replace('/', '-').replace(' ', '_')}-{seed}.json"
     path.write_text(json.dumps(data))
@@ -273,6 +274,21 @@ def test_what_a_table_would_stumble_over_is_refused(tmp_path: Path, changes: dic
         read_results([path])
 
 
+def test_a_run_without_a_match_has_a_dash_and_a_note(tmp_path: Path) -> None:
+    nothing = {ALL: {key: {"mean": None, "std": None} for key in ("rank1", "rank10", "mAP", "mINP")}}
+    note = f"{ALL}: none of 3 queries has a relevant gallery image: no figure"
+    unmatched = {ALL: {"precision": [None] * 3, "person": [0, 1, 2]}}
+    lacking = cell(tmp_path, "lacking", 0, protocols=nothing, notes=[note], queries=unmatched)
+    lacking.write_text(json.dumps({**json.loads(lacking.read_text()), "best_epoch_oracle": {}}))
+    first, second = (table := compare_results(read_results([cell(tmp_path, "good", 0), lacking]))).rows
+    assert [figure(entry) for entry in second.entries[1:5]] == ["–"] * 4
+    assert [table.notes[number - 1] for number in second.notes] == [note.removeprefix(f"{ALL}: ")]
+    assert not first.notes
+    half = cell(tmp_path, "lacking", 1)
+    (both,) = compare_results(read_results([lacking, half])).rows
+    assert both.entries[3].mean == pytest.approx(json.loads(half.read_text())["protocols"][ALL]["mAP"]["mean"])
+
+
 def test_queries_without_any_score_are_as_none(tmp_path: Path) -> None:
     path = cell(tmp_path, "odd", 0, queries={ALL: {"precision": [None, None], "person": [1, 2]}})
     assert entries(compare_results(read_results([path])), "interval")["odd"].text == ""
@@ -313,7 +329,7 @@ def test_exported_cells_make_the_same_table(three: Path, tmp_path: Path) -> None
     again = read_results([tmp_path / "out"])
     assert markdown(compare_results(again)) == markdown(compare_results(results))
     with pytest.raises(DataError, match="two results would be called"):
-        export(Results(results.outcomes[:1] * 2, rows=results.rows), tmp_path / "twice")
+        export(Results(results.outcomes[:1] * 2, names=results.names), tmp_path / "twice")
 
 
 def test_a_union_is_one_dataset_wherever_its_members_lie(tmp_path: Path) -> None:
@@ -379,7 +395,8 @@ def test_the_published_data_are_whole() -> None:
 
 def drawn_at(width: int, table: Table) -> list[str]:
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    console.print(rich_table(table, width), crop=False)
+    columns, cells, ours = terminal_table(table)
+    print_columns(console, columns, cells, sections=ours)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
 

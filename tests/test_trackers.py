@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from reidassoc import extras
 from reidassoc.cli import cli
 from reidassoc.engine import trackers
+from reidassoc.engine.configuration import method_digest
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Everyone, Observer
 from reidassoc.engine.result import Result
@@ -66,6 +67,10 @@ def test_numbers_have_paths() -> None:
     }
 
 
+def test_a_figure_that_is_not_there_is_not_tracked() -> None:
+    assert dict(scalars({"retrieval": {"all": {"mAP": {"mean": None, "std": None}}}})) == {}
+
+
 def test_tensorboard_s_files_hold_every_epoch_once(folder: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -97,7 +102,9 @@ def test_mlflow_s_store_holds_every_epoch(folder: Path, tmp_path: Path, monkeypa
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["intra.associator"] == "None"
-    assert run.data.tags["digest"] == RunFolder(folder).recipe.digest
+    recipe = RunFolder(folder).recipe
+    assert run.data.tags["digest"] == recipe.digest
+    assert run.data.tags["method"] == method_digest(recipe.model_copy(update={"seed": 7}))
     assert [(m.step, m.value) for m in client.get_metric_history(run_id, MAP)] == [(0, 10.0), (1, 11.0), (2, 12.0)]
 
 
@@ -119,6 +126,7 @@ class FakeWandB:
 
     def init(self, **options: Any) -> FakeWandB:
         self.calls.append(("init", options["id"]))
+        assert len(options["group"]) == 16
         json.dumps(options["config"])
         return self
 

@@ -30,7 +30,9 @@ def same(one: Ranking, two: Ranking) -> None:
 
 def people(n: int, seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 9, (n,), generator=generator), torch.randint(1, 4, (n,), generator=generator)
+    cameras = torch.tensor([-1, 1, 2, 3])
+    identity = torch.randint(-1, 9, (n,), generator=generator)
+    return identity, cameras[torch.randint(0, 4, (n,), generator=generator)]
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ class Unison(Associator):
 
     Ours. Five steps:
 
-    1. *Centre*: each camera's (or modality's) mean is taken off the features.
+    1. *Centre*: each camera's (or modality's) mean is taken off the features; of images of unknown camera, the modality's.
     2. *Metric*: features are whitened by the scatter within clusters, T = W + shrinkage · I (W of mean eigenvalue 1), so that
        directions in which images of one cluster differ count little. Then, for ``rounds`` rounds, the mutually nearest clusters
        of the two modalities are anchors, and the scatter of their differences joins T: directions in which the modalities
@@ -94,7 +94,8 @@ class Unison(Associator):
         if self.centre == "none" or not len(x):
             return x
         number = torch.unique(group, return_inverse=True)[1]
-        return F.normalize(x - centroids(x, number, int(number.max()) + 1)[number], dim=1)
+        mean = centroids(x, number, int(number.max()) + 1)[number]
+        return F.normalize(x - torch.where(group[:, None] < 0, x.mean(0), mean), dim=1)
 
     def whitened(self, x: Pair[Tensor], own: Pair[Clusters]) -> Pair[Tensor]:
         """The features, unit rows, in the metric that clusters and anchors teach."""

@@ -10,6 +10,7 @@ from reidassoc.errors import DataError
 from reidassoc.spec import Spec
 
 PLAIN = "plain"
+DATA = "data fingerprint"
 
 
 def setting(data: Mapping[str, Any], protocol: str) -> dict[str, str]:
@@ -30,15 +31,20 @@ def setting(data: Mapping[str, Any], protocol: str) -> dict[str, str]:
 
 
 def differences(rows: Mapping[str, Sequence[Outcome]], protocol: str) -> dict[str, dict[str, list[str]]]:
-    """In what the rows disagree: ``{what: {value: [rows]}}``. The data's fingerprints are compared as sets per row."""
+    """In what the rows disagree: ``{what: {value: [rows]}}``. The data's fingerprints are compared as sets per row.
+
+    Nor may one row be of two data under one spec, such as two manifests.
+    """
     table: dict[str, dict[str, list[str]]] = {}
     for row, outcomes in rows.items():
-        known: dict[str, set[str]] = {"data fingerprint": {str(o.data["dataset"]["fingerprint"]) for o in outcomes}}
+        known: dict[str, set[str]] = {DATA: {str(o.data["dataset"]["fingerprint"]) for o in outcomes}}
         for outcome in outcomes:
             for what, value in setting(outcome.data, protocol).items():
                 known.setdefault(what, set()).add(value)
+        apart = len({str(outcome.dataset.without_roots()) for outcome in outcomes}) < len(known[DATA])
         for what, values in known.items():
-            table.setdefault(what, {}).setdefault(" and ".join(sorted(values)), []).append(row)
+            for text in sorted(values) if apart and what == DATA else [" and ".join(sorted(values))]:
+                table.setdefault(what, {}).setdefault(text, []).append(row)
     return {what: values for what, values in table.items() if len(values) > 1 or not_there(what, values)}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-GAP = 2  # characters between two columns, see `rich_table` and `lab_table`
+GAP = 2  # characters between two columns, see `terminal_table`
 LONG_WORD = 10  # characters from which a heading's word may be folded at its hyphen
 
 
@@ -19,7 +19,7 @@ def fold(text: str, width: int) -> str:
     >>> fold("my idea, stricter", 10)
     'my idea,\\nstricter'
     """
-    pieces = re.findall(r"[^\s(,+]+[(,+]?\s*|[(,+]\s*", text.strip())
+    pieces = re.findall(r"[(,+]*[^\s(,+]+[(,+]?\s*|[(,+]\s*", text.strip())
     whole = [[piece] if cell_len(piece.rstrip()) <= width else re.findall(r"[^=]+=?|=", piece) for piece in pieces]
     return filled([piece for split in whole for piece in split], width)
 
@@ -31,7 +31,7 @@ def fold_heading(text: str, width: int) -> str:
 
 def least_width(heading: str) -> int:
     """The width below which a heading's words would be cut."""
-    return max(cell_len(piece.rstrip()) for piece in heading_pieces(heading))
+    return max((cell_len(piece.rstrip()) for piece in heading_pieces(heading)), default=0)
 
 
 def heading_width(text: str, lines: int, least: int) -> int:

@@ -9,24 +9,18 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
-from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape as rich_escape
-from rich.table import Table as RichTable
 from rich.text import Text
 
-from reidassoc.bench.folding import GAP, fold, fold_heading, heading_width
 from reidassoc.bench.table import COLUMNS, Entry, Row, Table
+from reidassoc.bench.terminal_table import Column, print_columns
 from reidassoc.data.whole_file import write_text
 from reidassoc.errors import DataError
+from reidassoc.evaluation.figures import figure_text
 
 TEXT_COLUMNS = ("interval", "each")
-NOTHING = "–"
-NAME = 12  # characters of a method's name, folded, for which figures make room in a narrow terminal
-HEADING_LINES = 4
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -36,12 +30,7 @@ LATEX = {
 
 def figure(entry: Entry) -> str:
     """``59.4 ± 1.6``, a text, or a dash."""
-    if entry.text:
-        return entry.text
-    if math.isnan(entry.mean):
-        return NOTHING
-    spread = "" if math.isnan(entry.std) else f" ± {entry.std:.1f}"
-    return f"{entry.mean:.1f}{spread}{' ≈' if entry.alike else ''}"
+    return entry.text or figure_text(entry.mean, entry.std) + (" ≈" if entry.alike else "")
 
 
 def name(row: Row) -> str:
@@ -149,53 +138,18 @@ def as_html(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def rich_table(table: Table, width: int) -> RichTable:
-    """For a terminal of ``width`` characters, without remarks and footnotes.
-
-    A figure is never broken: headings and names are folded, then figures set closer, then lists of figures folded; what is
-    still too wide goes beyond the terminal's edge.
-    """
-    names = [f"{name(row)}{''.join(f' [{n}]' for n in row.notes)}" for row in table.rows]
-    longest = max((cell_len(text) for text in ["method", *names]), default=0)
-    for tight, lists in ((False, False), (True, False), (True, True)):
-        cells = [[shown(c, e, tight, lists) for c, e in zip(table.columns, r.entries, strict=True)] for r in table.rows]
-        least = [
-            max((cell_len(line) for row in cells for line in row[place].split("\n")), default=0)
-            for place in range(len(table.columns))
-        ]
-        room = width - min(longest, NAME) - GAP * len(table.columns)
-        for lines in range(1, HEADING_LINES + 1):
-            widths = [heading_width(COLUMNS[c], lines, w) for c, w in zip(table.columns, least, strict=True)]
-            if sum(widths) <= room:
-                break
-        else:
-            continue
-        break
-    mine = min(longest, max(min(longest, NAME), width - GAP * len(widths) - sum(widths)))
-    drawn = RichTable(
-        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, padding=(0, 1, 0, 0),
-        width=mine + sum(widths) + GAP * len(widths),
-    )  # fmt: skip
-    drawn.add_column("method", width=mine)
-    for column, wide in zip(table.columns, widths, strict=True):
-        justify: Literal["left", "right"] = "left" if column in TEXT_COLUMNS else "right"
-        drawn.add_column(fold_heading(COLUMNS[column], wide), justify=justify, width=wide, no_wrap=True)
-    for number, (row, first, texts) in enumerate(zip(table.rows, names, cells, strict=True)):
-        styles = {"best": "bold", "second": "underline", "": ""}
-        styled = [Text(text, styles[entry.mark]) for text, entry in zip(texts, row.entries, strict=True)]
-        drawn.add_row(Text(fold(first, mine)), *styled)
-        following = table.rows[number + 1 : number + 2]
-        if following and following[0].published and not row.published:
-            drawn.add_section()
-    return drawn
-
-
-def shown(column: str, entry: Entry, tight: bool, lists: bool) -> str:
-    """A cell's text; ``tight``: without spaces beside ± and within intervals; ``lists``: several figures one below the other."""
-    text = figure(entry)
-    if lists and column in TEXT_COLUMNS:
-        text = text.replace(", ", ",\n")
-    return text.replace(" ± ", "±").replace(" to ", "–") if tight else text
+def terminal_table(table: Table) -> tuple[list[Column], list[list[Text]], list[int]]:
+    """Columns, cells and the last of our rows, for a terminal; without remarks and footnotes."""
+    columns = [Column("method", "words")]
+    columns += [Column(COLUMNS[column], "list" if column in TEXT_COLUMNS else "figure") for column in table.columns]
+    styles = {"best": "bold", "second": "underline", "": ""}
+    cells = [
+        [Text(f"{name(row)}{''.join(f' [{n}]' for n in row.notes)}")]
+        + [Text(figure(entry), styles[entry.mark]) for entry in row.entries]
+        for row in table.rows
+    ]
+    ours = [number for number, row in enumerate(table.rows[:-1]) if table.rows[number + 1].published > row.published]
+    return columns, cells, ours
 
 
 def as_rich(table: Table) -> str:
@@ -211,9 +165,8 @@ def print_table(console: Console, table: Table) -> None:
     console.print(f"\n[bold]{rich_escape(table.title)}[/]", soft_wrap=True)
     for remark in table.remarks:
         console.print(rich_escape(remark), soft_wrap=True)
-    console.print()
-    console.print(rich_table(table, console.width), crop=False)
-    console.print()
+    columns, cells, ours = terminal_table(table)
+    print_columns(console, columns, cells, sections=ours)
     for number, text in enumerate(table.notes, start=1):
         console.print(f"\\[{number}] {rich_escape(text)}", soft_wrap=True)
 

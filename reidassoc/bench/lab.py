@@ -43,9 +43,9 @@ class Row:
 
     Args:
         clusters: K per modality.
-        outliers: share of the samples in no cluster, per modality.
+        outliers: share of the samples in no cluster, per modality; None if there is no result.
         largest: share of the samples in the largest cluster, per modality.
-        coverage: share of all samples that have a label in the other modality's space.
+        coverage: share of all samples that have a label in the other modality's space; None if there is no result.
         quality: flat label quality, as ``evaluation.labels`` gives it; empty without identities.
         seconds: ``own`` work of the associator and refiners; ``shared`` work that they used (the affinity), whoever did it
             first; ``cluster`` likewise of the clusterer, shared work included.
@@ -57,9 +57,9 @@ class Row:
 
     combination: Combination
     clusters: Pair[int]
-    outliers: Pair[float]
+    outliers: Pair[float | None]
     largest: Pair[float] = field(default_factory=lambda: Pair(0.0, 0.0))
-    coverage: float = 0.0
+    coverage: float | None = None
     quality: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
@@ -69,17 +69,20 @@ class Row:
 
     @property
     def cross(self) -> Mapping[str, float]:
-        """Means over both label spaces: pair ``precision``, ``recall`` and ``f1`` across modalities, ``ari``; if known."""
+        """Pair ``precision``, ``recall`` and ``f1`` across modalities, ``ari``: means over the label spaces that have them."""
         spaces = [str(m) for m in Modality]
         if any(f"{space}/recall_cross" not in self.quality for space in spaces):
             return {}
-        precision, recall, ari = (
-            [self.quality.get(f"{space}/{name}", 0.0) for space in spaces]
-            for name in ("precision_cross", "recall_cross", "ari")
-        )
-        f1 = [2 * p * r / (p + r) if p + r else 0.0 for p, r in zip(precision, recall, strict=True)]
-        found = {"precision": precision, "recall": recall, "f1": f1, "ari": ari}
-        return {name: sum(values) / len(values) for name, values in found.items()}
+
+        def known(name: str) -> list[float | None]:
+            return [self.quality.get(f"{space}/{name}") for space in spaces]
+
+        precision, recall, ari = known("precision_cross"), known("recall_cross"), known("ari")
+        # Without a predicted pair the precision is undefined, and F1 is 0: all right pairs are missed.
+        f1 = [2 * p * r / (p + r) if p and r else 0.0 for p, r in zip(precision, recall, strict=True)]
+        found: dict[str, Sequence[float | None]] = {"precision": precision, "recall": recall, "f1": f1, "ari": ari}
+        there = {name: [value for value in values if value is not None] for name, values in found.items()}
+        return {name: sum(values) / len(values) for name, values in there.items() if values}
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ class Bench:
             self.fresh()
         made = self.clustered(choice)
         if made.clustering is None:
-            return Row(choice, Pair(0, 0), Pair(1.0, 1.0), problem=made.problem)
+            return Row(choice, Pair(0, 0), Pair(None, None), problem=made.problem)
         own = made.clustering.own
         outliers, largest = own.map(lambda c: share(c.labels < 0)), own.map(lambda c: c.largest)
         row = Row(choice, own.map(lambda c: c.count), outliers, largest)
@@ -262,12 +265,12 @@ class Bench:
         return time.perf_counter()
 
 
-def share(flags: Tensor) -> float:
-    return float(flags.double().mean()) if len(flags) else 0.0
+def share(flags: Tensor) -> float | None:
+    return float(flags.double().mean()) if len(flags) else None
 
 
-def coverage(targets: Targets) -> float:
-    """Share of all samples that are labelled in the other modality's space."""
+def coverage(targets: Targets) -> float | None:
+    """Share of all samples that are labelled in the other modality's space; None if there are no samples."""
     said = [targets.of(m, m.other).opinion for m in Modality if targets.has(m, m.other)]
     total = sum(len(targets.of(m, m)) for m in Modality)
-    return sum(int(flags.sum()) for flags in said) / total if total else 0.0
+    return sum(int(flags.sum()) for flags in said) / total if total else None

@@ -10,11 +10,14 @@ from typing import Any
 
 from reidassoc.bench.choices import NONE
 from reidassoc.bench.lab import IN_MEMORY, Lab, Row
+from reidassoc.bench.terminal_table import Column
 from reidassoc.evaluation.crowding import crowding
+from reidassoc.evaluation.figures import NOTHING, figure_text
 from reidassoc.types import Modality
 
 PERCENT = {"precision": "precision", "recall": "recall", "f1": "F1", "ari": "ARI"}
 ORACLE_MARK = "†"
+SPARE = {"extra MiB": 6, "shared s": 5, "ARI": 4, "recall": 3, "own s": 2, "precision": 1}
 
 
 def caption(found: Lab) -> list[str]:
@@ -70,6 +73,15 @@ def one_clusterer(found: Lab) -> bool:
     return len({str(row.combination.clusterer) for row in found.rows}) == 1
 
 
+def columns(header: Sequence[str]) -> list[Column]:
+    """The header's columns for a terminal: the choices are what a reader looks for, so figures go first."""
+    text = header.index("coverage")
+    return [
+        Column(name, "words") if number < text else Column(name, spare=SPARE.get(name, 0))
+        for number, name in enumerate(header)
+    ]
+
+
 def text_table(found: Lab) -> tuple[list[str], list[list[str]]]:
     """Header and cells as text; within a clusterer the best F1 first, where identities are known."""
     several = not one_clusterer(found)
@@ -89,11 +101,15 @@ def cells(row: Row, several: bool, refined: bool, scored: bool) -> list[str]:
     found = [str(choice.clusterer), f"{row.clusters.visible} + {row.clusters.infrared}"] if several else []
     found += [f"{choice.associator}{ORACLE_MARK if row.oracle else ''}", *([choice.refiner_text] if refined else [])]
     if row.problem:
-        return [*found, "failed", *["–"] * (len(PERCENT) * scored + 3)]
-    found.append(f"{100 * row.coverage:.1f}")
-    found += [f"{100 * row.cross[name]:.1f}" for name in PERCENT] if scored else []
+        return [*found, "failed", *[NOTHING] * (len(PERCENT) * scored + 3)]
+    found.append(percent(row.coverage))
+    found += [percent(row.cross.get(name)) for name in PERCENT] if scored else []
     seconds = [f"{row.seconds[name]:.2f}" for name in ("own", "shared")]
     return [*found, *seconds, f"{row.extra_bytes / 2**20:.0f}"]
+
+
+def percent(share: float | None) -> str:
+    return figure_text(None if share is None else 100 * share)
 
 
 def record(row: Row) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -14,6 +13,8 @@ from rich.table import Table as RichTable
 
 from reidassoc.bench.plan import Cell, Plan
 from reidassoc.bench.store import Store
+from reidassoc.bench.terminal_table import Column, drawn, laid_out
+from reidassoc.evaluation.figures import figure_text
 
 PAUSE_S = 60  # between two lines on how far the runs are
 NAMED = 4  # runs in such a line
@@ -75,7 +76,7 @@ class Watch:
             try:
                 protocols = self.store.result(cell)["protocols"]
                 shown = protocols.get(self.plan.grid.protocol) or next(iter(protocols.values()), None)
-                return f"mAP {shown['mAP']['mean']:.1f}" if shown else "finished"
+                return f"mAP {figure_text(shown['mAP']['mean'])}" if shown else "finished"
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 return "its result.json can't be read"
         if state == "failed":
@@ -87,12 +88,14 @@ class Watch:
 
     def drawn(self, states: dict[str, str]) -> RichTable:
         seeds = list(dict.fromkeys(cell.seed for cell in self.plan.cells))
-        table = RichTable("method", "dataset", *(f"seed {seed}" for seed in seeds), box=SIMPLE_HEAD, pad_edge=False)
-        table.caption = escape(self.caption())
+        names = ("method", "dataset", *(f"seed {seed}" for seed in seeds))
+        lines = []
         rows = dict.fromkeys((cell.method, cell.dataset) for cell in self.plan.cells)
         for method, dataset in rows:
             cells = {c.seed: states[c.id] for c in self.plan.cells if (c.method, c.dataset) == (method, dataset)}
-            table.add_row(escape(method), escape(dataset), *(escape(cells.get(seed, "")) for seed in seeds))
+            lines.append([method, dataset, *(cells.get(seed, "") for seed in seeds)])
+        table = drawn(laid_out([Column(name, "words") for name in names], lines, self.console.width))
+        table.caption = escape(self.caption())
         return table
 
 

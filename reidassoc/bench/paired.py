@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from reidassoc.bench.results import Outcome
 from reidassoc.engine.result import ORACLE
+from reidassoc.evaluation.figures import mean_of
 from reidassoc.evaluation.statistics import Comparison, compare, estimate, interval
 
 
@@ -17,7 +19,8 @@ def interval_text(outcomes: Sequence[Outcome], protocol: str) -> str:
     if stacked := matrix(outcomes, protocol):
         low, high = interval(*stacked)
         return f"{100 * low:.1f} to {100 * high:.1f}"
-    known = [o.data["protocols"][protocol]["mAP"]["mean"] for o in outcomes if protocol in o.data["protocols"]]
+    means = [mean_of(o.data["protocols"][protocol]["mAP"]) for o in outcomes if protocol in o.data["protocols"]]
+    known = [mean for mean in means if not math.isnan(mean)]
     if len(known) < 2:
         return ""
     found = estimate(known)

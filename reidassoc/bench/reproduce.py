@@ -14,12 +14,15 @@ from reidassoc import registry
 from reidassoc.bench.paired import matrix
 from reidassoc.bench.published import Published, content, published
 from reidassoc.bench.results import Outcome, read_run
+from reidassoc.engine.configuration import configuration
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.train import run
-from reidassoc.errors import RecipeError
+from reidassoc.errors import DataError, RecipeError
+from reidassoc.evaluation.figures import mean_of
 from reidassoc.evaluation.statistics import Estimate, estimate, interval
 from reidassoc.recipe import Recipe, load_recipe, shipped_recipes
+from reidassoc.sources import named_sources
 
 SHOWN = ("rank1", "mAP", "mINP")
 
@@ -138,16 +141,26 @@ def reproduce(
             finally:
                 told.close()
         outcomes.append(read_run(folder.path))
-        if outcomes[-1].data.get("digest") != wanted.digest:
+        if not is_of(outcomes[-1], wanted):
             raise RecipeError(f"{folder.path} holds the result of another recipe; choose another --out, or delete it")
     verdicts = tuple(judge(protocol, row, outcomes) for protocol, row in known.items())
     return Reproduction(recipe.name, verdicts, tuple(deviations(recipe, outcomes, next(iter(known.values())))))
 
 
+def is_of(outcome: Outcome, recipe: Recipe) -> bool:
+    """Whether a run is of a recipe, its seed and its files of plug-ins, wherever the data lie."""
+    held = outcome.data.get("configuration"), outcome.data.get("files"), outcome.seed
+    return held == (configuration(recipe), named_sources(recipe), recipe.seed)
+
+
 def judge(protocol: str, row: Published, outcomes: Sequence[Outcome]) -> Verdict:
     figures = [outcome.data["protocols"][protocol] for outcome in outcomes]
-    ours = {metric: estimate([figure[metric]["mean"] for figure in figures]) for metric in SHOWN}
-    best = estimate([outcome.data["best_epoch_oracle"][protocol]["mAP"]["mean"] for outcome in outcomes]).mean
+    if unmatched := [o.origin for o, figure in zip(outcomes, figures, strict=True) if figure["mAP"]["mean"] is None]:
+        raise DataError(
+            f"{unmatched[0]} has no figure under {protocol}: no query has a match in the gallery; check the data"
+        )
+    ours = {metric: estimate([mean_of(figure[metric]) for figure in figures]) for metric in SHOWN}
+    best = estimate([mean_of(outcome.data["best_epoch_oracle"][protocol]["mAP"]) for outcome in outcomes]).mean
     stacked = matrix(outcomes, protocol)
     if stacked:
         low, high = interval(*stacked)

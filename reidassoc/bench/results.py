@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reidassoc import registry
+from reidassoc.bench.rows import row_names
 from reidassoc.bench.stored import read_failure, read_result
 from reidassoc.engine.folder import SCORES, RunFolder
 from reidassoc.engine.result import go_on_with
@@ -24,10 +25,9 @@ from reidassoc.evaluation.queries import load_scores
 from reidassoc.spec import Spec, several
 
 KEPT = (
-    "recipe", "digest", "method", "dataset", "seed", "epochs", "flags", "setting", "protocols", "best_epoch_oracle",
-    "labels", "clusters", "counts", "environment",
+    "recipe", "digest", "method", "configuration", "files", "dataset", "seed", "epochs", "flags", "setting", "protocols",
+    "notes", "best_epoch_oracle", "labels", "clusters", "counts", "environment",
 )  # fmt: skip
-PLACES = ("root", "images")  # options of datasets that say where files are
 DIGITS = 5  # of a query's average precision in an exported cell
 
 
@@ -44,18 +44,20 @@ class Outcome:
     """One run that has ended.
 
     Args:
-        row: what its row of a table is called; runs of one row differ in their seeds (and RegDB's splits) alone.
+        name: what it is called: by its benchmark, by the user, or by its method.
         data: the content of ``result.json``.
         queries: by protocol; empty for runs that kept none.
         origin: where it was read.
         date: of the result, UTC.
+        row: what its row of a table is called, see :mod:`reidassoc.bench.rows`; `Results` says it.
     """
 
-    row: str
+    name: str
     data: Mapping[str, Any]
     queries: Mapping[str, Queries]
     origin: Path
     date: str = ""
+    row: str = ""
 
     @property
     def seed(self) -> int:
@@ -68,13 +70,32 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Results:
-    """What was read: the outcomes, and what failed or is not there yet, as ``(row, dataset, remark)``."""
+    """What was read: the outcomes, and what failed or is not there yet, as ``(name, dataset, remark)``.
+
+    Args:
+        names: in the order of the table.
+
+    Attributes:
+        rows: of the table: the names, each of them once for each method that bears it.
+    """
 
     outcomes: tuple[Outcome, ...] = ()
     missing: tuple[tuple[str, str, str], ...] = ()
     protocol: str | None = None
     title: str = ""
-    rows: tuple[str, ...] = field(default=())
+    names: tuple[str, ...] = field(default=())
+    rows: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows = row_names([(outcome.name, outcome.data) for outcome in self.outcomes])
+        outcomes = tuple(replace(outcome, row=row) for outcome, row in zip(self.outcomes, rows, strict=True))
+        of = {name: dict.fromkeys(o.row for o in outcomes if o.name == name) for name in self.names}
+        missing = {name for name, _, _ in self.missing}
+        shown = (
+            row for name in self.names for row in (*of[name], *([name] if name in missing or not of[name] else []))
+        )
+        object.__setattr__(self, "outcomes", outcomes)
+        object.__setattr__(self, "rows", tuple(dict.fromkeys(shown)))
 
     def __add__(self, other: Results) -> Results:
         return Results(
@@ -82,7 +103,7 @@ class Results:
             self.missing + other.missing,
             self.protocol or other.protocol,
             self.title or other.title,
-            tuple(dict.fromkeys(self.rows + other.rows)),
+            tuple(dict.fromkeys(self.names + other.names)),
         )
 
     def by_dataset(self) -> list[Results]:
@@ -93,10 +114,10 @@ class Results:
         for name in dict.fromkeys(names):
             outcomes = tuple(o for o in self.outcomes if data_name(o.dataset) == name)
             missing = tuple(m for m in self.missing if data_name(Spec.parse(m[1])) == name)
-            own = {outcome.row for outcome in outcomes} | {row for row, _, _ in missing}
+            own = {outcome.name for outcome in outcomes} | {row for row, _, _ in missing}
             title = f"{self.title} {name}" if self.title and len(set(names)) > 1 else self.title
-            rows = tuple(row for row in self.rows if row in own)
-            found.append(replace(self, outcomes=outcomes, missing=missing, rows=rows, title=title))
+            mine = tuple(each for each in self.names if each in own)
+            found.append(replace(self, outcomes=outcomes, missing=missing, names=mine, title=title))
         return found
 
 
@@ -134,33 +155,33 @@ def read_path(path: Path) -> Results:
         return read_benchmark(path)
     if (path / "result.json").is_file():
         outcome = read_run(path)
-        return Results((outcome,), rows=(outcome.row,))
+        return Results((outcome,), names=(outcome.name,))
     if path.suffix == ".json" and path.is_file():
         outcome = read_cell(path)
-        return Results((outcome,), rows=(outcome.row,))
+        return Results((outcome,), names=(outcome.name,))
     if (path / "recipe.yaml").is_file():
         raise DataError(f"{path}: the run has not ended; go on with: {go_on_with(RunFolder(path))}")
     if path.is_dir() and (cells := sorted(path.glob("*.json"))):
         outcomes = tuple(read_cell(cell) for cell in cells)
-        return Results(outcomes, rows=ordered(outcomes))
+        return Results(outcomes, names=ordered(outcomes))
     raise DataError(
         f"{path} is no run folder, benchmark folder or exported cell: it has no result.json{nearest_file(path)}"
     )
 
 
 def ordered(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    """Names of the rows of exported cells, in the order that the benchmark gave them."""
-    place = {outcome.row: outcome.data.get("place", 0) for outcome in reversed(outcomes)}
-    return tuple(sorted(dict.fromkeys(outcome.row for outcome in outcomes), key=lambda row: place[row]))
+    """Names of exported cells, in the order that the benchmark gave them."""
+    place = {outcome.name: outcome.data.get("place", 0) for outcome in reversed(outcomes)}
+    return tuple(sorted(dict.fromkeys(outcome.name for outcome in outcomes), key=lambda name: place[name]))
 
 
-def read_run(path: Path, row: str | None = None) -> Outcome:
-    """Read a run folder; its row is called by its method where none is given."""
+def read_run(path: Path, name: str | None = None) -> Outcome:
+    """Read a run folder; it is called by its method where no name is given."""
     data = read_result(path / "result.json")
     scores = load_scores(path / SCORES) if (path / SCORES).is_file() else {}
     queries = {name: Queries(score.mean, score.person.astype(np.int64)) for name, score in scores.items()}
     ended = datetime.fromtimestamp((path / "result.json").stat().st_mtime, timezone.utc)
-    return Outcome(row or method_name(data), data, queries, path, ended.date().isoformat())
+    return Outcome(name or method_name(data), data, queries, path, ended.date().isoformat())
 
 
 def read_cell(path: Path) -> Outcome:
@@ -230,7 +251,7 @@ def export(results: Results, out: Path) -> list[Path]:
             raise DataError(f"two results would be called {name}: {written[name]} and {outcome.origin}")
         written[name] = outcome.origin
         shown = protocol or next(iter(data["protocols"]))
-        kept = {"row": outcome.row, "place": results.rows.index(outcome.row)}
+        kept = {"row": outcome.name, "place": results.names.index(outcome.name)}
         kept |= {key: data[key] for key in KEPT if key in data}
         kept |= {"seconds": seconds_of(data), "date": outcome.date}
         kept["dataset"] = {**data["dataset"], "spec": str(outcome.dataset.without_roots())}

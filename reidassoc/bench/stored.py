@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from reidassoc.errors import DataError, SpecError
 from reidassoc.spec import Spec
@@ -20,7 +20,9 @@ class Part(BaseModel):
 
 
 class Figure(Part):
-    mean: Number
+    """None where no query has a match."""
+
+    mean: Number | None
 
 
 class Figures(Part):
@@ -37,6 +39,7 @@ class Best(Part):
 class Method(Part):
     associator: str | None
     network: str
+    __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
 
 
 class Data(Part):
@@ -84,7 +87,10 @@ class StoredResult(Part):
     best_epoch_oracle: dict[str, Best] = {}
     labels: dict[str, Number | None] = {}
     flags: list[str]
+    notes: list[str] = []
     setting: Setting = Setting()
+    configuration: dict[str, JsonValue] = {}
+    files: dict[str, str] = {}
     environment: Environment
     row: str | None = None
     place: int = 0

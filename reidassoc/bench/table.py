@@ -14,6 +14,7 @@ from reidassoc.bench.published import published
 from reidassoc.bench.results import Outcome, Results, seconds_of, shown_name
 from reidassoc.engine.result import ORACLE
 from reidassoc.errors import DataError, nearest_name
+from reidassoc.evaluation.figures import mean_of
 from reidassoc.evaluation.statistics import Comparison, estimate
 
 Mark = Literal["best", "second", ""]
@@ -176,6 +177,9 @@ def one_row(
         if outcome.dataset.name == "regdb" and (splits := len({str(o.dataset) for o in outcomes})) < REGDB_SPLITS:
             text = f"{splits}/{REGDB_SPLITS} of RegDB's splits; published figures are means over ten runs"
             numbers.append(notes.number(text))
+        prefix = f"{protocol}: "
+        told = [text.removeprefix(prefix) for text in outcome.data.get("notes", []) if text.startswith(prefix)]
+        numbers += [notes.number(text) for text in told]
     values = [figures(outcome.data, protocol) for outcome in outcomes]
     absent = sum(row == name for row, _, _ in results.missing)
     entries = tuple(entry(column, values, outcomes, protocol, absent) for column in columns)
@@ -183,10 +187,11 @@ def one_row(
 
 
 def figures(data: Mapping[str, Any], protocol: str) -> dict[str, float]:
-    """One run's figures in percent, and its seconds."""
-    found = {metric: value["mean"] for metric, value in data["protocols"].get(protocol, {}).items()}
+    """One run's figures in percent, those that there are, and its seconds."""
+    found = {metric: mean_of(value) for metric, value in data["protocols"].get(protocol, {}).items()}
     if protocol in data.get("best_epoch_oracle", {}):
-        found["best"] = data["best_epoch_oracle"][protocol]["mAP"]["mean"]
+        found["best"] = mean_of(data["best_epoch_oracle"][protocol]["mAP"])
+    found = {metric: value for metric, value in found.items() if not math.isnan(value)}
     cross = [
         value for key, value in data.get("labels", {}).items() if key.endswith("/precision_cross") and value is not None
     ]
@@ -209,7 +214,7 @@ def entry(
     if column == "each":
         by_seed = sorted(zip(outcomes, values, strict=True), key=lambda pair: pair[0].seed)
         return Entry(text=", ".join(f"{value['mAP']:.1f}" for _, value in by_seed if "mAP" in value))
-    known = [value[column] for value in values if column in value and not math.isnan(value[column])]
+    known = [value[column] for value in values if not math.isnan(value.get(column, math.nan))]
     if not known:
         return Entry()
     if column == "seconds":

@@ -11,7 +11,7 @@ from pathlib import Path
 from reidassoc.data.images import decoder_threads
 from reidassoc.errors import DataError
 from reidassoc.interfaces import Dataset
-from reidassoc.types import UNKNOWN_CAMERA, Modality, Pair, Records, Trial
+from reidassoc.types import Modality, Pair, Records, Trial
 
 BLOCK = 512  # images decoded between two reports of progress
 LISTED = 8  # names of a folder that an error message shows
@@ -20,7 +20,7 @@ USES = {"train": "training", "test": "evaluation"}  # what a split is for
 
 @dataclass(frozen=True)
 class CameraCount:
-    """How much one camera contributes to a split; ``identities`` is None where they are unknown."""
+    """How much one camera contributes to a split; ``identities`` counts the known ones, and is None where none are given."""
 
     split: str
     modality: Modality
@@ -29,7 +29,7 @@ class CameraCount:
     identities: int | None
 
     def __str__(self) -> str:
-        camera = "camera unknown" if self.camera == UNKNOWN_CAMERA else f"camera {self.camera}"
+        camera = "camera unknown" if self.camera < 0 else f"camera {self.camera}"
         people = "" if self.identities is None else f" of {self.identities} identities"
         return f"{self.split} {self.modality}, {camera}: {self.images} images{people}"
 
@@ -159,7 +159,7 @@ def counts(dataset: Dataset, split: str, records: Records) -> Iterator[CameraCou
     identity = dataset.identity(records)
     for camera in sorted(set(records.camera.tolist())):
         here = records.camera == camera
-        people = None if identity is None else len(set(identity[here].tolist()))
+        people = None if identity is None else len(set(identity[here & (identity >= 0)].tolist()))
         yield CameraCount(split, records.modality, int(camera), int(here.sum()), people)
 
 

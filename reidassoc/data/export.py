@@ -93,7 +93,7 @@ def pictures_of(dataset: Dataset) -> list[Picture]:
     for split, sides in splits.items():
         for modality in Modality:
             known = dataset.identity(sides[modality])
-            if known is None:
+            if known is None or bool((known < 0).any()):
                 raise DataError(
                     f"the {modality} {split} images have no known identities; a tree can't be laid out without them"
                 )
@@ -136,6 +136,8 @@ def write(tree: Tree, folder: Path) -> None:
 def renumbered(pictures: Iterable[Picture], allowed: Pair[tuple[int, ...]]) -> dict[tuple[Modality, int], int]:
     """The layout's camera for each camera of the dataset."""
     seen = {(picture.modality, picture.camera) for picture in pictures}
+    if any(camera < 0 for _, camera in seen):
+        raise DataError("some images are of unknown camera, which this layout can't say; use layout manifest")
     table: dict[tuple[Modality, int], int] = {}
     for modality in Modality:
         cameras = sorted(camera for m, camera in seen if m is modality)

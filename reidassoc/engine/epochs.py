@@ -223,7 +223,7 @@ class Run:
             features = self.evaluation.embed(self.state.extractor, self.fabric)
             if ranks.first(self.fabric):
                 retrieval = self.evaluation.score(features)
-                row["retrieval"] = retrieval.summary
+                row |= {"retrieval": retrieval.summary, "notes": list(retrieval.notes)}
                 if last:
                     self.folder.write_scores(self.evaluation.scores(retrieval))
                     self.keep(exhibits(self.stores, self.identity, self.evaluation, features))

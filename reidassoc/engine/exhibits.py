@@ -27,7 +27,7 @@ from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.start import training_images
 from reidassoc.errors import DataError
 from reidassoc.evaluation.leaders import Leaders, leaders, spread
-from reidassoc.types import Modality, Pair
+from reidassoc.types import UNKNOWN_IDENTITY, Modality, Pair
 
 EXHIBITS = "exhibits.npz"
 TRAINING_TILES = 640  # of a modality, spread over its people
@@ -35,7 +35,6 @@ MOST_OF_A_PERSON = 6
 MAPPED_PEOPLE = 12
 MAPPED_IMAGES = 10  # of a person and modality
 QUALITY = 85  # of the thumbnails
-UNKNOWN = -1
 EXPECTED = "delete it: the report makes it anew from the checkpoint"
 
 Ints = npt.NDArray[np.int32]
@@ -47,8 +46,8 @@ class Images:
     """The images of one modality, and thumbnails of some.
 
     Args:
-        identity: (N,) int32, −1 where unknown.
-        camera: (N,) int32, −1 where unknown.
+        identity: (N,) int32, negative where unknown.
+        camera: (N,) int32, negative where unknown.
         shown: (n,) int32 rows that have a thumbnail, ascending.
         tiles: their JPEG, see :mod:`reidassoc.data.tiles`.
     """
@@ -194,7 +193,7 @@ def exhibits(
 
     def training(modality: Modality) -> Images:
         store = stores[modality]
-        known = np.full(len(store.good), UNKNOWN, np.int32)
+        known = np.full(len(store.good), UNKNOWN_IDENTITY, np.int32)
         if identity is not None:
             known = identity[modality].cpu().numpy().astype(np.int32)
         shown = of_each_person(known, TRAINING_TILES)
@@ -228,7 +227,7 @@ def shown_of(store: ImageStore, rows: Array, identity: Ints, shown: Array, tile:
 
 def of_each_person(identity: Ints, count: int) -> npt.NDArray[np.int64]:
     """About ``count`` rows, as many of each person; spread over all rows where nobody is known."""
-    people = np.unique(identity[identity != UNKNOWN])
+    people = np.unique(identity[identity >= 0]).astype(np.int64)
     if len(people) == 0:
         return spread(np.arange(len(identity)), count)
     each = min(MOST_OF_A_PERSON, max(1, count // len(people)))
@@ -239,7 +238,8 @@ def of_each_person(identity: Ints, count: int) -> npt.NDArray[np.int64]:
 def mapped_rows(identity: Pair[Tensor]) -> Pair[Ints]:
     """Rows of some people that are seen in both modalities."""
     known = identity.map(lambda column: column.cpu().numpy())
-    people = spread(np.intersect1d(known.visible, known.infrared), MAPPED_PEOPLE)
+    both = np.intersect1d(known.visible, known.infrared)
+    people = spread(both[both >= 0], MAPPED_PEOPLE)
 
     def rows(modality: Modality) -> Ints:
         chosen = [spread(np.flatnonzero(known[modality] == person), MAPPED_IMAGES) for person in people]

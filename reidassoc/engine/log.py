@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from reidassoc.engine.folder import said
 from reidassoc.engine.result import Result
+from reidassoc.evaluation.figures import figure_text
 
 
 class Observer:
@@ -125,7 +126,9 @@ class Terminal(Observer):
             parts.append(f"cross precision {100 * sum(cross) / len(cross):.1f} %")
         if "retrieval" in row:
             protocol, metrics = next(iter(row["retrieval"].items()))
-            parts.append(f"{protocol}: Rank-1 {metrics['rank1']['mean']:.1f}  mAP {metrics['mAP']['mean']:.1f}")
+            parts.append(
+                f"{protocol}: Rank-1 {figure_text(metrics['rank1']['mean'])}  mAP {figure_text(metrics['mAP']['mean'])}"
+            )
         parts.append(f"{sum(row['seconds'].values()):.1f} s")
         self.line("  ".join(parts))
 

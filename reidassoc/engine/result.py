@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reidassoc import registry
+from reidassoc.engine.configuration import configuration
 from reidassoc.engine.folder import ENVIRONMENT, RunFolder
 from reidassoc.errors import PluginError, RecipeError
+from reidassoc.evaluation.figures import figure_text, mean_of
 from reidassoc.pipeline import Composed
 from reidassoc.recipe import Recipe
 from reidassoc.sources import named_sources, parts
@@ -28,13 +30,18 @@ class Result:
 
     @property
     def protocols(self) -> Mapping[str, Any]:
-        """``{protocol: {"rank1": {"mean", "std"}, …, "mAP", "mINP"}}`` of the last epoch, in percent."""
+        """``{protocol: {"rank1": {"mean", "std"}, …, "mAP", "mINP"}}`` of the last epoch, in percent; None without a match."""
         return self.data["protocols"]  # type: ignore[no-any-return]
 
     @property
     def labels(self) -> Mapping[str, float]:
         """Label quality of the last epoch; empty if the training identities are unknown."""
         return self.data["labels"]  # type: ignore[no-any-return]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader of the figures must know: how many queries have no match."""
+        return self.data["notes"]  # type: ignore[no-any-return]
 
     def __fspath__(self) -> str:
         """A result is as good as its run folder wherever one is asked for."""
@@ -43,10 +50,10 @@ class Result:
     def __str__(self) -> str:
         """One line per protocol, and where the rest is."""
         rows = [
-            f"{name}: Rank-1 {found['rank1']['mean']:.1f}, mAP {found['mAP']['mean']:.1f}"
+            f"{name}: Rank-1 {figure_text(found['rank1']['mean'])}, mAP {figure_text(found['mAP']['mean'])}"
             for name, found in self.protocols.items()
         ]
-        return "\n".join([*rows, f"run folder: {self.folder}"])
+        return "\n".join([*rows, *self.notes, f"run folder: {self.folder}"])
 
 
 def summarise(
@@ -67,8 +74,9 @@ def summarise(
     protocols = scored[-1]["retrieval"] if scored else {}
     best = {}
     for protocol in protocols:
-        top = max(scored, key=lambda row: row["retrieval"][protocol]["mAP"]["mean"])
-        best[protocol] = {"epoch": top["epoch"], **top["retrieval"][protocol]}
+        if known := [row for row in scored if row["retrieval"][protocol]["mAP"]["mean"] is not None]:
+            top = max(known, key=lambda row: mean_of(row["retrieval"][protocol]["mAP"]))
+            best[protocol] = {"epoch": top["epoch"], **top["retrieval"][protocol]}
     return {
         "recipe": recipe.name,
         "digest": recipe.digest,
@@ -79,6 +87,7 @@ def summarise(
             "objectives": [str(part) for part in recipe.stages[-1].objectives],
             "network": str(recipe.network),
         },
+        "configuration": configuration(recipe),
         "dataset": {"spec": str(folder.recipe.dataset), "fingerprint": composed.dataset.fingerprint()},
         "files": named_sources(recipe),
         "seed": recipe.seed,
@@ -89,6 +98,7 @@ def summarise(
         ],
         "setting": {"batch_norm_groups": groups, "test_time": []},
         "protocols": protocols,
+        "notes": scored[-1].get("notes", []) if scored else [],
         "best_epoch_oracle": best,
         "labels": labelled[-1]["labels"] if labelled else {},
         "clusters": rows[-1].get("clusters", {}) if rows else {},

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from reidassoc.engine.configuration import method_digest
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.result import Result
@@ -30,7 +31,8 @@ def scalars(row: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, float
         path = f"{name}/{key}" if name else key
         if isinstance(value, Mapping):
             if set(value) == {"mean", "std"}:
-                yield path, float(value["mean"])
+                if value["mean"] is not None:  # some query has a match
+                    yield path, float(value["mean"])
             else:
                 yield from scalars(value, path)
         elif name and isinstance(value, (int, float)):
@@ -75,6 +77,7 @@ class WandB(Observer):
         self.run = self.module.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=folder.name,
+            group=method_digest(recipe),
             dir=str(folder),
             id=remembered(folder, "wandb", lambda: secrets.token_hex(4)),
             resume="allow",
@@ -113,6 +116,7 @@ class MLflow(Observer):
         for stage in recipe.stages:
             self.client.log_param(self.run_id, f"{stage.name}.associator", str(stage.associator))
         self.client.set_tag(self.run_id, "digest", recipe.digest)
+        self.client.set_tag(self.run_id, "method", method_digest(recipe))
 
     def create(self, name: str) -> str:
         title = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)

@@ -22,7 +22,8 @@ class LabelQuality:
 
     A pair is right if both samples are of one identity, and predicted if both are labelled alike. Recall is over
     *all* right pairs, so a sample without label costs recall; ARI, FMI, AMI and V-measure are over labelled samples
-    of both modalities together.
+    of both modalities together. A sample of unknown identity (negative) makes no pair, neither right nor wrong, and has
+    no part in ARI, FMI, AMI and V-measure; coverage, clusters and association rate count it.
 
     Args:
         coverage_visible: share of the visible samples that have a label in this space.
@@ -39,7 +40,7 @@ class LabelQuality:
         v_measure: V-measure, beta 1.
         association_rate: share of the non-empty clusters that hold samples of both modalities.
         clusters: non-empty clusters.
-        identities: true identities among all samples, labelled or not.
+        identities: known identities among all samples, labelled or not.
     """
 
     coverage_visible: float | None
@@ -62,12 +63,12 @@ class LabelQuality:
 def label_quality(targets: Targets, identity: Pair[Tensor]) -> dict[str, float]:
     """Return the quality of every label space of ``targets``, flat: ``{"visible/ari": …, "infrared/recall_cross": …}``.
 
-    Figures that are undefined (no predicted pair, a modality without labels in the space) are left out, so that the
-    result goes into a JSON line as it is.
+    Figures that are undefined (no predicted pair, no known identity, a modality without labels in the space) are left
+    out, so that the result goes into a JSON line as it is.
 
     Args:
         targets: hard labels are read from it; a row without opinion counts as unlabelled.
-        identity: (N,) int64 per modality, rows as in the targets.
+        identity: (N,) int64 per modality, rows as in the targets; negative = unknown.
 
     Raises:
         ValueError: a space has not one label for each identity.
@@ -89,7 +90,7 @@ def measure(labels: Pair[Tensor], identity: Pair[Tensor]) -> LabelQuality:
 
     Args:
         labels: (N,) int64 per modality, −1 = no label; the same number is the same cluster in both.
-        identity: (N,) int64 per modality.
+        identity: (N,) int64 per modality; negative = unknown.
 
     Raises:
         ValueError: lengths differ.
@@ -108,19 +109,21 @@ def measure(labels: Pair[Tensor], identity: Pair[Tensor]) -> LabelQuality:
                 "give the identities of exactly the samples that were labelled"
             )
     predicted: Pair[Labels] = labels.map(lambda tensor: np.asarray(tensor.cpu(), dtype=np.int64))
-    true: Pair[Labels] = identity.map(lambda tensor: np.asarray(tensor.cpu(), dtype=np.int64))
-    names = np.unique(np.concatenate([*true]))
+    given: Pair[Labels] = identity.map(lambda tensor: np.asarray(tensor.cpu(), dtype=np.int64))
+    known = given.map(lambda array: array >= 0)
     used = np.unique(np.concatenate([array[array != OUTLIER] for array in predicted]))
-    true = true.map(lambda array: np.searchsorted(names, array))
-    table = Pair.build(lambda m: contingency(predicted[m], true[m], used, len(names)))
+    names = np.unique(np.concatenate([given[m][known[m]] for m in Modality]))
+    true = Pair.build(lambda m: np.searchsorted(names, given[m][known[m]]))
+    judged = Pair.build(lambda m: predicted[m][known[m]])
+    table = Pair.build(lambda m: contingency(judged[m], true[m], used, len(names)))
     size = true.map(lambda array: np.bincount(array, minlength=len(names)).astype(np.float64))
 
     right_both = float(table.visible.multiply(table.infrared).sum())
     in_cluster = table.map(lambda cells: np.asarray(cells.sum(1), dtype=np.float64).ravel())
     within = Pair.build(lambda m: pairs_within(table[m], in_cluster[m], size[m]))
     covered = predicted.map(lambda array: share(float((array != OUTLIER).sum()), len(array)))
-    held = in_cluster.map(lambda count: count > 0)
-    agreement = agreements(predicted, true)
+    held = predicted.map(lambda array: np.isin(used, array))
+    agreement = agreements(judged, true)
     return LabelQuality(
         coverage_visible=covered.visible,
         coverage_infrared=covered.infrared,
@@ -154,15 +157,16 @@ def pairs_within(table: csr_matrix, in_cluster: npt.NDArray[np.float64], size: n
 
 
 def agreements(predicted: Pair[Labels], true: Pair[Labels]) -> tuple[float | None, ...]:
-    """ARI, FMI, AMI and V-measure of the labelled samples of both modalities together."""
+    """ARI, FMI, AMI and V-measure of the labelled samples of both modalities together; None where there is no pair."""
     label, identity = np.concatenate([*predicted]), np.concatenate([*true])
     kept = label != OUTLIER
-    if not kept.any():
+    if kept.sum() < 2:
         return None, None, None, None
     label, identity = label[kept], identity[kept]
+    pairs = all(len(np.unique(values)) < len(values) for values in (label, identity))  # some predicted, and some right
     return (
         float(metrics.adjusted_rand_score(identity, label)),
-        float(metrics.fowlkes_mallows_score(identity, label)),
+        float(metrics.fowlkes_mallows_score(identity, label)) if pairs else None,
         float(metrics.adjusted_mutual_info_score(identity, label)),
         float(metrics.v_measure_score(identity, label)),
     )

@@ -29,7 +29,7 @@ class Leaders:
         side: the queries' modality; the gallery is of the other one.
         query: (Q,) int32 rows of ``test()[side]``, ascending.
         nearest: (T, Q, 10) int32 rows of ``test()[side.other]``, nearest first, without the images that the protocol
-            ignores; −1 where there are fewer.
+            ignores and those of unknown identity; −1 where there are fewer.
     """
 
     side: Modality
@@ -76,6 +76,7 @@ def in_trial(
 ) -> Ints:
     """(Q, 10) of one trial; a query that is not in it has nothing."""
     side, gallery = trial.query_modality, trial.gallery.cpu()
+    gallery = gallery[identity[side.other].cpu()[gallery] >= 0]
     query = torch.from_numpy(rows)
     distance = 1 - features[side].cpu()[query] @ features[side.other].cpu()[gallery].T
     same = identity[side].cpu()[query][:, None] == identity[side.other].cpu()[gallery]

@@ -44,22 +44,23 @@ class Ranking:
 
     @property
     def cmc(self) -> Tensor:
-        """(20,) float64: share of the counted queries whose first match is at rank 1, 2, …, 20 or before."""
+        """(20,) float64: share of the counted queries whose first match is at rank 1, 2, …, 20 or before; NaN if none counts."""
         first = self.first[self.first > 0].clamp(max=MAX_RANK + 1)
         hits = torch.bincount(first, minlength=MAX_RANK + 2)[1 : MAX_RANK + 1]
-        return hits.cumsum(0).double() / max(len(first), 1)
+        return hits.cumsum(0).double() / len(first)
 
     @property
     def mean_average_precision(self) -> float:
+        """Over the counted queries; NaN if none counts."""
         return self._mean(self.average_precision)
 
     @property
     def mean_inverse_penalty(self) -> float:
+        """Over the counted queries; NaN if none counts."""
         return self._mean(self.inverse_penalty)
 
     def _mean(self, values: Tensor) -> float:
-        counted = values[self.first > 0]
-        return float(counted.mean()) if len(counted) else 0.0
+        return float(values[self.first > 0].mean())
 
     @staticmethod
     def join(parts: Sequence[Ranking]) -> Ranking:
@@ -83,11 +84,12 @@ def rank(
     """Score every query: sort once, drop the ignored images, read off the ranks.
 
     Equal distances are ranked in gallery order. AP and INP use the full ranking; under ``rule.first_occurrence`` CMC
-    counts only the nearest image of each gallery identity.
+    counts only the nearest image of each gallery identity. A gallery image of unknown identity is neither right nor wrong:
+    it is left out. A query of unknown identity has no match. An unknown camera is not the same as any other.
 
     Args:
         distance: (Q, G) floating point, small is near.
-        query_identity: (Q,) int64.
+        query_identity: (Q,) int64; negative = unknown, as in the other columns.
         gallery_identity: (G,) int64.
         query_camera: (Q,) int64.
         gallery_camera: (G,) int64.
@@ -122,6 +124,8 @@ def rank(
     device = distance.device
     query_identity, query_camera = query_identity.to(device), query_camera.to(device)
     gallery_identity, gallery_camera = gallery_identity.to(device), gallery_camera.to(device)
+    if not bool((known := gallery_identity >= 0).all()):
+        distance, gallery_identity, gallery_camera = distance[:, known], gallery_identity[known], gallery_camera[known]
     step = max(1, CHUNK // max(gallery, 1))
     parts = [
         rank_chunk(
@@ -191,7 +195,7 @@ def ignored(rule: Rule, same_identity: Tensor, query_camera: Tensor, gallery_cam
     for query_side, gallery_side in rule.ignored_cameras:
         found |= (query_camera == query_side)[:, None] & (gallery_camera == gallery_side)
     if rule.ignore_same_identity_camera:
-        found |= same_identity & (query_camera[:, None] == gallery_camera)
+        found |= same_identity & (query_camera[:, None] == gallery_camera) & (gallery_camera >= 0)
     return found
 
 

@@ -20,7 +20,8 @@ from reidassoc.types import Modality, Pair, Trial
 QUERY_CHUNK = 2048  # queries whose similarities to the whole gallery are held at once
 REPORTED_RANKS = (1, 5, 10, 20)
 
-Summary = dict[str, dict[str, dict[str, float]]]
+Figure = dict[str, float | None]  # {"mean": …, "std": …}; None where no query has a match
+Summary = dict[str, dict[str, Figure]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class TrialResult:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """``rank1``, ``rank5``, ``rank10``, ``rank20``, ``mAP`` and ``mINP`` in percent."""
+        """``rank1``, ``rank5``, ``rank10``, ``rank20``, ``mAP`` and ``mINP`` in percent; NaN if no query has a match."""
         cmc = self.ranking.cmc
         values = {f"rank{r}": 100 * float(cmc[r - 1]) for r in REPORTED_RANKS}
         values["mAP"] = 100 * self.ranking.mean_average_precision
@@ -58,7 +59,10 @@ class Retrieval:
 
     @property
     def summary(self) -> Summary:
-        """Percent: ``{protocol: {metric: {"mean": …, "std": …}}}``; the sample deviation over trials, 0 for a single one."""
+        """Percent: ``{protocol: {metric: {"mean": …, "std": …}}}``; the sample deviation over trials, 0 for a single one.
+
+        Both are None where no query of any trial has a match: a mean over nothing is not 0.
+        """
         return {protocol: summarise([result.metrics for result in self.of(protocol)]) for protocol in self.protocols}
 
     @property
@@ -68,22 +72,29 @@ class Retrieval:
         for protocol in self.protocols:
             results = self.of(protocol)
             worst = max((result.ranking for result in results), key=lambda ranking: ranking.left_out)
-            if worst.left_out:
+            if not any(len(result.ranking) for result in results):
+                found.append(f"{protocol}: there is no query: no figure")
+            elif not any(result.ranking.counted for result in results):
+                found.append(f"{protocol}: none of {len(worst)} queries has a relevant gallery image: no figure")
+            elif worst.left_out:
                 found.append(
                     f"{protocol}: up to {worst.left_out} of {len(worst)} queries have no relevant gallery image, left out"
                 )
         return tuple(found)
 
 
-def summarise(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and sample standard deviation (divisor n − 1; 0 for n = 1) of each metric."""
-    summary = {}
-    for name in metrics[0]:
-        values = [entry[name] for entry in metrics]
-        mean = math.fsum(values) / len(values)
-        spread = math.fsum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)
-        summary[name] = {"mean": mean, "std": math.sqrt(spread)}
-    return summary
+def summarise(metrics: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
+    """Mean and sample standard deviation (divisor n − 1; 0 for n = 1) of each metric, over the trials that have it."""
+    return {name: summary_of([entry[name] for entry in metrics]) for name in metrics[0]}
+
+
+def summary_of(values: Sequence[float]) -> Figure:
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return {"mean": None, "std": None}
+    mean = math.fsum(known) / len(known)
+    spread = math.fsum((value - mean) ** 2 for value in known) / max(len(known) - 1, 1)
+    return {"mean": mean, "std": math.sqrt(spread)}
 
 
 def retrieve(
@@ -101,8 +112,8 @@ def retrieve(
 
     Args:
         features: (N, D) per modality, rows in the order of ``dataset.test()``.
-        identity: (N,) int64 per modality.
-        camera: (N,) int64 per modality.
+        identity: (N,) int64 per modality; negative = unknown: such gallery images are left out, such queries have no match.
+        camera: (N,) int64 per modality; negative = unknown: not the same as any other.
         trials: the dataset's trials; their rows index the above.
         rerank: a test-time step of :mod:`reidassoc.evaluation.transductive`; its figures must be kept apart.
 

@@ -40,6 +40,7 @@ def rank_sorted(
     kernels = compiled_ranking(distance.device)
     if kernels is None or distance.dtype != torch.float32 or len(torch.unique(gallery)) < len(gallery):
         return None
+    gallery = gallery[gallery_identity[gallery] >= 0]  # as `rank` does
     place = torch.full((distance.shape[1],), -1, dtype=torch.int32)
     place[gallery] = torch.arange(len(gallery), dtype=torch.int32)
     known, code = torch.unique(gallery_identity, return_inverse=True)

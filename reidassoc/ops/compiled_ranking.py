@@ -56,7 +56,7 @@ def score_rows(
         for p in range(size):
             j = chosen[p]
             same = gallery_identity[j] == me
-            hidden = ignore_same and same and gallery_camera[j] == camera
+            hidden = ignore_same and same and gallery_camera[j] == camera and camera >= 0
             for r in range(ignored.shape[0]):
                 hidden |= ignored[r, 0] == camera and ignored[r, 1] == gallery_camera[j]
             if hidden:

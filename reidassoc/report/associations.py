@@ -1,21 +1,32 @@
-"""Which clusters were associated with which, epoch by epoch, and whether they show the same person."""
+"""Which clusters were associated with which, epoch by epoch, and whether the commonest person of both is the same."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from reidassoc.engine.exhibits import UNKNOWN, Images
+from reidassoc.engine.exhibits import Images
 from reidassoc.report.material import Method, Shown
-from reidassoc.types import OUTLIER, Modality, Pair
+from reidassoc.types import OUTLIER, UNKNOWN_IDENTITY, Modality, Pair
 
 EPOCHS = 20  # shown at most, evenly from the first association to the last
 THUMBNAILS = 5  # of a cluster
 NONE, RIGHT, WRONG, UNTOLD = range(4)  # a cluster without a partner, with the right, a wrong one, or who knows
 
+
+class Face(NamedTuple):
+    """Whom a cluster shows: the commonest known person, on how many of the images whose person is known."""
+
+    images: int
+    person: int
+    showing: int
+    known: int
+
+
+NOBODY = Face(0, UNKNOWN_IDENTITY, 0, 0)
 Labels = npt.NDArray[np.int64]
 Kept = Mapping[str, Labels]
 
@@ -24,9 +35,9 @@ def explored(method: Method) -> dict[str, Any] | None:
     """What the explorer shows of a method's example run; None if it kept no labels across modalities.
 
     ``{"seed", "epochs": [e, …], "directions": [{"from", "to", "pairs": [one list per epoch], "people": {person: states}}]}``.
-    A pair is ``[cluster, images, person, purity, partner, share, its images, its person, its purity, state, thumbnails,
-    its thumbnails]``: shares in percent, thumbnails as places in ``Images.shown``. ``people``: each person's state at each
-    epoch, a digit: that of most of its images.
+    A pair is ``[cluster, *face, partner, share, *face of the partner, state, thumbnails, its thumbnails]``, a face as
+    :class:`Face` has it, the share in percent, thumbnails as places in ``Images.shown``. ``people``: each person's state at
+    each epoch, a digit: that of at least half of its labelled images.
     """
     run = method.example
     if run.exhibits is None:
@@ -45,7 +56,7 @@ def explored(method: Method) -> dict[str, Any] | None:
             people = {
                 int(person): "".join(str(states.get(int(person), NONE)) for _, states in found)
                 for person in np.unique(images[modality].identity)
-                if person != UNKNOWN
+                if person >= 0
             }
             directions.append(
                 {"from": str(modality), "to": str(modality.other), "pairs": [p for p, _ in found], "people": people}
@@ -87,24 +98,26 @@ def of_epoch(labels: Kept, modality: Modality, images: Pair[Images]) -> tuple[li
         return [], {}
     shows, shows_there = faces(own, here.identity), faces(theirs, there.identity)
     pairs = []
-    for cluster, (images_here, person, purity) in shows.items():
+    for cluster, face in shows.items():
         partner, share = partner_of(cross[own == cluster])
-        size, other, purity_there = shows_there.get(partner, (0, UNKNOWN, 0))
-        state = state_of(person, other, partner if partner in shows_there else OUTLIER)
+        other = shows_there.get(partner, NOBODY)
+        state = state_of(face.person, other.person, partner if partner in shows_there else OUTLIER)
         thumbnails = thumbs(own, cluster, here.shown), thumbs(theirs, partner, there.shown)
-        pairs.append(
-            [cluster, images_here, person, purity, partner, share, size, other, purity_there, state, *thumbnails]
-        )
-    return pairs, people_of(here.identity, cross, {label: face[1] for label, face in shows_there.items()})
+        pairs.append([cluster, *face, partner, share, *other, state, *thumbnails])
+    return pairs, people_of(here.identity, cross, {label: face.person for label, face in shows_there.items()})
 
 
-def faces(labels: Labels, identity: npt.NDArray[np.int32]) -> dict[int, tuple[int, int, int]]:
-    """Of each cluster: its images, whom most of them show, and how many percent do; ties go to the lower number."""
+def faces(labels: Labels, identity: npt.NDArray[np.int32]) -> dict[int, Face]:
+    """The face of each cluster; ties go to the lower number. Images of unknown people are not one person."""
     found = {}
     for cluster in np.unique(labels[labels != OUTLIER]):
-        people, counts = np.unique(identity[labels == cluster], return_counts=True)
-        most = int(counts.argmax())
-        found[int(cluster)] = int(counts.sum()), int(people[most]), round(100 * int(counts[most]) / int(counts.sum()))
+        shown = identity[labels == cluster]
+        people, counts = np.unique(shown[shown >= 0], return_counts=True)
+        face = NOBODY._replace(images=len(shown))
+        if len(people):
+            most = int(counts.argmax())
+            face = Face(len(shown), int(people[most]), int(counts[most]), int(counts.sum()))
+        found[int(cluster)] = face
     return found
 
 
@@ -120,21 +133,19 @@ def partner_of(cross: Labels) -> tuple[int, int]:
 def state_of(person: int, other: int, partner: int) -> int:
     if partner == OUTLIER:
         return NONE
-    if UNKNOWN in (person, other):
+    if min(person, other) < 0:
         return UNTOLD
     return RIGHT if person == other else WRONG
 
 
 def people_of(identity: npt.NDArray[np.int32], cross: Labels, shown: Mapping[int, int]) -> dict[int, int]:
-    """Each person's state: that of most of its labelled images."""
+    """Each person's state: right if at least half of its labelled images are."""
     known, place = np.unique(cross, return_inverse=True)
-    other = np.array([shown.get(int(label), UNKNOWN) if label != OUTLIER else UNKNOWN for label in known], np.int64)[
-        place
-    ]
+    other = np.array([shown.get(int(label), UNKNOWN_IDENTITY) for label in known], np.int64)[place]
     states = {}
-    for person in np.unique(identity[identity != UNKNOWN]):
+    for person in np.unique(identity[identity >= 0]):
         mine = other[identity == person]
-        told = mine[mine != UNKNOWN]
+        told = mine[mine >= 0]
         states[int(person)] = (
             NONE if len(told) == 0 else RIGHT if 2 * int((told == person).sum()) >= len(told) else WRONG
         )

@@ -118,7 +118,7 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
-def mean_of(values: Sequence[float]) -> float:
+def average(values: Sequence[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return math.fsum(known) / len(known) if known else math.nan
 

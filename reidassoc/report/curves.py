@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from reidassoc.bench.results import data_name
+from reidassoc.evaluation.figures import mean_of
 from reidassoc.evaluation.ranking import MAX_RANK
-from reidassoc.report.charts import Curves, Line, deviation, mean_of
+from reidassoc.report.charts import Curves, Line, average, deviation
 from reidassoc.report.material import Chapter, Method, Shown
 
 RANKS = tuple(range(1, MAX_RANK + 1))
@@ -57,7 +58,7 @@ def line_over_epochs(method: Method, read: Callable[[Row], float]) -> Line | Non
 
 def with_band(method: Method, x: Sequence[float], values: Sequence[Sequence[float]]) -> Line:
     values = [[value if math.isfinite(value) else math.nan for value in held] for held in values]
-    mean = tuple(mean_of(held) for held in values)
+    mean = tuple(average(held) for held in values)
     spread = tuple(deviation(held) for held in values)
     several = any(len(held) > 1 for held in values)
     low = tuple(m - s for m, s in zip(mean, spread, strict=True)) if several else ()
@@ -67,7 +68,7 @@ def with_band(method: Method, x: Sequence[float], values: Sequence[Sequence[floa
 
 def retrieved(row: Row, protocol: str, metric: str) -> float:
     found = row.get("retrieval", {}).get(protocol)
-    return float(found[metric]["mean"]) if found and metric in found else math.nan
+    return mean_of(found[metric]) if found and metric in found else math.nan
 
 
 def quality(row: Row, name: str) -> float:
@@ -120,19 +121,18 @@ def cmc_line(method: Method, protocol: str) -> Line:
         values = [cmc_of(run, protocol) for run in method.runs]
         return with_band(method, RANKS, list(zip(*values, strict=True)))
     known = [run.outcome.data["protocols"][protocol] for run in method.runs]
-    values = [
-        tuple(float(held.get(f"rank{rank}", {"mean": math.nan})["mean"]) for rank in SPARSE_RANKS) for held in known
-    ]
+    values = [tuple(mean_of(held.get(f"rank{rank}", {"mean": None})) for rank in SPARSE_RANKS) for held in known]
     return with_band(method, SPARSE_RANKS, list(zip(*values, strict=True)))
 
 
 def cmc_of(run: Shown, protocol: str) -> tuple[float, ...]:
-    """Percent at each rank: trials weigh the same, as in the table."""
+    """Percent at each rank: trials weigh the same, as in the table; NaN where no query has a match."""
     shares = []
     for first in run.scores[protocol].first:
         counted = np.bincount(np.minimum(first[first > 0], MAX_RANK + 1), minlength=MAX_RANK + 2)
-        shares.append(counted[1 : MAX_RANK + 1].cumsum() / max(int(counted.sum()), 1))
-    return tuple(float(100 * value) for value in np.mean(shares, axis=0))
+        if counted.any():
+            shares.append(counted[1 : MAX_RANK + 1].cumsum() / counted.sum())
+    return tuple(float(100 * value) for value in np.mean(shares, axis=0)) if shares else (math.nan,) * MAX_RANK
 
 
 def subtitle(chapter: Chapter) -> str:

@@ -17,7 +17,7 @@ class Part(BaseModel):
 
 
 class Figure(Part):
-    mean: Number
+    mean: Number | None
 
 
 class Epoch(Part):

@@ -108,7 +108,7 @@ def read_named(paths: Sequence[str | PathLike[str]]) -> Results:
             found += read_results([path])
         else:
             held = read_results([rest])
-            found += replace(held, outcomes=tuple(replace(o, row=name) for o in held.outcomes), rows=(name,))
+            found += replace(held, outcomes=tuple(replace(o, name=name) for o in held.outcomes), names=(name,))
     if not found.outcomes:
         raise DataError("no run has ended yet: there is nothing to report; name run folders, or a benchmark's")
     return found

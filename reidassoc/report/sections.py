@@ -9,6 +9,7 @@ from html import escape
 from reidassoc.bench.formats import as_html, figure
 from reidassoc.bench.results import Outcome
 from reidassoc.bench.table import LEVEL, figures
+from reidassoc.evaluation.figures import NOTHING, figure_text
 from reidassoc.report import svg
 from reidassoc.report.charts import COLOURS, Curves, Dots
 from reidassoc.report.cost import PARTS, Cost, shown
@@ -65,7 +66,9 @@ def headline(chapter: Chapter) -> str:
     first = chapter.methods[0]
     if len(chapter.methods) == 1 or not best:
         row = next(row for row in table.rows if row.name == first.name)
-        return f"{first.name} on {subtitle(chapter)}: mAP {figure(row.entries[place])} under {chapter.protocol}, last epoch."
+        if (shown := figure(row.entries[place])) == NOTHING:
+            return f"{first.name} on {subtitle(chapter)}: no figure under {chapter.protocol}: no query has a match."
+        return f"{first.name} on {subtitle(chapter)}: mAP {shown} under {chapter.protocol}, last epoch."
     said = f"{best[0].name} has the highest mAP, {figure(best[0].entries[place])}, under {chapter.protocol} ({subtitle(chapter)})."
     alike = [c.second for c in table.comparisons if not c.distinguishable(LEVEL)]
     if alike:
@@ -82,7 +85,7 @@ def tiles(chapter: Chapter) -> str:
     data = chapter.runs[0].outcome.data
     found = data["protocols"].get(chapter.protocol, {})
     shown = [
-        (f"{found[key]['mean']:.1f}", name)
+        (figure_text(found[key]["mean"]), name)
         for key, name in (("mAP", "mAP"), ("rank1", "Rank-1"), ("mINP", "mINP"))
         if key in found
     ]
@@ -175,8 +178,8 @@ def embedding(found: Sequence[Dots], seed: int) -> Section:
 
 def associations(number: int) -> Section:
     lead = (
-        "Which cluster was associated with which, at each epoch: right if most images of both show the same person. A card "
-        "says how many of the first one's images were given the second as their label. "
+        "Which cluster was associated with which, at each epoch: right if the commonest person of both is the same. A card "
+        "says on how many images that person is, and how many of the first one's images were given the second as their label. "
         "Choose an epoch by its bar; a column of the strip is a person."
     )
     return Section("associations", "Associations", lead, waiting("associations", number))

@@ -1,6 +1,6 @@
 """The values that flow through reidassoc. All frozen; their tensors are never written into."""
 
-from reidassoc.types.features import TRACKLET, UNKNOWN_CAMERA, UNKNOWN_TRACKLET, Features
+from reidassoc.types.features import TRACKLET, UNKNOWN_CAMERA, UNKNOWN_IDENTITY, UNKNOWN_TRACKLET, Features
 from reidassoc.types.labels import OUTLIER, Clustering, Clusters, SoftLabels, TopLabels
 from reidassoc.types.modality import FEEDERS, FEEDING_ORDER, STREAMS, Modality, Pair
 from reidassoc.types.records import ImageSource, Records, Rule, Trial
@@ -14,6 +14,7 @@ __all__ = [
     "STREAMS",
     "TRACKLET",
     "UNKNOWN_CAMERA",
+    "UNKNOWN_IDENTITY",
     "UNKNOWN_TRACKLET",
     "Association",
     "Clustering",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 UNKNOWN_CAMERA = -1
+UNKNOWN_IDENTITY = -1  # like every negative number: nobody in particular, and never the same person as another one
 UNKNOWN_TRACKLET = -1
 TRACKLET = "tracklet"  # key of Features.extra
 

@@ -1,4 +1,6 @@
-// The association explorer. A pair: [cluster, images, person, purity, partner, share, its images, its person, its purity, state, tiles, its tiles].
+// The association explorer. A pair: [cluster, images, commonest person, images of that person, images of known people,
+// partner, share, and of the partner the same four; state, tiles, its tiles].
+const PERSON = 2, OTHER = 8, STATE = 11;
 const STATES = ["no partner", "right", "wrong", "unknown"];
 
 READY.push(() => {
@@ -95,13 +97,13 @@ function explorer(root, chapter) {
   function cards(held, direction, pairs) {
     const before = chosen.at > 0;
     const flipped = pair => {
-      const states = direction.people[pair[2]];
+      const states = direction.people[pair[PERSON]];
       return before && states && states[chosen.at] !== states[chosen.at - 1];
     };
-    const found = pairs.filter(pair => (chosen.person === null || pair[2] === chosen.person || pair[7] === chosen.person)
-      && (chosen.which === "all" || (chosen.which === "changed" ? flipped(pair) : pair[9] === Number(chosen.which))));
+    const found = pairs.filter(pair => (chosen.person === null || pair[PERSON] === chosen.person || pair[OTHER] === chosen.person)
+      && (chosen.which === "all" || (chosen.which === "changed" ? flipped(pair) : pair[STATE] === Number(chosen.which))));
     const rank = [1, 3, 0, 2];  // wrong ones come first
-    found.sort((x, y) => rank.indexOf(y[9]) - rank.indexOf(x[9]) || y[1] - x[1]);
+    found.sort((x, y) => rank.indexOf(y[STATE]) - rank.indexOf(x[STATE]) || y[1] - x[1]);
     const shown = el("div", {class: "cards"}, ...found.slice(0, chosen.limit).map(pair => card(held, direction, pair)));
     list.replaceChildren(shown);
     if (!found.length) list.append(el("p", {class: "lead"}, "No such cluster at this epoch."));
@@ -110,16 +112,16 @@ function explorer(root, chapter) {
   }
 
   function card(held, direction, pair) {
-    const [cluster, size, person, purity, partner, share, theirs, other, pure, state, mine, yours] = pair;
-    const side = (name, number, count, who, much, tiles) => el("div", {},
+    const [cluster, size, person, showing, known, partner, share, theirs, other, showingThere, knownThere, state, mine, yours] = pair;
+    const side = (name, number, count, who, often, of, tiles) => el("div", {},
       el("div", {class: "strip"}, ...tiles.map(place => tile(chapter, `train-${name}`, place))),
-      el("p", {}, number < 0 ? "–" : `${name} ${number}: ${count} images, ${who < 0 ? "unknown" : `${much} % show person ${who}`}`));
+      el("p", {}, number < 0 ? "–" : `${name} ${number}: ${count} images, ${who < 0 ? "unknown people" : `commonest person ${who}: ${often} of ${of}${of < count ? " known" : ""}`}`));
     const history = el("div", {class: "history", role: "img", "aria-label": "over the epochs"});
     const states = direction.people[person] || "";
     [...states].forEach((known, n) => history.append(el("i", {class: `s${known}${n === chosen.at ? " now" : ""}`, title: `epoch ${held.epochs[n]}: ${STATES[known]}`})));
     return el("article", {class: `card s${state}`},
       el("h3", {}, person < 0 ? `cluster ${cluster}` : `person ${person}`, el("span", {class: "verdict"}, `${state === 1 ? "✓ " : state === 2 ? "✕ " : ""}${STATES[state]}`)),
-      el("div", {class: "pair"}, side(direction.from, cluster, size, person, purity, mine), el("span", {"aria-hidden": "true"}, "→"), side(direction.to, partner, theirs, other, pure, yours)),
+      el("div", {class: "pair"}, side(direction.from, cluster, size, person, showing, known, mine), el("span", {"aria-hidden": "true"}, "→"), side(direction.to, partner, theirs, other, showingThere, knownThere, yours)),
       partner < 0 ? "" : el("p", {class: "share"}, `${share} % of ${direction.from} ${cluster} are labelled ${direction.to} ${partner}`),
       history);
   }
@@ -129,6 +131,6 @@ function explorer(root, chapter) {
 
 function tally(pairs) {
   const count = [0, 0, 0, 0];
-  for (const pair of pairs) count[pair[9]]++;
+  for (const pair of pairs) count[pair[STATE]]++;
   return count;
 }

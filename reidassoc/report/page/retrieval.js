@@ -16,7 +16,7 @@ function browser(root, chapter) {
   const other = () => held().side === "visible" ? "infrared" : "visible";
   const person = (sheet, place) => tiles[sheet].person[place];
   const precision = (method, query) => held().methods[method].precision[chosen.trial][query];
-  const hits = (method, query) => held().methods[method].nearest[chosen.trial][query].map(place => person(`test-${other()}`, place) === person(`test-${held().side}`, held().query[query]));
+  const hits = (method, query) => held().methods[method].nearest[chosen.trial][query].map(place => { const who = person(`test-${other()}`, place); return who >= 0 && who === person(`test-${held().side}`, held().query[query]); });
   const difference = query => chosen.b === null ? precision(chosen.a, query)
     : precision(chosen.a, query) === null || precision(chosen.b, query) === null ? null : precision(chosen.a, query) - precision(chosen.b, query);
 
@@ -50,7 +50,7 @@ function browser(root, chapter) {
     controls.replaceChildren(
       select("protocol", protocols.map(name => [name, name]), chosen.protocol, value => set({protocol: value})),
       now.trials > 1 ? select("trial", [...Array(now.trials).keys()].map(n => [n, n + 1]), chosen.trial, value => set({trial: Number(value)})) : "",
-      cameras.length > 1 ? select("camera", [["all", "all"], ...cameras.map(n => [n, n])], chosen.camera, value => set({camera: value})) : "",
+      cameras.length > 1 ? select("camera", [["all", "all"], ...cameras.map(n => [n, n < 0 ? "unknown" : n])], chosen.camera, value => set({camera: value})) : "",
       two ? select("A", there(chosen.protocol), chosen.a, value => set({a: Number(value)})) : "",
       two ? select("B", there(chosen.protocol), chosen.b, value => set({b: Number(value)})) : "",
       select("show", kinds, chosen.which, value => set({which: value})),
@@ -110,7 +110,7 @@ function browser(root, chapter) {
     }
     return el("article", {class: "query"},
       el("div", {class: "head"}, tile(chapter, sheet, place),
-        el("p", {}, el("b", {}, `query ${now.row[query]}`), `: person ${person(sheet, place)}${camera >= 0 ? `, camera ${camera}` : ""}, ${now.side}`,
+        el("p", {}, el("b", {}, `query ${now.row[query]}`), `: ${named(person(sheet, place))}${camera >= 0 ? `, camera ${camera}` : ""}, ${now.side}`,
           chosen.b !== null && gap !== null ? `; AP of ${methods[chosen.a][0]} ${gap < 0 ? "−" : "+"}${Math.abs(gap / 10).toFixed(1)} against ${methods[chosen.b][0]}` : "")),
       rows);
   }

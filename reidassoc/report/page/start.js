@@ -17,11 +17,13 @@ function select(label, options, chosen, change) {
   return el("label", {}, label, box);
 }
 
+const named = person => person < 0 ? "unknown person" : `person ${person}`;
+
 // One picture of a sheet; `framed` is "hit", "miss" or nothing.
 function tile(chapter, sheet, place, framed) {
   const held = DATA.chapters[chapter].tiles[sheet];
   const camera = held.camera[place] >= 0 ? `, camera ${held.camera[place]}` : "";
-  const said = `${framed ? framed + ": " : ""}person ${held.person[place]}${camera}, ${sheet.split("-")[1]}`;
+  const said = `${framed ? framed + ": " : ""}${named(held.person[place])}${camera}, ${sheet.split("-")[1]}`;
   const node = el("span", {class: `tile sheet-${chapter}-${sheet} ${framed || ""}`, role: "img", "aria-label": said, title: said});
   node.style.backgroundPosition = `calc(var(--tw) * ${-(place % DATA.columns)}) calc(var(--tw) * var(--ratio) * ${-Math.floor(place / DATA.columns)})`;
   return node;
