@@ -39,6 +39,12 @@ def default_of(field: Field[Any]) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
+def defaults_of(cls: type) -> dict[str, Any]:
+    """What each option of a plug-in is if it isn't given; MISSING where it must be."""
+    hints_of(cls)  # a PluginError if it is not a dataclass
+    return {f.name: default_of(f) for f in fields(cls) if f.init}
+
+
 def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
     """Make an instance after checking every option against its field's type and range.
 

@@ -9,8 +9,9 @@ from dataclasses import MISSING
 from hashlib import sha256
 from typing import Any
 
-from reidassoc.affinity import defaults
+from reidassoc import registry
 from reidassoc.errors import ReidassocError
+from reidassoc.options import defaults_of
 from reidassoc.recipe import Part, Recipe
 from reidassoc.sources import code
 from reidassoc.spec import Spec
@@ -61,7 +62,7 @@ def method_digest(recipe: Recipe) -> str:
 def of_spec(path: str, kind: str, spec: Spec) -> Content:
     """A plug-in's name and all its options."""
     try:
-        options = {**defaults(kind, spec.name), **spec.options}
+        options = {**defaults_of(registry.get(kind, spec.name)), **spec.options}
     except ReidassocError:  # it is not here
         options = dict(spec.options)
     return {path: spec.name, **{f"{path}.{key}": value for key, value in options.items() if value is not MISSING}}
