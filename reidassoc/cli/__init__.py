@@ -14,6 +14,7 @@ from reidassoc import __version__
 from reidassoc.cli.associate import associate
 from reidassoc.cli.author import check, new
 from reidassoc.cli.bench import bench
+from reidassoc.cli.consoles import spell_what_consoles_lack
 from reidassoc.cli.data import data
 from reidassoc.cli.evaluate import evaluate
 from reidassoc.cli.features import features
@@ -60,6 +61,7 @@ def main() -> None:
     """Run the command line; an error of ours ends in one line and exit code 2."""
     # Before torch is loaded: OpenMP's threads wait asleep, not spinning, or two runs on the same cores all but stop each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    spell_what_consoles_lack()
     if processes.stops_in_order():  # others of several processes end at once: they may be waiting for each other
         signal.signal(signal.SIGTERM, interrupt)
     try:
