@@ -48,6 +48,6 @@ def grouping(named: Sequence[str], of_file: str) -> list[str]:
 
 def defaults(kind: str, name: str) -> Mapping[str, Any]:
     """What each option of a plug-in is if it isn't given; MISSING where it must be."""
-    cls = registry.get(kind, name)
+    cls = registry.get(kind, name, outlined=True)
     hints_of(cls)  # a PluginError if it is no dataclass
     return {f.name: default_of(f) for f in fields(cls) if f.init}

@@ -59,6 +59,10 @@ def check(root: Path) -> None:
     Example:
       reidassoc data check /data/SYSU-MM01
     """
+    from reidassoc.paths import refuse_no_dataset
+
+    refuse_no_dataset(root)
+
     from reidassoc import registry
     from reidassoc.data import check as checking
     from reidassoc.errors import DataError

@@ -44,9 +44,12 @@ def features(
       reidassoc features runs/mult-synthetic-1 --out end.safetensors
       reidassoc features --dataset synthetic --out untrained.safetensors
     """
-    from reidassoc.engine.features import save_features
+    from pathlib import Path
+
+    from reidassoc import registry
     from reidassoc.errors import RecipeError
     from reidassoc.overrides import choose
+    from reidassoc.paths import refuse_no_run
 
     load_plugins(plugins)
     named = {
@@ -59,7 +62,16 @@ def features(
         raise RecipeError(f"{run} has its own recipe; leave out: {', '.join(given)}")
     if run is None and epoch is not None:
         raise RecipeError("--epoch chooses among a run's checkpoints; name the run folder")
-    saved = save_features(run or choose(**named), out, epoch=epoch, device=device)  # type: ignore[arg-type]
+    source = run or choose(**named)  # type: ignore[arg-type]
+    if isinstance(source, str):
+        refuse_no_run(Path(source))
+    else:
+        registry.check("datasets", source.dataset)
+        registry.check("networks", source.network)
+
+    from reidassoc.engine.features import save_features  # now that names, options and paths are right: torch
+
+    saved = save_features(source, out, epoch=epoch, device=device)
     of = f"{len(saved.features.visible)} visible and {len(saved.features.infrared)} infrared features"
     known = "with" if saved.identity is not None else "without"
     click.echo(

@@ -22,9 +22,8 @@ from reidassoc.data.tensor_files import read_arrays, write_arrays
 from reidassoc.errors import DataError
 from reidassoc.ops.exact import broken_rows
 from reidassoc.ops.part_features import PARTS
+from reidassoc.paths import FEATURE_ARRAYS, refuse_no_features
 from reidassoc.types import TRACKLET, Features, Modality, Pair
-
-NAMES = "expected floats 'visible' (N_v, D) and 'infrared' (N_r, D)"
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,8 @@ def read_features(path: str | Path) -> FeatureFile:
             one modality alone.
     """
     path = Path(path)
-    if (path / "recipe.yaml").is_file():
-        raise DataError(f"{path} is a run folder, not a feature file; next: reidassoc features {path} --out FILE")
-    arrays, notes = read_arrays(path, NAMES)
+    refuse_no_features(path)
+    arrays, notes = read_arrays(path, FEATURE_ARRAYS)
     refuse_misspelt(arrays, path)
     features = Pair.build(lambda modality: features_from(arrays, modality, path))
     columns = [column(arrays, f"identity_{m}", len(features[m]), path) for m in Modality]
@@ -112,7 +110,7 @@ def check_folder(path: Path) -> None:
 def features_from(arrays: Arrays, modality: Modality, path: Path) -> Features:
     name = str(modality)
     if name not in arrays:
-        raise DataError(f"{path} has no array '{name}'; {NAMES}; it has: {', '.join(arrays) or 'none'}")
+        raise DataError(f"{path} has no array '{name}'; {FEATURE_ARRAYS}; it has: {', '.join(arrays) or 'none'}")
     rows = len(arrays[name]) if arrays[name].ndim else 0
     unit = unit_features(arrays[name], name, column(arrays, f"camera_{name}", rows, path), str(path))
     index = column(arrays, f"index_{name}", len(unit), path)

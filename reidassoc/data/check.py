@@ -11,6 +11,7 @@ from pathlib import Path
 from reidassoc.data.images import decoder_threads
 from reidassoc.errors import DataError
 from reidassoc.interfaces import Dataset
+from reidassoc.paths import refuse_no_dataset
 from reidassoc.types import UNKNOWN_CAMERA, Modality, Records, Trial
 
 BLOCK = 512  # images decoded between two reports of progress
@@ -76,8 +77,7 @@ def layout_of(root: Path, candidates: Mapping[str, type]) -> str:
         DataError: the root does not exist, or none recognises it.
     """
     root = Path(root).expanduser()
-    if not root.exists():
-        raise DataError(f"{root} does not exist; expected the root of a dataset: {', '.join(candidates)}")
+    refuse_no_dataset(root)
     for name, cls in candidates.items():
         recognises: Callable[[Path], bool] | None = getattr(cls, "recognises", None)
         if recognises is not None and recognises(root):

@@ -26,7 +26,7 @@ PACKAGES = (
     "numpy",
     "scipy",
     "POT",
-    "faiss-gpu",
+    "faiss-cpu",
     "scikit-learn",
     "lightning-fabric",
     "numba",
