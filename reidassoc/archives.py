@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from reidassoc.errors import DataError, nearest_file
+from reidassoc.errors import DataError
 from reidassoc.file_kinds import NPZ, kind_of
+from reidassoc.paths import refuse_no_file
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 SUSPECT_BYTES = 2**28  # what unpacks to less does no harm
@@ -28,8 +29,7 @@ def read_npz(path: Path, what: str, expected: str, names: Container[str] | None 
     Raises:
         DataError: it is missing, no archive of arrays, or unpacks to far more than its size.
     """
-    if not path.is_file():
-        raise DataError(f"no {what} {path}{nearest_file(path, '.npz', '.safetensors')}; {expected}")
+    refuse_no_file(path, what, expected)
     if reason := bomb(path):
         raise DataError(f"{path} {reason}; {expected}")
     try:

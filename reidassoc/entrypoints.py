@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import inspect
 import sys
+from contextlib import suppress
 from dataclasses import is_dataclass
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reidassoc.entry import Entry, hash_of
+from reidassoc.outline import OURS, outline
 
 GROUP = "reidassoc."
 CHECKOUT = Path(__file__).resolve().parent.parent  # of an editable install; a wheel has no setup.cfg there
@@ -44,7 +46,7 @@ def owner_of(kind: str, name: str) -> EntryPoint | None:
 
 
 def ours(point: EntryPoint) -> bool:
-    return point.value.startswith("reidassoc_plugins.")
+    return point.value.startswith(OURS)
 
 
 def holds(kind: str, owner: EntryPoint) -> str:
@@ -65,13 +67,25 @@ def origin_of(point: EntryPoint) -> tuple[str, str]:
     return package_of(point.dist) if point.dist else (point.value, "")
 
 
-def load(kind: str, point: EntryPoint) -> Entry:
-    """The plug-in behind an entry point; one that can't be imported, or is none of its kind, comes with its problem."""
+def class_of(point: EntryPoint, outlined: bool) -> Any:
+    """What an entry point leads to: imported, or of our own plug-ins the outline, if that is enough and there is one."""
+    if outlined and ours(point):
+        with suppress(Exception):
+            return outline(point.module, point.attr)
+    return point.load()
+
+
+def load(kind: str, point: EntryPoint, *, outlined: bool = False) -> Entry:
+    """The plug-in behind an entry point; one that can't be imported, or is none of its kind, comes with its problem.
+
+    Args:
+        outlined: whether an outline is enough, which knows options and docstring, but no method.
+    """
     origin, licence = origin_of(point)
     if problem := clash(kind, point):
         return Entry(kind, point.name, origin, None, problem, licence)
     try:
-        cls = point.load()
+        cls = class_of(point, outlined)
     except (Exception, SystemExit) as error:  # a stranger's package may fail in any way; it breaks only itself
         return Entry(kind, point.name, origin, None, f"{type(error).__name__}: {error}", licence)
     if not isinstance(cls, type) or getattr(cls, "kind", None) != kind:

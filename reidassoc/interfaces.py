@@ -10,14 +10,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-from torch import Tensor, nn
+if TYPE_CHECKING:  # what only annotations name: the names and options of plug-ins are known without torch
+    from torch import Tensor, nn
 
-from reidassoc.banks import Bank, Banks
-from reidassoc.batch import Batch, View
-from reidassoc.scene import Scene
-from reidassoc.types import Association, Clustering, Features, Pair, Records, Targets, Trial
+    from reidassoc.banks import Bank, Banks
+    from reidassoc.batch import Batch, View
+    from reidassoc.scene import Scene
+    from reidassoc.types import Association, Clustering, Features, Pair, Records, Targets, Trial
 
 KINDS = ("clusterers", "associators", "refiners", "objectives", "networks", "datasets")
 

@@ -6,12 +6,13 @@ import json
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from reidassoc.errors import PluginError, SpecError, nearest_name
+from reidassoc.errors import DataError, PluginError, SpecError, nearest_file, nearest_name
 
 REQUIRED = "required"  # in the place of a default
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
@@ -98,6 +99,17 @@ def refuse_out_of_range(plugin: Any) -> None:
     for f in fields(plugin):
         if f.init and range_text(hints[f.name]):
             checked(getattr(plugin, f.name), hints[f.name], f"{type(plugin).__name__}: {f.name}")
+
+
+def refuse_missing_files(plugin: Any, name: str) -> None:
+    """Raise DataError if an option of type ``Path`` names what is not there."""
+    hints = hints_of(type(plugin))
+    for f in fields(plugin):
+        path = getattr(plugin, f.name, None)
+        if isinstance(path, Path) and not path.expanduser().exists():
+            path, doc = path.expanduser(), describe(f.name, hints[f.name], MISSING).doc
+            near = nearest_file(path, *([path.suffix] if path.suffix else []))
+            raise DataError(f"{path} does not exist{near}; expected for {name}({f.name}=…): {doc or 'a path'}")
 
 
 def hints_of(cls: type) -> dict[str, Any]:

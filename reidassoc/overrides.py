@@ -72,7 +72,7 @@ def choose(
     )
     data = chosen.model_dump(mode="json")
     if wanted is not None:
-        registry.find("datasets", wanted.name)
+        registry.find("datasets", wanted.name, outlined=True)
         data["dataset"] = str(exchanged(chosen.dataset, wanted))
     if clusterer:
         data["clusterer"] = str(in_place_of(chosen.clusterer, Spec.parse(clusterer)))
@@ -116,7 +116,7 @@ def text_of(part: Any) -> Any:
 
 def method_of(cross: Spec) -> str:
     """The name under which recipes of an associator's method ship."""
-    return getattr(registry.get("associators", cross.name), "recipe", "") or cross.name
+    return getattr(registry.get("associators", cross.name, outlined=True), "recipe", "") or cross.name
 
 
 def default_recipe(method: str, dataset: str) -> str:
@@ -124,7 +124,7 @@ def default_recipe(method: str, dataset: str) -> str:
     for name in (f"{method}/{dataset}", f"{BASE}/{dataset}", f"{method}/{BASE_DATASET}"):
         if name in shipped:
             return name
-    registry.find("datasets", dataset)  # an unknown name ends here, with the nearest one
+    registry.find("datasets", dataset, outlined=True)  # an unknown name ends here, with the nearest one
     return f"{BASE}/{BASE_DATASET}"
 
 
@@ -193,7 +193,7 @@ def places(data: Mapping[str, Any], key: str) -> list[str]:
     found = [
         path
         for path, (kind, text) in used.items()
-        if any(option.name == key for option in options_of(registry.get(kind, Spec.parse(text).name)))
+        if any(option.name == key for option in options_of(registry.get(kind, Spec.parse(text).name, outlined=True)))
     ]
     stages = [stage["name"] for stage in data["stages"] if key in stage and key != "name"]
     return [f"{path}.{key}" for path in [*found, *stages]]

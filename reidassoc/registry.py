@@ -18,7 +18,7 @@ from reidassoc.entry import Entry, kind_of, name_of, refuse_name
 from reidassoc.entrypoints import bearers, holds, installed_names, load, out_of_step, owner_of
 from reidassoc.errors import PluginError, SpecError, nearest_name
 from reidassoc.interfaces import KINDS
-from reidassoc.options import construct
+from reidassoc.options import construct, refuse_missing_files
 from reidassoc.plugin_files import read_file
 from reidassoc.spec import Spec
 
@@ -77,15 +77,18 @@ def names(kind: str) -> list[str]:
     return sorted(installed_names(kind) | {name for added, name in _added if added == kind})
 
 
-def entries(kind: str) -> Iterator[Entry]:
+def entries(kind: str, *, outlined: bool = False) -> Iterator[Entry]:
     """Every plug-in of a kind; one that fails to load, or doesn't get its name, is yielded with its problem."""
     for name in names(kind):
-        yield find(kind, name)
-        yield from (load(kind, point) for point in bearers(kind, name)[1:])
+        yield find(kind, name, outlined=outlined)
+        yield from (load(kind, point, outlined=outlined) for point in bearers(kind, name)[1:])
 
 
-def find(kind: str, name: str) -> Entry:
+def find(kind: str, name: str, *, outlined: bool = False) -> Entry:
     """Look a name up; added ones come before entry points.
+
+    Args:
+        outlined: whether the outline of one of ours is enough: its options and docstring, without methods and without torch.
 
     Raises:
         PluginError: nothing bears the name; the nearest one is suggested.
@@ -96,7 +99,7 @@ def find(kind: str, name: str) -> Entry:
     if point is None:
         known = names(kind)
         raise PluginError(f"no {kind.removesuffix('s')} '{name}'{hint(name, known)}; known: {', '.join(known)}")
-    return load(kind, point)
+    return load(kind, point, outlined=outlined)
 
 
 def kinds_of(name: str) -> list[str]:
@@ -139,13 +142,13 @@ def named(target: str) -> list[tuple[Entry, Spec]]:
     spec = Spec.parse(after if colon and "(" not in before else target)
     wanted = [kind_of(before)] if colon and "(" not in before else kinds_of(spec.name)
     for kind in wanted:
-        get(kind, spec.name)
+        get(kind, spec.name, outlined=True)
     return [(find(kind, spec.name), spec) for kind in wanted]
 
 
-def get(kind: str, name: str) -> type:
-    """Return the class behind a name; PluginError if there is none, or if it can't be loaded."""
-    entry = find(kind_of(kind), name)
+def get(kind: str, name: str, *, outlined: bool = False) -> type:
+    """Return the class behind a name, or its outline; PluginError if there is none, or if it can't be loaded."""
+    entry = find(kind_of(kind), name, outlined=outlined)
     if entry.cls is None:
         raise PluginError(f"{kind.removesuffix('s')} '{name}' ({entry.origin}) can't be loaded: {entry.problem}")
     return entry.cls
@@ -155,6 +158,17 @@ def build(kind: str, spec: Spec | str) -> Any:
     """Make the plug-in that a spec describes, every option checked against its field."""
     spec = Spec.parse(spec) if isinstance(spec, str) else spec
     return construct(get(kind, spec.name), spec.options, spec.name)
+
+
+def check(kind: str, spec: Spec | str) -> None:
+    """Check name, options and ranges of a spec, and that its files are there; torch is not imported for plug-ins of ours.
+
+    Raises:
+        ReidassocError: something is wrong with it.
+    """
+    spec = Spec.parse(spec) if isinstance(spec, str) else spec
+    cls = get(kind, spec.name, outlined=True)
+    refuse_missing_files(construct(cls, spec.options, spec.name), spec.name)
 
 
 def spec_of(plugin: object) -> Spec:

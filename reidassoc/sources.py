@@ -52,6 +52,16 @@ def parts(recipe: Recipe, epochs: int | None = None) -> Iterator[tuple[str, Spec
         yield from (("objectives", part.use) for part in stage.objectives)
 
 
+def check_parts(recipe: Recipe) -> None:
+    """Check every plug-in of a recipe by name, options, ranges and files, before anything heavy is imported.
+
+    Raises:
+        ReidassocError: something is wrong with one.
+    """
+    for kind, spec in parts(recipe):
+        registry.check(kind, spec)
+
+
 def begun(recipe: Recipe, epochs: int | None) -> Iterator[Stage]:
     """The stages that the first epochs reach into."""
     left = recipe.epochs if epochs is None else epochs

@@ -16,7 +16,7 @@ LAYERS = [  # each may import itself and what stands before it
         errors
         types
         ops
-        scene banks batch interfaces
+        scene banks batch interfaces outline paths
         archives yaml_text entry entrypoints import_hints plugin_files extras spec faults options registry
         affinity answers inheritance recipe overrides sources fitting pipeline matrix weights
         data evaluation scaffold

@@ -102,7 +102,7 @@ def load_faiss() -> Any:
     """The module faiss, or None where it does not import."""
     try:
         return importlib.import_module("faiss")
-    except ImportError:
+    except (ImportError, OSError):  # a library of its own is missing
         return None
 
 

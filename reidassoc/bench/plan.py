@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reidassoc import registry
 from reidassoc.entry import hash_of
-from reidassoc.errors import RecipeError, ReidassocError, nearest_file, nearest_name
+from reidassoc.errors import RecipeError, ReidassocError, nearest_name
 from reidassoc.faults import first_fault, in_words, unknown_key
 from reidassoc.options import REQUIRED, options_of
 from reidassoc.overrides import choose
+from reidassoc.paths import refuse_no_grid
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Recipe
 from reidassoc.sources import code, sources, start_name
@@ -166,11 +167,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         RecipeError: it is no YAML or not what a grid must be; the first fault is named.
     """
-    if not path.is_file():
-        meant = nearest_file(path, ".yaml", ".yml")
-        raise RecipeError(
-            f"no benchmark spec {path}{meant}; expected a YAML file such as benchmarks/specs/synthetic.yaml"
-        )
+    refuse_no_grid(path)
     data = read_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: expected a mapping with the keys {', '.join(Grid.model_fields)}")
@@ -205,7 +202,7 @@ def read_plan(path: str | Path, *, roots: Mapping[str, str] | None = None, seeds
     for file in plugins:
         registry.load_file(str(file))
     for name in filter(None, roots or {}):
-        registry.find("datasets", name)
+        registry.find("datasets", name, outlined=True)
     first = [
         one_cell(path, grid, method, dataset, change, roots or {})
         for dataset in dict.fromkeys(grid.datasets or (None,))

@@ -20,8 +20,9 @@ from reidassoc.bench.rows import row_names
 from reidassoc.bench.stored import read_failure, read_result
 from reidassoc.engine.folder import SCORES, RunFolder
 from reidassoc.engine.result import go_on_with
-from reidassoc.errors import DataError, ReidassocError, SpecError, nearest_file
+from reidassoc.errors import DataError, ReidassocError, SpecError
 from reidassoc.evaluation.queries import load_scores
+from reidassoc.paths import refuse_no_results
 from reidassoc.spec import Spec, several
 
 KEPT = (
@@ -151,6 +152,7 @@ def read_results(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> 
 
 
 def read_path(path: Path) -> Results:
+    refuse_no_results(path)
     if (path / "plan.json").is_file():
         return read_benchmark(path)
     if (path / "result.json").is_file():
@@ -164,9 +166,7 @@ def read_path(path: Path) -> Results:
     if path.is_dir() and (cells := sorted(path.glob("*.json"))):
         outcomes = tuple(read_cell(cell) for cell in cells)
         return Results(outcomes, names=ordered(outcomes))
-    raise DataError(
-        f"{path} is no run folder, benchmark folder or exported cell: it has no result.json{nearest_file(path)}"
-    )
+    raise DataError(f"{path} is no run folder, benchmark folder or exported cell: it has no result.json")
 
 
 def ordered(outcomes: Sequence[Outcome]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from reidassoc import __version__
 from reidassoc.cli.associate import associate
 from reidassoc.cli.author import check, new
 from reidassoc.cli.bench import bench
+from reidassoc.cli.consoles import spell_what_consoles_lack
 from reidassoc.cli.data import data
 from reidassoc.cli.evaluate import evaluate
 from reidassoc.cli.features import features
@@ -70,6 +71,7 @@ def main() -> None:
     # Before torch is loaded: OpenMP's threads wait asleep, not spinning, or two runs on the same cores all but stop each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.formatwarning = one_line
+    spell_what_consoles_lack()
     if not processes.several_here():
         signal.signal(signal.SIGTERM, interrupt)
     elif not processes.first():  # has nothing to tidy up, and may be waiting for the others

@@ -72,11 +72,14 @@ def check(targets: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     """
     from reidassoc import registry
     from reidassoc.errors import PluginError
-    from reidassoc.testing.diagnosis import diagnose
 
     load_plugins(plugins)
+    wanted = [found for target in targets for found in registry.named(target)]
+
+    from reidassoc.testing.diagnosis import diagnose  # now that the names are right: torch
+
     broken = []
-    for entry, spec in [found for target in targets for found in registry.named(target)]:
+    for entry, spec in wanted:
         found = diagnose(entry, registry.build(entry.kind, spec))
         broken += [entry.name] if found.failures else []
         for line in found.lines():

@@ -122,7 +122,11 @@ def bench(
     """
     from rich.console import Console
 
-    from reidassoc.bench.formats import print_table
+    from reidassoc.paths import refuse_no_grid
+
+    refuse_no_grid(spec)
+
+    from reidassoc.bench.formats import print_table  # now that the path is right: torch
     from reidassoc.bench.plan import named_roots
     from reidassoc.bench.results import export
     from reidassoc.bench.runner import open_benchmark

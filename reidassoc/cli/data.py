@@ -64,6 +64,10 @@ def check(root: Path, dataset: str | None) -> None:
       reidassoc data check /data/SYSU-MM01
       reidassoc data check /data/RegDB --dataset 'regdb(split=2)'
     """
+    from reidassoc.paths import refuse_no_dataset
+
+    refuse_no_dataset(root)
+
     from reidassoc import registry
     from reidassoc.data import check as checking
     from reidassoc.data.progress import Progress

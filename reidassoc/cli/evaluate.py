@@ -37,11 +37,16 @@ def evaluate(
       reidassoc evaluate runs/salcr-synthetic-1 --transductive 'cmfp(k=8)'
     """
     import json
+    from pathlib import Path
+
+    from reidassoc.paths import refuse_no_run
+
+    load_plugins(plugins)
+    refuse_no_run(Path(run))
 
     from reidassoc.cli.tables import protocol_table, transductive_table
     from reidassoc.engine.evaluate import evaluate as score
 
-    load_plugins(plugins)
     found = score(run, dataset=dataset, root=root, device=device, transductive=transductive, progress=to_stderr)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))

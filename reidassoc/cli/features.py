@@ -44,9 +44,12 @@ def features(
       reidassoc features runs/mult-synthetic-1 --out end.safetensors
       reidassoc features --dataset synthetic --out untrained.safetensors
     """
-    from reidassoc.engine.features import save_features
+    from pathlib import Path
+
+    from reidassoc import registry
     from reidassoc.errors import RecipeError
     from reidassoc.overrides import choose
+    from reidassoc.paths import refuse_no_run
 
     load_plugins(plugins)
     named = {
@@ -60,6 +63,14 @@ def features(
     if run is None and epoch is not None:
         raise RecipeError("--epoch chooses among a run's checkpoints; name the run folder")
     source = run or choose(**named, root=root)  # type: ignore[arg-type]
+    if isinstance(source, str):
+        refuse_no_run(Path(source))
+    else:
+        registry.check("datasets", source.dataset)
+        registry.check("networks", source.network)
+
+    from reidassoc.engine.features import save_features  # now that names, options and paths are right: torch
+
     saved = save_features(source, out, epoch=epoch, root=root if run else None, device=device, progress=to_stderr)
     of = f"{len(saved.features.visible)} visible and {len(saved.features.infrared)} infrared features"
     known = "with" if saved.identity is not None else "without"

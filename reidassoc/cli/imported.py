@@ -21,7 +21,11 @@ def import_checkpoint(file: str, form: str, dataset: str, root: str | None, out:
       reidassoc import-checkpoint sysu_all.pth --format mult --data /data/SYSU-MM01 --out runs/released
       reidassoc evaluate runs/released
     """
-    from reidassoc.engine.imported import import_checkpoint as make
+    from reidassoc.paths import refuse_no_weights
+
+    refuse_no_weights(file)
+
+    from reidassoc.engine.imported import import_checkpoint as make  # now that the path is right: torch
 
     folder = make(file, form=form, dataset=dataset, root=root, out=out)
     click.echo(f"{folder.path}; next: reidassoc evaluate {shlex.quote(str(folder.path))}")

@@ -76,15 +76,26 @@ def lab(
       reidassoc lab end.safetensors --associator mult,mmm,pgm --refiner none,propagate
       reidassoc lab end.safetensors --associator mult --sweep associator.alpha=0.1,0.2,0.4 --format csv --out alpha.csv
     """
+    from pathlib import Path
+
+    from reidassoc import registry
     from reidassoc.bench.choices import NONE, split
-    from reidassoc.bench.lab import lab as score
+    from reidassoc.paths import refuse_no_features
+    from reidassoc.spec import Spec
+
+    load_plugins(plugins)
+    for kind, texts in (("clusterers", clusterers), ("associators", associators)):
+        for spec in (spec for text in texts for spec in split(text)):
+            registry.find(kind, Spec.parse(spec).name, outlined=True)
+    refuse_no_features(Path(features))
+
+    from reidassoc.bench.lab import lab as score  # now that names and paths are right: torch
     from reidassoc.bench.lab_table import render
     from reidassoc.cli.tables import lab_table
     from reidassoc.data.whole_file import write_text
     from reidassoc.errors import ReidassocError
     from reidassoc.ops.memory_limit import memory_limit as limited
 
-    load_plugins(plugins)
     with limited(memory_limit):
         found = score(
             features,
@@ -135,10 +146,14 @@ def advise(features: str, k1: str | None, min_samples: int, as_json: bool, devic
     from dataclasses import asdict
     from pathlib import Path
 
-    from reidassoc.bench.advise import advise as look
+    from reidassoc.errors import SpecError
+    from reidassoc.paths import refuse_no_features, refuse_no_run
+
+    (refuse_no_run if Path(features).is_dir() else refuse_no_features)(Path(features))
+
+    from reidassoc.bench.advise import advise as look  # now that the path is right: torch
     from reidassoc.bench.settling import advise_epochs
     from reidassoc.cli.tables import advice_table, settling_table
-    from reidassoc.errors import SpecError
 
     if Path(features).is_dir():
         given = click.get_current_context().get_parameter_source

@@ -51,7 +51,7 @@ def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> No
         table.add_column("paper")
         table.add_column("origin", no_wrap=True)
         table.add_column("licence", no_wrap=True)
-        for entry in registry.entries(each):
+        for entry in registry.entries(each, outlined=True):
             claim = f"[red]can't be loaded:[/] {_plain(entry.problem)}" if entry.problem else _plain(entry.claim)
             table.add_row(entry.name, claim, _plain(entry.paper), _plain(entry.origin), _plain(entry.licence))
         console.print(table)
@@ -92,7 +92,7 @@ def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
         shown = [(kind, name) for kind in ([kind_of(names[0])] if len(names) == 2 else registry.kinds_of(name))]
     console = Console(highlight=False)
     for kind, name in shown:
-        cls, entry = registry.get(kind, name), registry.find(kind, name)
+        cls, entry = registry.get(kind, name, outlined=True), registry.find(kind, name, outlined=True)
         console.print(f"[bold]{kind.removesuffix('s')} {name}[/]  ({_plain(entry.origin)})")
         console.print(_flowing(inspect.getdoc(cls) or ""), markup=False)
         if entry.paper:

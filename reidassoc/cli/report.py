@@ -49,9 +49,15 @@ def report(
     """
     from pathlib import Path
 
-    from reidassoc.report.write import write_report
+    from reidassoc.paths import refuse_no_results
 
     load_plugins(plugins)
+    for run in runs:
+        if not Path(run).exists():
+            refuse_no_results(Path(run.partition("=")[2] or run))
+
+    from reidassoc.report.write import write_report  # now that the paths are right: torch
+
     path = write_report(
         runs, out, figures=figures, protocol=protocol, allow=allow, published=not no_published, pictures=not no_pictures,
         device=device,

@@ -50,14 +50,18 @@ def reproduce(
     """
     from rich.console import Console
 
-    from reidassoc.bench.reproduce import reproduce as attempt
     from reidassoc.cli.run import parsed_changes
-    from reidassoc.cli.tables import reproduction_table
-    from reidassoc.engine.log import Terminal
     from reidassoc.overrides import choose, override
+    from reidassoc.sources import check_parts
 
     what = choose(recipe=recipe, root=root, weights=weights, changes=parsed_changes(changes))
     what = override(what, [("as_gpus", as_gpus or what.batch_norm_gpus)])
+    check_parts(what)
+
+    from reidassoc.bench.reproduce import reproduce as attempt  # now that names, options and paths are right: torch
+    from reidassoc.cli.tables import reproduction_table
+    from reidassoc.engine.log import Terminal
+
     place = out or Path("runs") / f"reproduce-{what.name.replace('/', '-')}"
     reproduction_table(
         Console(highlight=False), attempt(what, out=place, seeds=seeds or (0,), device=device, log=Terminal)

@@ -157,14 +157,10 @@ def run(
             raise click.exceptions.Abort(str(stopped)) from None
     if processes.watched():
         processes.end_with_parent()
-    from reidassoc.cli.tables import result_table
-    from reidassoc.engine.folder import RunFolder
-    from reidassoc.engine.log import Everyone, Terminal
-    from reidassoc.engine.trackers import tracker
-    from reidassoc.engine.train import run as train
     from reidassoc.errors import RecipeError
     from reidassoc.overrides import choose
-    from reidassoc.report.own import PAGE, OwnPage
+    from reidassoc.paths import refuse_no_run, refuse_no_weights
+    from reidassoc.sources import check_parts
 
     load_plugins(plugins)
     chosen = {
@@ -177,9 +173,22 @@ def run(
         given = [name for name, value in asked if value not in (None, ()) and value is not False]  # a seed of 0, too
         if given:
             raise RecipeError(f"--resume goes on with the folder's own recipe; leave out: {', '.join(given)}")
-        what = RunFolder.open(Path(resume)).located_recipe(root)
+        refuse_no_run(Path(resume))
     else:
         what = choose(**chosen, changes=parsed_changes(changes))  # type: ignore[arg-type]
+        check_parts(what)
+        if weights:
+            refuse_no_weights(weights)
+
+    from reidassoc.cli.tables import result_table  # now that names, options and paths are right: torch
+    from reidassoc.engine.folder import RunFolder
+    from reidassoc.engine.log import Everyone, Terminal
+    from reidassoc.engine.trackers import tracker
+    from reidassoc.engine.train import run as train
+    from reidassoc.report.own import PAGE, OwnPage
+
+    if resume:
+        what = RunFolder.open(Path(resume)).located_recipe(root)
     log = Terminal()
     page = OwnPage()
     everyone = Everyone([log, *(tracker(name, log.once) for name in trackers), *([] if no_report else [page])])

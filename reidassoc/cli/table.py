@@ -48,7 +48,12 @@ def table(
       reidassoc table runs/mult-synthetic-1 runs/pgm-synthetic-1
       reidassoc table runs/sysu_mm01 --format latex --out table.tex
     """
-    from reidassoc.bench.formats import FORMATS, write_between
+    from reidassoc.paths import refuse_no_results
+
+    for run in runs:
+        refuse_no_results(run)
+
+    from reidassoc.bench.formats import FORMATS, write_between  # now that the paths are right: torch
     from reidassoc.bench.results import read_results
     from reidassoc.bench.table import DEFAULT, compare_results, measured_on
     from reidassoc.data.whole_file import write_text

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import shlex
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,13 +25,13 @@ from reidassoc.errors import DataError
 from reidassoc.ops.exact import broken_rows
 from reidassoc.ops.part_features import PARTS
 from reidassoc.ops.unit_rows import unit_rows
+from reidassoc.paths import FEATURE_ARRAYS, refuse_no_features
 from reidassoc.types import TRACKLET, Features, Modality, Pair
 
 KNOWN = (
     *map(str, Modality),
     *(f"{name}_{m}" for name in ("camera", TRACKLET, "index", PARTS, "identity") for m in Modality),
 )
-EXPECTED = "expected floats 'visible' (N_v, D) and 'infrared' (N_r, D) in a .npz or .safetensors file"
 MISSPELT = 0.95  # similarity from which a name counts as another's: one letter too many or too few, not another word
 
 
@@ -62,14 +61,12 @@ def read_features(path: str | Path) -> FeatureFile:
             one modality alone.
     """
     path = Path(os.path.expanduser(path))
-    if (path / "recipe.yaml").is_file():
-        next_step = shlex.join(["reidassoc", "features", str(path), "--out", "FILE"])
-        raise DataError(f"{path} is a run folder, not a feature file; next: {next_step}")
-    arrays, notes, unread = read_arrays(path, KNOWN, EXPECTED)
+    refuse_no_features(path)
+    arrays, notes, unread = read_arrays(path, KNOWN, FEATURE_ARRAYS)
     absent = [str(m) for m in Modality if str(m) not in arrays]
     if absent:
         names = ", ".join([*arrays, *unread]) or "none"
-        raise DataError(f"{path} has no array '{absent[0]}'; {EXPECTED}; it has: {names}")
+        raise DataError(f"{path} has no array '{absent[0]}'; {FEATURE_ARRAYS}; it has: {names}")
     if unread:
         refuse_misspelt(unread, arrays, path)
         warnings.warn(f"{path}: arrays that are not read: {', '.join(unread)}", stacklevel=2)

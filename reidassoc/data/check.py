@@ -11,6 +11,7 @@ from pathlib import Path
 from reidassoc.data.images import decoder_threads
 from reidassoc.errors import DataError
 from reidassoc.interfaces import Dataset
+from reidassoc.paths import refuse_no_dataset
 from reidassoc.types import Modality, Pair, Records, Trial
 
 BLOCK = 512  # images decoded between two reports of progress
@@ -83,8 +84,7 @@ def layout_of(root: Path, candidates: Mapping[str, type]) -> str:
         DataError: the root does not exist, or none recognises it.
     """
     root = Path(root).expanduser()
-    if not root.exists():
-        raise DataError(f"{root} does not exist; expected the root of a dataset: {', '.join(candidates)}")
+    refuse_no_dataset(root)
     if name := recognised(root, candidates):
         return name
     found = sorted(os.listdir(root)) if root.is_dir() else ["a file"]

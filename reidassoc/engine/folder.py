@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from reidassoc.errors import CheckpointError, DataError, nearest_file
+from reidassoc.errors import DataError
 from reidassoc.evaluation.queries import QueryScores, save_scores
+from reidassoc.paths import refuse_no_run
 from reidassoc.recipe import Recipe, load_recipe
 from reidassoc.spec import Spec, folders_of
 from reidassoc.types import Targets
@@ -63,10 +64,7 @@ class RunFolder:
     @staticmethod
     def open(path: Path) -> RunFolder:
         """Open a run folder made earlier; CheckpointError if it is none."""
-        if not (path / "recipe.yaml").is_file():
-            raise CheckpointError(
-                f"{path} is no run folder: it has no recipe.yaml{nearest_file(path)}; expected one made by reidassoc run"
-            )
+        refuse_no_run(path)
         return RunFolder(path)
 
     @property
