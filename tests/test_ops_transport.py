@@ -20,6 +20,10 @@ def unit(n: int, d: int = 8, seed: int = 0) -> Tensor:
     return F.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
+def distributions(n: int, k: int, seed: int = 0) -> Tensor:
+    return torch.softmax(torch.randn(n, k, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "strength", "name"),
     [
@@ -81,7 +85,7 @@ def test_sides_may_be_empty() -> None:
 
 def test_average_is_the_row_normalised_plan(loops: str) -> None:
     plan = transport(unit(50), unit(20, seed=1), strength=25.0)
-    y, z = torch.rand(20, 7), torch.rand(50, 3)
+    y, z = distributions(20, 7), distributions(50, 3)
     dense = plan.dense()
     torch.testing.assert_close(plan.average(y), dense / dense.sum(1, keepdim=True) @ y)
     torch.testing.assert_close(plan.transposed.average(z), (dense / dense.sum(0)).T @ z)
@@ -176,13 +180,13 @@ def test_a_fast_plan_is_nearer_to_the_converged_one_in_fewer_rounds(shortcut: st
 
 def test_a_bfloat16_plan_averages_and_truncates_like_its_dense_form(shortcut: str) -> None:
     plan = transport(people(203, 1), people(120, 2), strength=25.0, fast=True)
-    for side, y in ((plan, torch.rand(120, 7)), (plan.transposed, torch.rand(203, 7))):
+    for side, y in ((plan, distributions(120, 7)), (plan.transposed, distributions(203, 7))):
         dense = side.dense()
         rows = dense / dense.sum(1, keepdim=True)
         tolerance = 1e-2 if shortcut == "bfloat16" else 1e-5
         torch.testing.assert_close(side.average(y), rows @ y, rtol=tolerance, atol=0)
         torch.testing.assert_close(Averaging.of_plan(side) @ y, side.average(y))
-        torch.testing.assert_close(side.row_sums(), dense.sum(1) / side.row, rtol=1e-4, atol=0)
+        torch.testing.assert_close(side.average(y).sum(1), torch.ones(len(rows)), rtol=1e-6, atol=0)
         sparse = side.truncated(1e-2)
         assert sparse is not None
         assert float((sparse.to_dense() - rows).abs().sum(1).max()) < 0.03
@@ -213,6 +217,37 @@ def test_a_kernel_beyond_bfloat16s_range_stays_float32(shortcut: str) -> None:
     assert bool(torch.isfinite(plan.dense()).all())
 
 
+def at_degrees(*degrees: float) -> Tensor:
+    angle = torch.tensor(degrees).deg2rad()
+    return torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+@pytest.mark.parametrize("strength", [25.0, 100.0, 200.0, 500.0, 1e3, 1e4, 1e5])
+def test_a_far_point_is_moved_at_any_strength(loops: str, strength: float) -> None:
+    plan = transport(at_degrees(0, 10, 20, 80), at_degrees(15, 75), strength=strength)
+    assert plan.row_argmax().tolist() == [0, 0, 1, 1]
+    torch.testing.assert_close(plan.dense().sum(0), torch.full((2,), 0.5))
+    torch.testing.assert_close(plan.dense().sum(1), torch.full((4,), 0.25), rtol=0.05, atol=0)
+    for side, y in ((plan, distributions(2, 3)), (plan.transposed, distributions(4, 3))):
+        torch.testing.assert_close(side.average(y).sum(1), torch.ones(len(side.row)))
+
+
+def test_a_strong_plan_equals_pots_in_float64(shortcut: str) -> None:
+    x, y = unit(40, 4), unit(40, 4, seed=1)
+    cost = (torch.cdist(x.double(), y.double()) ** 2).numpy()
+    want = ot.sinkhorn(ot.unif(40), ot.unif(40), cost, reg=1 / 90, numItermax=20_000, stopThr=1e-7, warn=False)
+    plan = transport(x, y, strength=90.0, tolerance=1e-4, max_rounds=5000, fast=True).dense()
+    torch.testing.assert_close(
+        plan, torch.from_numpy(want).float(), rtol=0, atol=(0.05 if shortcut == "bfloat16" else 2e-3) / 40
+    )
+
+
+def test_what_leaves_the_range_at_every_strength_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HALVINGS", 1)
+    with pytest.raises(ValueError, match=r"leaves float32's range at strength 10000\.0; use a smaller strength"):
+        transport(at_degrees(0, 10, 20, 80), at_degrees(15, 75), strength=1e4)
+
+
 def test_permuting_rows_permutes_the_plan(loops: str) -> None:
     x, y = unit(70), unit(30, seed=1)
     order = torch.randperm(70, generator=torch.Generator().manual_seed(0))
@@ -230,6 +265,8 @@ def test_wrong_arguments_are_refused() -> None:
         transport(x, unit(4, 4), strength=1.0)
     with pytest.raises(ValueError, match="lost must be in"):
         transport(x, y, strength=1.0).truncated(1.0)
+    with pytest.raises(ValueError, match="strength must be at most 1e"):
+        transport(x, y, strength=1e7)
     y[0, 0] = float("nan")
     with pytest.raises(ValueError, match="y has NaN"):
         transport(x, y, strength=1.0)

@@ -94,12 +94,29 @@ def test_a_script_is_no_library(stages: ModuleType) -> None:
 
 
 def test_the_label_stage_alone(
-    stages: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stages: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     script = importlib.import_module("label_stage")
-    monkeypatch.setattr(sys, "argv", ["label_stage.py", "--scale", "0.01", "--device", "cpu", "--no-write"])
-    script.main()
-    assert "| **together** |" in capsys.readouterr().out
+    monkeypatch.setattr(script, "BAR_S", 600.0)  # of the whole size, on a quiet machine
+    monkeypatch.setattr(sys, "argv", ["label_stage.py", "--scale", "0.02", "--associator", "nearest"])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 0
+    said = capfd.readouterr().out
+    assert re.search(r"^dbscan \+ mult: [\d.]+ s, [\d.]+ s of processor time, [\d.]+ GiB", said, re.MULTILINE)
+    assert re.search(r"^nearest: [\d.]+ \+ [\d.]+ s, ", said, re.MULTILINE)
+    assert "asked 600 s and 2.7 GiB: met" in said
+
+
+def test_the_label_stage_fails_above_its_bar(stages: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = importlib.import_module("label_stage")
+    cost = script.Cost(seconds=61.0, cpu_seconds=100.0, peak_gib=2.0)
+    monkeypatch.setattr(script, "run", lambda command: cost)
+    monkeypatch.setattr(script, "agreements", lambda labels, identity: {"own_visible": 1.0})
+    monkeypatch.setattr(sys, "argv", ["label_stage.py"])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 1
 
 
 def test_bench_perf_starts_the_suite(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,12 +60,20 @@ def test_its_plan_is_pot_s_unbalanced_one() -> None:
     similarity = torch.randn(5, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     size = own.map(lambda c: np.bincount(c.labels[c.clustered].numpy(), minlength=c.count).astype(float))
     mass = size.map(lambda s: s / s.sum())
-    found = Unison(entropy=0.3, relax=0.7).plan(similarity, own)
+    found = Unison(entropy=0.3, relax=0.7).log_plan(similarity, own).exp()
     plan = ot.unbalanced.sinkhorn_knopp_unbalanced(
         mass.visible, mass.infrared, (similarity.max() - similarity).numpy(), 0.3, 0.7,
         reg_type="entropy", numItermax=5000, stopThr=1e-13,
     )  # fmt: skip
     np.testing.assert_allclose(found.numpy(), plan, rtol=1e-4)
+
+
+def test_its_plan_keeps_the_masses_at_a_small_entropy() -> None:
+    own = CASES["more_infrared"].scene().clustering.own
+    similarity = torch.randn(5, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    plan = Unison(entropy=2e-3, relax=1e6).log_plan(similarity, own).exp()  # exp(-1000) is 0, in float64 too
+    size = torch.bincount(own.infrared.labels[own.infrared.clustered]).double()
+    torch.testing.assert_close(plan.sum(0), size / size.sum(), rtol=1e-3, atol=0)
 
 
 def unit(x: Array) -> Array:

@@ -13,6 +13,7 @@ from crowd import synthetic
 from meter import Rates, Row, clocked, measured
 from torch import Tensor
 
+from reidassoc.pipeline import cluster
 from reidassoc.scene import Scene
 from reidassoc.types import Pair
 from reidassoc_plugins.clusterers.dbscan import Dbscan
@@ -37,7 +38,7 @@ class Bench:
     @cached_property
     def scene(self) -> tuple[Scene, Pair[Tensor]]:
         features, identity = synthetic(self.scale, 0, width=self.width)
-        clustering = Dbscan()(features, epoch=0, seed=0, previous=None)
+        clustering = cluster(Dbscan(), features)
         return Scene(0, 0, features, clustering), identity
 
     @cached_property

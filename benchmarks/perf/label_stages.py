@@ -1,4 +1,4 @@
-"""The stages that make labels: neighbours, clustering, association."""
+"""The stages that make labels: neighbours, clustering, association. Methods are called by the pipeline, its checks included."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from reidassoc.ops.memories import memory_cost, sub_memories
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.propagation import propagate
 from reidassoc.ops.transport import transport
+from reidassoc.pipeline import associate, cluster
 from reidassoc.scene import Scene
 from reidassoc.types import Association, Features, Pair
 from reidassoc_plugins.associators.mult import Mult
@@ -94,7 +95,7 @@ def label_transfer(b: Bench) -> Row:
         own, cross = baselines.mult(b.x, b.centroids, distance, baselines.transport(*b.x), moved)
         return [y.argmax(dim=1) for y in (*own, *cross)]
 
-    return b.row("label transfer (mult)", lambda: hard(Mult()(scene)), plain, equal_labels)
+    return b.row("label transfer (mult)", lambda: hard(associate(Mult(), scene)), plain, equal_labels)
 
 
 def equal_labels(got: list[Tensor], want: list[Tensor]) -> str:
@@ -118,7 +119,7 @@ def label_stage(b: Bench) -> Row:
 
     def ours() -> list[Tensor]:
         features = b.scene[0].features.map(lambda f: Features(f.x))  # nothing remembered
-        return hard(Mult()(Scene(0, 0, features, Dbscan()(features, epoch=0, seed=0, previous=None))))
+        return hard(associate(Mult(), Scene(0, 0, features, cluster(Dbscan(), features))))
 
     return b.row(
         "label stage",

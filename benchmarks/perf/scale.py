@@ -32,6 +32,7 @@ from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.ops.memory_limit import DEFAULT_GIB, dense_fits, memory_limit
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.sparse_transport import NEIGHBOURS
+from reidassoc.pipeline import associate, cluster
 from reidassoc.scene import Scene
 from reidassoc.types import Association, Features, Pair
 from reidassoc_plugins.associators.mult import Mult
@@ -103,12 +104,12 @@ def measure(count: int, stages: list[str]) -> dict[str, Any]:
         )
         row["affinities"] = sum(len(s.values()) for s in similarity) / sum(map(len, features))
         meter.measure("dbscan", lambda: similarity.map(lambda s: dbscan(s, eps=0.6, min_samples=4)))
-        clustering = Dbscan()(features, epoch=0, seed=0, previous=None)
+        clustering = cluster(Dbscan(), features)
         row["clusters"] = [c.count for c in clustering.own]
         scene = Scene(0, 0, features, clustering)
         for name, method in (("mult", Mult(cross_neighbours=NEIGHBOURS)), ("salcr", Salcr())):
             if name in stages:
-                found = meter.measure(name, lambda m=method: m(scene))
+                found = meter.measure(name, lambda m=method: associate(m, scene))
                 row[f"{name}_own_identity"] = [
                     agreement(a.hard, b) for a, b in zip(found.own or (), identity, strict=True)
                 ]
@@ -118,20 +119,20 @@ def measure(count: int, stages: list[str]) -> dict[str, Any]:
 
 
 def label(features: Pair[Features], method: Mult | Salcr) -> Association:
-    return method(Scene(0, 0, features, Dbscan()(features, epoch=0, seed=0, previous=None)))
+    return associate(method, Scene(0, 0, features, cluster(Dbscan(), features)))
 
 
 def compare(count: int) -> dict[str, Any]:
     """Labels on near pairs alone beside those of the whole kernel, at a size where both run."""
     features, _ = crowd(Pair(count, count // 2), max(2, count // IMAGES), 0, width=WIDTH)
-    scene = Scene(0, 0, features, Dbscan()(features, epoch=0, seed=0, previous=None))
+    scene = Scene(0, 0, features, cluster(Dbscan(), features))
     assert dense_fits(count, count // 2)
     found: dict[str, Any] = {"visible": count, "infrared": count // 2}
-    whole, near = Mult()(scene), Mult(cross_neighbours=NEIGHBOURS)(scene)
+    whole, near = associate(Mult(), scene), associate(Mult(cross_neighbours=NEIGHBOURS), scene)
     found["mult"] = shares(whole, near)
-    whole = Salcr()(scene)
+    whole = associate(Salcr(), scene)
     with memory_limit(1e-3):
-        near = Salcr()(scene)
+        near = associate(Salcr(), scene)
     found["salcr"] = shares(whole, near)
     return found
 

@@ -16,8 +16,7 @@ from reidassoc.ops.exact import full_float32
 from reidassoc.ops.prototypes import centroids, updated_centroids
 
 MAX_ROUNDS = 1000  # of the scaling
-TOLERANCE = 1e-6  # of its scales
-TINY = 1e-30
+TOLERANCE = 1e-6  # of its scales' logarithms
 FLAT = 1e-12  # a scatter without extent
 
 
@@ -72,7 +71,7 @@ class Unison(Associator):
             return Association(cross=cross)
         x = scene.features.map(self.centred)
         x = self.whitened(x, own) if self.metric else x
-        partner = self.partners(self.plan(self.similarity(x, own), own))
+        partner = self.partners(self.log_plan(self.similarity(x, own), own))
         final = self.merged(partner) if self.merge else own.map(lambda c: torch.arange(c.count, device=c.labels.device))
         home = Pair.build(lambda m: self.filled(x[m], own[m]))
         labels = Pair.build(lambda m: of_samples(home[m], final[m]))
@@ -127,26 +126,26 @@ class Unison(Associator):
         near = Pair(cosine, cosine.T).map(lambda s: s.topk(min(self.hubs, s.shape[1]), dim=1).values.mean(dim=1))
         return 2 * cosine - near.visible[:, None] - near.infrared
 
-    def plan(self, similarity: Tensor, own: Pair[Clusters]) -> Tensor:
-        """(K_v, K_r) transport plan between clusters, their sizes as masses (Chizat et al., Math. Comp. 2018)."""
+    def log_plan(self, similarity: Tensor, own: Pair[Clusters]) -> Tensor:
+        """(K_v, K_r) logarithm of the transport plan between clusters, their sizes as masses (Chizat et al., Math. Comp. 2018)."""
         mass = own.map(lambda c: torch.bincount(c.labels[c.clustered], minlength=c.count).double())
         mass = mass.map(lambda size: size / size.sum())
-        kernel = torch.exp((similarity - similarity.max()) / self.entropy)
+        log_mass = mass.map(torch.log)
+        kernel = (similarity - similarity.max()) / self.entropy
         power = self.relax / (self.relax + self.entropy)  # 1: balanced
-        row, column = torch.ones_like(mass.visible), torch.ones_like(mass.infrared)
+        row, column = torch.zeros_like(mass.visible), torch.zeros_like(mass.infrared)
         for _ in range(MAX_ROUNDS):
             before = row
-            row = (mass.visible / (kernel @ column).clamp(min=TINY)) ** power
-            column = (mass.infrared / (kernel.T @ row).clamp(min=TINY)) ** power
-            if bool(((row - before).abs() <= TOLERANCE * row).all()):
+            row = power * (log_mass.visible - torch.logsumexp(kernel + column, dim=1))
+            column = power * (log_mass.infrared - torch.logsumexp(kernel.T + row, dim=1))
+            if bool(((row - before).abs() <= TOLERANCE).all()):
                 break
-        return row[:, None] * kernel * column
+        return row[:, None] + kernel + column
 
-    def partners(self, plan: Tensor) -> Pair[Tensor]:
-        """(K,) int64 partner of every cluster, −1 = none."""
-        rows, columns = plan / plan.sum(1, keepdim=True).clamp(min=TINY), plan / plan.sum(0).clamp(min=TINY)
-        confidence = (rows * columns).sqrt()
-        sides = Pair((plan, confidence), (plan.T, confidence.T))
+    def partners(self, log_plan: Tensor) -> Pair[Tensor]:
+        """(K,) int64 partner of every cluster, −1 = none, from the logarithm of the plan."""
+        confidence = (torch.softmax(log_plan, dim=1) * torch.softmax(log_plan, dim=0)).sqrt()
+        sides = Pair((log_plan, confidence), (log_plan.T, confidence.T))
 
         def chosen(side: tuple[Tensor, Tensor]) -> Tensor:
             best = side[0].argmax(dim=1)

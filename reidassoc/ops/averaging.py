@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from reidassoc.ops.sparse import product, row_normalised
@@ -17,17 +16,17 @@ MAX_DENSITY = 0.05  # above it the dense product of a plan is as fast as the spa
 class Averaging:
     """A (N, M) matrix whose rows sum to 1 (or 0, where there is nothing to average): `averaging @ y` is (N, C).
 
+    A transport plan averages distributions alone: rows of `y` that sum to 1.
+
     Args:
-        source: a row-normalised sparse CSR matrix, or a transport plan, whose rows are normalised on the fly.
-        sums: (N,) float32 row sums of a plan that was made fast, so that they are taken once.
+        source: a row-normalised sparse CSR matrix, or a transport plan, whose averages are normalised.
     """
 
     source: Tensor | Plan
-    sums: Tensor | None = None
 
     def __matmul__(self, y: Tensor) -> Tensor:
         if isinstance(self.source, Plan):
-            return self.source.average(y, sums=self.sums)
+            return self.source.average(y)
         return product(self.source, y)
 
     @property
@@ -50,6 +49,4 @@ class Averaging:
         they are if the rest is sparse enough to be faster. With 0 it is exact.
         """
         sparse = plan.truncated(lost, max_density=MAX_DENSITY) if lost > 0 else None
-        if sparse is not None:
-            return Averaging(sparse)
-        return Averaging(plan, None if plan.kernel.dtype == torch.float32 else plan.row_sums())
+        return Averaging(plan if sparse is None else sparse)

@@ -12,8 +12,8 @@ from numba import njit
 
 Array = Any  # numba decides the dtypes at the call: float32 values, int64 indices
 
-FAST: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"reassoc", "contract", "nsz"}, "boundscheck": False}
-EXACT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False}
+EXACT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}  # 1 / 0 = infinity
+FAST: dict[str, Any] = EXACT | {"fastmath": {"reassoc", "contract", "nsz"}}
 
 
 @njit(**EXACT)  # type: ignore[untyped-decorator]

@@ -35,9 +35,7 @@ def relaxed(before: float, after: float, omega: float) -> Any:
 
 
 @njit(**FAST)  # type: ignore[untyped-decorator]
-def scaling_round(
-    start: int, stop: int, kernel: Array, b: Array, mass: float, tiny: float, omega: float, a: Array
-) -> Array:
+def scaling_round(start: int, stop: int, kernel: Array, b: Array, mass: float, omega: float, a: Array) -> Array:
     """a = mass / (kernel b) for rows [start, stop), and their share of kernelᵀ a: the kernel is read once.
 
     With omega above 1 the step from the old a to the new one is made so many times as long, in logarithms.
@@ -56,10 +54,10 @@ def scaling_round(
             t1 += widened(r1[k]) * b[k]
             t2 += widened(r2[k]) * b[k]
             t3 += widened(r3[k]) * b[k]
-        s0 = relaxed(a[i], mass / max(t0, tiny), omega)
-        s1 = relaxed(a[i1], mass / max(t1, tiny), omega) if i + 1 < stop else zero
-        s2 = relaxed(a[i2], mass / max(t2, tiny), omega) if i + 2 < stop else zero
-        s3 = relaxed(a[i3], mass / max(t3, tiny), omega) if i + 3 < stop else zero
+        s0 = relaxed(a[i], mass / t0, omega)
+        s1 = relaxed(a[i1], mass / t1, omega) if i + 1 < stop else zero
+        s2 = relaxed(a[i2], mass / t2, omega) if i + 2 < stop else zero
+        s3 = relaxed(a[i3], mass / t3, omega) if i + 3 < stop else zero
         for k in range(width):
             partial[k] += s0 * widened(r0[k]) + s1 * widened(r1[k]) + s2 * widened(r2[k]) + s3 * widened(r3[k])
         a[i] = s0
@@ -85,7 +83,6 @@ def sparse_round(
     rest: Array,
     b: Array,
     mass: float,
-    tiny: float,
     omega: float,
     a: Array,
 ) -> Array:
@@ -95,10 +92,9 @@ def sparse_round(
         met = rest[i]
         for p in range(pointer[i], pointer[i + 1]):
             met += value[p] * b[column[p]]
-        scale = mass / max(met, tiny)
+        scale = mass / met
         if omega != 1.0:
-            before = max(a[i], tiny)
-            scale = before * (scale / before) ** omega
+            scale = a[i] * (scale / a[i]) ** omega
         for p in range(pointer[i], pointer[i + 1]):
             total[column[p]] += scale * value[p]
         a[i] = scale

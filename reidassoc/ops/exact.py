@@ -53,8 +53,8 @@ def check_features(name: str, x: Tensor) -> None:
 
 def broken_rows(x: Tensor) -> str:
     """``"NaN or infinite values in 1 of 10 rows (first: row 4)"`` of an (N, D) matrix; empty if all are finite."""
-    # A sum is finite iff (barring overflow, which is refused rightly) every term is; it needs no N x D mask.
-    rows = (~torch.isfinite(x.sum(dim=1, dtype=torch.float64))).nonzero().flatten()
+    # A sum is finite iff (barring overflow, which is refused rightly) every term is; it needs no N x D mask, nor a wider copy.
+    rows = (~torch.isfinite(at_least_single(x).sum(dim=1))).nonzero().flatten()
     if not len(rows):
         return ""
     return f"NaN or infinite values in {len(rows)} of {len(x)} rows (first: row {int(rows[0])})"

@@ -15,7 +15,8 @@ CHECK_EVERY = 10  # rounds between two looks at the change, the first round incl
 WARM_ROUNDS = 20  # plain rounds before the over-relaxed ones, which need a start not too far off
 SETTLE_ROUNDS = 3  # plain rounds after them: columns become exact
 OMEGA = 1.85  # step length of the over-relaxed rounds: the best one where plain rounds shrink the error by 0.6 %
-TINY = torch.finfo(torch.float32).tiny
+WIDTH = 0.8  # part of a type's exponents that scales may have: 1e-30 to 1e30 in float32; their sums need the rest
+LOST = 1e-3  # share of the mass that vanished kernel entries may have had
 
 
 class Round(Protocol):
@@ -27,7 +28,7 @@ class Round(Protocol):
 def scales(
     step: Round, n: int, b: Tensor, *, tolerance: float, max_rounds: int, fast: bool
 ) -> tuple[Tensor, Tensor, int]:
-    """The scales of the rows and of the columns, and the rounds that were made.
+    """The scales of the rows and of the columns, and the rounds that were made; see `in_range` for whether they can be used.
 
     Args:
         step: one round on the kernel.
@@ -42,11 +43,11 @@ def scales(
     change, done = torch.inf, 0
     while done < max_rounds:
         a, column = step(b, 1.0 / n, a)
-        old, b = b, (1.0 / k) / column.clamp(min=TINY)
+        old, b = b, (1.0 / k) / column
         done += 1
         if done % CHECK_EVERY == 1:
             change = float((old / b - 1).abs().sum())
-            if change <= tolerance:
+            if not change > tolerance:  # NaN, too: a scale has left the numbers' range
                 break
         if fast and done == WARM_ROUNDS < max_rounds:
             quick = _overrelaxed(step, a, b, tolerance, max_rounds - done, 1e3 * change)
@@ -63,7 +64,7 @@ def _overrelaxed(
     a = a.clone()
     for done in range(1, rounds + 1):
         a, column = step(b, 1.0 / n, a, OMEGA)
-        plain = (1.0 / k) / column.clamp(min=TINY)
+        plain = (1.0 / k) / column
         if done % CHECK_EVERY == 0 or done == rounds:
             change = float((b / plain - 1).abs().sum())
             if not change <= limit:
@@ -73,5 +74,16 @@ def _overrelaxed(
         b = b * (plain / b) ** OMEGA
     for _ in range(SETTLE_ROUNDS):
         a, column = step(b, 1.0 / n, a)
-        b = (1.0 / k) / column.clamp(min=TINY)
+        b = (1.0 / k) / column
     return a, b, done + SETTLE_ROUNDS
+
+
+def in_range(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the scales make a plan of a kernel of this type: normal numbers, and vanished entries would have had no mass.
+
+    An entry that vanished is below the type's smallest number, so that its mass is below that times max a times max b.
+    """
+    tiny, a, b = torch.finfo(dtype).tiny, a.double(), b.double()
+    low, high = min(float(a.min()), float(b.min())), max(float(a.max()), float(b.max()))
+    usable = low >= tiny**WIDTH and high <= tiny**-WIDTH  # of NaN, neither is true
+    return usable and tiny * float(a.max()) * float(b.max()) * len(a) * len(b) <= LOST

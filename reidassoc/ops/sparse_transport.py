@@ -18,12 +18,11 @@ from reidassoc.ops.accelerate import SMALL, compiled_scaling, over_rows
 from reidassoc.ops.exact import check_features, full_float32
 from reidassoc.ops.memory_limit import dense_fits
 from reidassoc.ops.neighbours import nearest
-from reidassoc.ops.scaling import Round, scales
+from reidassoc.ops.scaling import Round, in_range, scales
 from reidassoc.ops.sparse import csr, csr_from_counts, row_normalised, rows_of, transposed
 from reidassoc.ops.transport import transport
 
 NEIGHBOURS = 100  # pairs of a point that a sparse kernel keeps
-LEAST = 1e-300  # what is divided by, at least
 SAME_LENGTH = 1e-4  # squared lengths that differ by no more are those of unit vectors
 
 
@@ -85,7 +84,8 @@ def sparse_transport(
         max_rounds: stop at the latest after so many rounds.
 
     Raises:
-        ValueError: an option out of range, shapes that do not fit, an empty set, or values that are not finite.
+        ValueError: an option out of range, shapes that do not fit, an empty set, values that are not finite, or a plan that
+            leaves the numbers' range.
     """
     if not strength > 0:
         raise ValueError(f"strength must be positive, got {strength}")
@@ -102,8 +102,9 @@ def sparse_transport(
         start = torch.exp(-strength * shift) / k
         far = None if kernel.values().numel() == n * k else _far(x, y, row_shift, shift, strength)
         a, b, rounds = scales(_rounds(kernel, far), n, start, tolerance=tolerance, max_rounds=max_rounds, fast=True)
-    if not (bool(torch.isfinite(a).all()) and bool(torch.isfinite(b).all())):
-        raise ValueError(f"the transport plan left the numbers' range at strength {strength}; use a smaller strength")
+    vanished = float(kernel.values().amin()) < torch.finfo(torch.float32).tiny
+    if not in_range(a, b, torch.float32 if vanished else torch.float64):
+        raise ValueError(f"the transport plan leaves the numbers' range at strength {strength}; use a smaller strength")
     return SparsePlan(a, kernel, b, rounds)
 
 
@@ -184,7 +185,7 @@ def _rounds(kernel: Tensor, far: tuple[Tensor, Tensor] | None) -> Round:
     def compiled_round(b: Tensor, mass: float, a: Tensor, omega: float = 1.0) -> tuple[Tensor, Tensor]:
         a = a.clone()
         given = (pointer, column, value, rest(b), b)
-        arrays = (*(t.numpy() for t in given), mass, LEAST, omega, a.numpy())
+        arrays = (*(t.numpy() for t in given), mass, omega, a.numpy())
         parts = over_rows(
             lambda start, stop: kernels.sparse_round(start, stop, *arrays),  # type: ignore[union-attr]
             len(a),
@@ -194,7 +195,7 @@ def _rounds(kernel: Tensor, far: tuple[Tensor, Tensor] | None) -> Round:
         return a, to_columns(torch.from_numpy(sum(parts[1:], parts[0])), a)
 
     def torch_round(b: Tensor, mass: float, a: Tensor, omega: float = 1.0) -> tuple[Tensor, Tensor]:
-        step = mass / (wide @ b + rest(b)).clamp(min=LEAST)
+        step = mass / (wide @ b + rest(b))
         a = step if omega == 1.0 else a * (step / a) ** omega
         return a, to_columns(back @ a, a)
 

@@ -2,11 +2,12 @@
 
 Source: Cuturi, Sinkhorn Distances, NeurIPS 2013, with the stopping rule of MULT's and SALCR's published code; the
 over-relaxed rounds are Thibault, Chizat, Dossal, Papadakis, Overrelaxed Sinkhorn–Knopp, Algorithms 2021. Every other
-variant (unbalanced, partial, log-domain) is POT's business.
+variant (unbalanced, partial) is POT's business.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +18,7 @@ from reidassoc.ops.accelerate import SMALL, compiled, compiled_scaling, over_row
 from reidassoc.ops.exact import check_features, full_float32
 from reidassoc.ops.half import bfloat16_inputs, bfloat16_pays
 from reidassoc.ops.memory_limit import block_rows
-from reidassoc.ops.scaling import TINY, scales
+from reidassoc.ops.scaling import Round, in_range, scales
 from reidassoc.ops.sparse import add_at, csr_from_counts, row_normalised
 
 BLOCK_ELEMENTS = 1 << 24  # kernel entries handled at once: 64 MiB of float32
@@ -25,6 +26,9 @@ PROBE_ROWS = 128
 FAST_FROM = 1 << 22  # kernel entries from which shortcuts pay; below, a fast plan is the plain one
 TILE = 32  # columns that bfloat16 products take at once
 REACH = 70.0  # e^70: how far the entries of a bfloat16 kernel may rise above 1; float32 ends at e^88
+STRONGEST = 1e6  # float32 holds the costs of unit vectors to 1e-7: beyond, their rounding decides
+HALVINGS = 20  # of a strength whose scales leave float32's range: from the strongest down to 1
+Scaling = Callable[[Round, int, Tensor], tuple[Tensor, Tensor, int]]
 
 
 @dataclass(frozen=True)
@@ -58,39 +62,30 @@ class Plan:
             return torch.full((self.kernel.shape[0],), -1, dtype=torch.int64, device=self.kernel.device)
         return torch.cat([(block * self.column).argmax(dim=1) for block in self._blocks()])
 
-    def row_sums(self) -> Tensor:
-        """(N,) float32: kernel @ column, the mass of each row but for its scale."""
-        if self.kernel.dtype == torch.float32:
-            with full_float32(self.kernel.device):
-                return self.kernel @ self.column
-        by_rows = self.kernel.is_contiguous()  # a bfloat16 kernel is widened block by block, along its memory
-        blocks = torch.split(self.kernel if by_rows else self.kernel.T, 1024)
-        with full_float32(self.kernel.device):
-            if by_rows:
-                return torch.cat([block.float() @ self.column for block in blocks])
-            weights = torch.split(self.column, 1024)
-            parts = (block.float().T @ weight for block, weight in zip(blocks, weights, strict=True))
-            return sum(parts, self.column.new_zeros(self.kernel.shape[0]))
+    def average(self, dense: Tensor) -> Tensor:
+        """(N, C): means of distributions along the plan's rows, themselves distributions; `transposed` serves the columns.
 
-    def average(self, dense: Tensor, *, sums: Tensor | None = None) -> Tensor:
-        """(N, C): the row-normalised plan times `dense` (K, C); `transposed.average` serves the columns.
+        Each row is divided by its own sum, so that it has sum 1 to float32's accuracy, whatever the product's.
 
         Args:
-            dense: (K, C) float32.
-            sums: `row_sums()`, if the caller has them already: a bfloat16 kernel needs them.
+            dense: (K, C) float32, rows that sum to 1.
         """
+        weighted = self.column[:, None] * dense
         if self.kernel.dtype == torch.bfloat16:
-            classes = dense.shape[1]
-            weighted = (self.column[:, None] * dense).bfloat16()
-            weighted = torch.nn.functional.pad(weighted, (0, -classes % TILE))  # whole tiles: a quarter faster
-            with torch.no_grad():  # along the kernel's memory: a transposed one would first be copied
-                along = self.kernel.is_contiguous()
-                half = self.kernel @ weighted if along else (weighted.T @ self.kernel.T).T
-            return half[:, :classes].float() / (self.row_sums() if sums is None else sums)[:, None].clamp(min=TINY)
-        with full_float32(dense.device):
-            weighted = torch.cat([self.column[:, None] * dense, self.column[:, None]], dim=1)
-            result = self.kernel @ weighted  # the last column is every row's sum: one pass serves both
-            return result[:, :-1] / result[:, -1:].clamp(min=TINY)
+            mean = self._bfloat16_product(weighted)
+        else:
+            with full_float32(dense.device):
+                mean = self.kernel @ weighted
+        total = mean.sum(dim=1, keepdim=True)
+        return mean / torch.where(total > 0, total, 1.0)  # 0 only where there are no columns
+
+    def _bfloat16_product(self, weighted: Tensor) -> Tensor:
+        """(N, C) float32: the kernel times `weighted` (K, C), every number of 8 bits."""
+        classes = weighted.shape[1]
+        tiles = torch.nn.functional.pad(weighted.bfloat16(), (0, -classes % TILE))  # whole tiles: a quarter faster
+        with torch.no_grad():  # along the kernel's memory: a transposed one would first be copied
+            half = self.kernel @ tiles if self.kernel.is_contiguous() else (tiles.T @ self.kernel.T).T
+        return half[:, :classes].float()
 
     def truncated(self, lost: float, *, max_density: float = 1.0) -> Tensor | None:
         """The row-normalised plan as sparse CSR (N, K), without the lightest entries of every row.
@@ -140,6 +135,10 @@ def transport(
     rounds the steps are made longer. Where the processor multiplies bfloat16, the kernel is kept in it: half the
     memory, entries rounded by 0.2 %. Below `FAST_FROM` kernel entries it is the plain plan.
 
+    Where the scales leave float32's range, as they do at a strength of some hundreds, the plan of half the strength is
+    made first, and its column scales are absorbed into the cost (Schmitzer, Stabilized sparse scaling algorithms, SIAM J.
+    Sci. Comput. 2019).
+
     Args:
         x: (N, D) floating.
         y: (K, D) floating.
@@ -149,10 +148,15 @@ def transport(
         fast: take the shortcuts. What is stopped early by the plain rules is then further converged.
 
     Raises:
-        ValueError: strength or max_rounds out of range, shapes that do not fit, or values that are not finite.
+        ValueError: strength or max_rounds out of range, shapes that do not fit, values that are not finite, or a plan that
+            even so leaves float32's range.
     """
     if not strength > 0:
         raise ValueError(f"strength must be positive, got {strength}")
+    if strength > STRONGEST:
+        raise ValueError(
+            f"strength must be at most {STRONGEST:g}, beyond which float32 rounds the costs; got {strength}"
+        )
     if max_rounds < 1:
         raise ValueError(f"max_rounds must be at least 1, got {max_rounds}")
     check_features("x", x)
@@ -161,37 +165,60 @@ def transport(
         raise ValueError(f"x and y must have the same width, got {x.shape[1]} and {y.shape[1]}")
     n, k = x.shape[0], y.shape[0]
     x, y = x.detach().float(), y.detach().float()
+    if n == 0 or k == 0:
+        return Plan(x.new_zeros(n), x.new_zeros(n, k), x.new_zeros(k), 0)
     fast = fast and n * k >= FAST_FROM
-    made = _half_kernel(x, y, strength) if fast and bfloat16_pays(x.device) and compiled(x.device) else None
-    with full_float32(x.device):
-        kernel, shift = made or _kernel(x, y, strength)
-        if n == 0 or k == 0:
-            return Plan(kernel.new_zeros(n), kernel, kernel.new_zeros(k), 0)
-        start = torch.exp(-strength * shift.double()) / k  # the uniform start, in the shifted coordinates
-        a, b, rounds = scales(partial(_round, kernel), n, start, tolerance=tolerance, max_rounds=max_rounds, fast=fast)
-    if not (bool(torch.isfinite(a).all()) and bool(torch.isfinite(b.float()).all())):
-        raise ValueError(f"the transport plan left float32's range at strength {strength}; use a smaller strength")
-    return Plan(a, kernel, b.float(), rounds)
+    scale: Scaling = partial(scales, tolerance=tolerance, max_rounds=max_rounds, fast=fast)
+    cost = (y * y).sum(dim=1)
+    if fast and bfloat16_pays(x.device) and compiled(x.device):
+        made = _half_kernel(x, y, cost, strength)
+        if made and (found := _scaled(*made, strength, scale)):
+            return found[0]
+    found = _absorbed(x, y, cost, strength, scale, HALVINGS)
+    if found is None:
+        raise ValueError(f"the transport plan leaves float32's range at strength {strength}; use a smaller strength")
+    return found[0]
 
 
-def _kernel(x: Tensor, y: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-    """exp(-strength (cost - row minimum - column shift)) and the column shift (K,), in one N x K array."""
+def _absorbed(
+    x: Tensor, y: Tensor, cost: Tensor, strength: float, scale: Scaling, halvings: int
+) -> tuple[Plan, Tensor] | None:
+    """`_scaled`, if need be from the potential of a weaker plan; `cost` (K,) is the columns' own part of the costs."""
+    found = _scaled(*_kernel(x, y, cost, strength), strength, scale)
+    if found or not halvings:
+        return found
+    weaker = _absorbed(x, y, cost, strength / 2, scale, halvings - 1)
+    again = weaker and _scaled(*_kernel(x, y, (cost - weaker[1]).float(), strength), strength, scale)
+    return (again[0], again[1] + weaker[1]) if weaker and again else None
+
+
+def _scaled(kernel: Tensor, shift: Tensor, strength: float, scale: Scaling) -> tuple[Plan, Tensor] | None:
+    """The plan, and the columns' potential (K,) float64 in units of cost; None if float32 can't hold the scales."""
+    n, k = kernel.shape
+    shift = shift.double()
+    with full_float32(kernel.device):
+        a, b, rounds = scale(partial(_round, kernel), n, torch.exp(-strength * shift) / k)
+    return (
+        (Plan(a, kernel, b.float(), rounds), shift + torch.log(b) / strength) if in_range(a, b, torch.float32) else None
+    )
+
+
+def _kernel(x: Tensor, y: Tensor, cost: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """exp(-strength (cost - 2 x y - row minimum - column shift)) and the column shift (K,), in one N x K array."""
     kernel = x.new_empty(x.shape[0], y.shape[0])
     shift = x.new_full((y.shape[0],), torch.inf)
-    if kernel.numel() == 0:
-        return kernel, shift
-    y_square = (y * y).sum(dim=1)
     rows = block_rows(BLOCK_ELEMENTS, y.shape[0])
-    for part, out in zip(torch.split(x, rows), torch.split(kernel, rows), strict=True):
-        torch.addmm(y_square, part, y.T, alpha=-2.0, out=out)  # the rows' own squares go with the row minimum
-        out -= out.amin(dim=1, keepdim=True)
-        shift = torch.minimum(shift, out.amin(dim=0))
+    with full_float32(x.device):
+        for part, out in zip(torch.split(x, rows), torch.split(kernel, rows), strict=True):
+            torch.addmm(cost, part, y.T, alpha=-2.0, out=out)  # the rows' own squares go with the row minimum
+            out -= out.amin(dim=1, keepdim=True)
+            shift = torch.minimum(shift, out.amin(dim=0))
     for out in torch.split(kernel, rows):
         out.sub_(shift).mul_(-strength).exp_()
     return kernel, shift
 
 
-def _half_kernel(x: Tensor, y: Tensor, strength: float) -> tuple[Tensor, Tensor] | None:
+def _half_kernel(x: Tensor, y: Tensor, cost: Tensor, strength: float) -> tuple[Tensor, Tensor] | None:
     """The same in bfloat16, from products of bfloat16 inputs; None if its entries would leave the range.
 
     The column shift comes from a sample of the rows, less what other rows may be nearer by: a float32 kernel, from
@@ -199,12 +226,11 @@ def _half_kernel(x: Tensor, y: Tensor, strength: float) -> tuple[Tensor, Tensor]
     """
     n, k = x.shape[0], y.shape[0]
     kernel = torch.empty(n, k, dtype=torch.bfloat16, device=x.device)
-    y_square = (y * y).sum(dim=1)
     rows = min(n, block_rows(BLOCK_ELEMENTS, k))
     scratch = x.new_empty(rows, k)
 
     def strip(part: Tensor) -> Tensor:
-        out = torch.addmm(y_square, part, y.T, alpha=-2.0, out=scratch[: len(part)])
+        out = torch.addmm(cost, part, y.T, alpha=-2.0, out=scratch[: len(part)])
         return out.sub_(out.amin(dim=1, keepdim=True))
 
     with bfloat16_inputs(x.device):
@@ -223,12 +249,12 @@ def _round(kernel: Tensor, b: Tensor, mass: float, a: Tensor, omega: float = 1.0
     kernels = compiled_scaling(kernel.device)
     b, a = b.float(), a.float()
     if kernels is None:
-        step = mass / (kernel @ b).clamp(min=TINY)
+        step = mass / (kernel @ b)
         a = step if omega == 1.0 else a * (step / a) ** omega
         return a, (kernel.T @ a).double()
     a = a.clone()
     entries = kernel.numpy() if kernel.dtype == torch.float32 else kernel.view(torch.uint16).numpy()
-    arrays = (entries, b.numpy(), mass, TINY, omega, a.numpy())
+    arrays = (entries, b.numpy(), mass, omega, a.numpy())
     parts = over_rows(
         lambda start, stop: kernels.scaling_round(start, stop, *arrays),
         len(a),

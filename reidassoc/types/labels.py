@@ -157,9 +157,9 @@ class SoftLabels:
 
     def validate(self) -> None:
         """Read the values (which stalls a GPU) and raise ValueError where they break the contract."""
-        if not bool(torch.isfinite(self.prob).all()) or bool((self.prob < 0).any()):
+        total = self.prob.sum(1)  # finite only if all its terms are
+        if not bool(torch.isfinite(total).all()) or bool((self.prob < 0).any()):
             raise ValueError("prob holds NaN, infinite or negative values")
-        total = self.prob.sum(1)
         wrong = ((total - 1).abs() > 1e-3) & (total != 0)
         if bool(wrong.any()):
             row = int(wrong.nonzero()[0])
