@@ -77,7 +77,7 @@ def layout_of(root: Path, candidates: Mapping[str, type]) -> str:
         DataError: the root does not exist, or none recognises it.
     """
     root = Path(root).expanduser()
-    refuse_no_dataset(root)
+    refuse_no_dataset(root, candidates)
     for name, cls in candidates.items():
         recognises: Callable[[Path], bool] | None = getattr(cls, "recognises", None)
         if recognises is not None and recognises(root):
