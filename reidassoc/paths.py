@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from reidassoc.errors import CheckpointError, DataError, RecipeError, nearest_file
@@ -50,12 +51,12 @@ def refuse_no_grid(path: Path) -> None:
         )
 
 
-def refuse_no_dataset(root: Path) -> None:
+def refuse_no_dataset(root: Path, layouts: Iterable[str]) -> None:
     """Raise DataError where no root of a dataset is."""
-    if not root.expanduser().exists():
-        raise DataError(
-            f"{root.expanduser()} does not exist{nearest_file(root.expanduser())}; expected the root of a dataset"
-        )
+    root = root.expanduser()
+    if not root.exists():
+        near = nearest_file(root)
+        raise DataError(f"{root} does not exist{near}; expected the root of a dataset: {', '.join(layouts)}")
 
 
 def refuse_no_weights(weights: str) -> None:

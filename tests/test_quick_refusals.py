@@ -50,7 +50,7 @@ ANSWERS = {
     "features nowhere --out x.npz": "nowhere is no run folder",
     "table nowhere": "nowhere is no run folder, benchmark folder or exported cell",
     "report mine=nowhere": "nowhere is no run folder, benchmark folder or exported cell",
-    "data check nowhere": "nowhere does not exist; expected the root of a dataset",
+    "data check nowhere": "nowhere does not exist; expected the root of a dataset: llcm, manifest, regdb",
     "bench nowhere.yaml": "no benchmark spec nowhere.yaml",
     "reproduce mlut/synthetic": "no recipe 'mlut/synthetic'; did you mean 'mult/synthetic'?",
 }

@@ -8,9 +8,7 @@ and go on in any order.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +18,8 @@ from typing import Any, Literal
 
 from reidassoc.bench.plan import Cell, Plan
 from reidassoc.bench.stored import read_failure
+from reidassoc.data.file_lock import held as held  # as: jobs on a cluster take both from here
+from reidassoc.data.file_lock import locked as locked
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError
 
@@ -118,32 +118,3 @@ class Store:
         folder = self.folder(cell)
         if folder.path.exists() and not ((folder.path / "recipe.yaml").is_file() and folder.checkpoints()):
             shutil.rmtree(folder.path)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Try to lock a file for this process; the operating system lets go of it when the process ends, however it ends."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)  # lets go of the lock
-
-
-def held(path: Path) -> bool:
-    """Whether some process holds the lock."""
-    if not path.exists():
-        return False
-    handle = os.open(path, os.O_RDWR)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False

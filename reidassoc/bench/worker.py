@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from reidassoc.bench.plan import Cell, Plan
-from reidassoc.bench.store import Store, held
+from reidassoc.bench.store import Store
+from reidassoc.data.file_lock import held
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.prefix import leave_snapshot, snapshot_path, start_from

@@ -64,12 +64,13 @@ def check(root: Path, dataset: str | None) -> None:
       reidassoc data check /data/SYSU-MM01
       reidassoc data check /data/RegDB --dataset 'regdb(split=2)'
     """
+    from reidassoc import registry
     from reidassoc.paths import refuse_no_dataset
 
-    refuse_no_dataset(root)
+    outlined = registry.entries("datasets", outlined=True)
+    refuse_no_dataset(root, [entry.name for entry in outlined if hasattr(entry.cls, "recognises")])
 
-    from reidassoc import registry
-    from reidassoc.data import check as checking
+    from reidassoc.data import check as checking  # now that the path is right: torch
     from reidassoc.data.progress import Progress
     from reidassoc.errors import DataError
     from reidassoc.spec import Spec

@@ -84,7 +84,7 @@ def layout_of(root: Path, candidates: Mapping[str, type]) -> str:
         DataError: the root does not exist, or none recognises it.
     """
     root = Path(root).expanduser()
-    refuse_no_dataset(root)
+    refuse_no_dataset(root, candidates)
     if name := recognised(root, candidates):
         return name
     found = sorted(os.listdir(root)) if root.is_dir() else ["a file"]

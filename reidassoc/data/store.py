@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from reidassoc.data.array_file import ArrayFile
+from reidassoc.data.file_lock import locked
 from reidassoc.data.images import decoder_threads
 from reidassoc.data.progress import Progress, Say, silent
 from reidassoc.errors import DataError
@@ -181,7 +181,7 @@ class ImageStore:
         folder = cache / hashlib.sha256(content.encode()).hexdigest()[:32]
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            with locked(cache / f"{folder.name}.lock") as alone:
+            with locked(cache / f"{folder.name}.lock", wait=True, without=False) as alone:
                 found = self._opened(folder)
                 if found is None:
                     for left in cache.glob(f"{folder.name}.*.part") if alone else ():  # of a run that was killed
@@ -245,24 +245,3 @@ def no_room(error: OSError, cache: Path, needed: int) -> str:
             f"free some, or set {CACHE_VARIABLE} to a folder on another disk"
         )
     return f"can't keep decoded images in {cache}: {error}; set {CACHE_VARIABLE} to a folder that you may write to"
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Hold a lock file, so that of several runs started together one decodes and the others wait.
-
-    Yields whether the lock is held: some platforms and network file systems have none, and each run decodes for
-    itself there.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield False
-        return
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            alone = True
-        except OSError:
-            alone = False
-        yield alone

@@ -9,13 +9,14 @@ import re
 import secrets
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reidassoc.data.file_lock import locked
 from reidassoc.errors import DataError
 from reidassoc.evaluation.queries import QueryScores, save_scores
 from reidassoc.paths import refuse_no_run
@@ -210,22 +211,13 @@ class RunFolder:
         Raises:
             DataError: another process does already. Where the file system has no locks, nobody is kept out.
         """
-        try:
-            import fcntl
-        except ImportError:  # not on Windows
-            yield
-            return
-        with said(self.path):
-            file = open(self.path / "recipe.yaml", "rb+")  # noqa: SIM115  # closed below, which lets go of the lock
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with ExitStack() as stack:
+            with said(self.path):
+                mine = stack.enter_context(locked(self.path / "recipe.yaml", without=True))
+            if not mine:
                 raise DataError(
                     f"{self.path} is in use: another process runs into it; wait for that one, or choose another --out"
-                ) from None
-            except OSError:
-                pass
+                )
             yield
 
 
