@@ -55,7 +55,7 @@ _PUBLIC = {
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
 if TYPE_CHECKING:
-    from reidassoc import registry
+    import reidassoc.registry as registry
     from reidassoc.banks import Bank, Banks
     from reidassoc.batch import Batch, View
     from reidassoc.bench.advise import advise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.options import options_of
 from reidassoc.spec import Spec
 

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.errors import ReidassocError
 from reidassoc.spec import Spec
 

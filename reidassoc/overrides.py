@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.affinity import exchanged, in_place_of
 from reidassoc.errors import RecipeError, nearest_name
 from reidassoc.options import options_of

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.answers import refuse_association, refuse_banks, refuse_clustering, refuse_targets
 from reidassoc.banks import Bank, Banks
 from reidassoc.entry import name_of

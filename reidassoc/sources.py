@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.recipe import Recipe, Stage
 from reidassoc.spec import Spec
 

@@ -71,10 +71,10 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _own_plugins() -> Iterator[None]:
     """What a test registers is gone after it."""
-    before = dict(registry._added)
+    before = dict(registry.lookup._added)
     yield
-    registry._added.clear()
-    registry._added.update(before)
+    registry.lookup._added.clear()
+    registry.lookup._added.update(before)
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from rich.console import Console
 
 from reidassoc import entrypoints, registry
 from reidassoc.bench.formats import markdown
-from reidassoc.bench.live import Watch
 from reidassoc.bench.plan import Plan, named_roots, read_plan, shared_starts
+from reidassoc.bench.progress import Watch
 from reidassoc.bench.results import read_results
 from reidassoc.bench.runner import Runner, open_benchmark, share
 from reidassoc.bench.store import Store, held, locked
@@ -473,7 +473,7 @@ def test_where_there_is_no_terminal_a_line_a_minute_says_how_far_the_runs_are(
     now[0] += 61
     assert lines() == [f"{names[0]}: epoch 3 of 9; {names[1]}: epoch 1 of 9"]
     now[0] += 61
-    monkeypatch.setattr("reidassoc.bench.live.NAMED", 1)
+    monkeypatch.setattr("reidassoc.bench.progress.NAMED", 1)
     assert lines() == [f"{names[0]}: epoch 3 of 9; and 1 more"]
     states |= dict.fromkeys(states, "mAP 1.0")
     now[0] += 61

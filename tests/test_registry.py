@@ -270,7 +270,7 @@ def test_a_package_takes_no_name_of_ours_and_none_of_another_package(
     points = [("mult", "a:Mult"), ("idea", "strangers:MyIdea"), ("idea", "strangers:Other"), ("plain", "plain:Plain")]
     own = [EntryPoint(name, value, group) for name, value in points]
     monkeypatch.setattr(
-        entrypoints, "installed", lambda asked: (*own, *(real(asked))) if asked == group else real(asked)
+        entry_points, "installed", lambda asked: (*own, *(real(asked))) if asked == group else real(asked)
     )
     assert registry.get("associators", "mult").__module__ == "reidassoc_plugins.associators.mult"
     problems = [(entry.name, entry.problem) for entry in registry.entries("associators") if entry.problem]

@@ -214,7 +214,7 @@ def test_how_to_go_on_with_a_run_names_the_files_that_it_was_begun_with(
     )
     with pytest.raises(DataError, match=f"^{again}camwalk\\.py$"):
         read_results(folder.path)
-    monkeypatch.setattr(registry, "_added", dict(registry._added))
+    monkeypatch.setattr(registry.lookup, "_added", dict(registry.lookup._added))
     registry.load_file(str(tmp_path / "camwalk.py"))  # its place is known then
     with pytest.raises(DataError, match=f"^{again}{re.escape(str(tmp_path))}/camwalk\\.py$"):
         read_results(folder.path)

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.errors import DataError
 from reidassoc.interfaces import Dataset
 from reidassoc.spec import Spec

@@ -8,7 +8,7 @@ from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.errors import PluginError, RecipeError, SpecError, nearest_name
 from reidassoc.fitting import needs, quoted, unmet
 from reidassoc.interfaces import Refiner

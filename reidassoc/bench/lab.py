@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.affinity import grouping
 from reidassoc.bench.choices import NONE, Combination, Sweep, combinations, every_associator, refuse_misfits
 from reidassoc.bench.ledger import Ledger, metered

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.entry import hash_of
 from reidassoc.errors import RecipeError, ReidassocError, nearest_name
 from reidassoc.faults import first_fault, in_words, unknown_key

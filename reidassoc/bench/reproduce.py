@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.bench.paired import matrix
 from reidassoc.bench.published import Published, content, published
 from reidassoc.bench.results import Outcome, read_run

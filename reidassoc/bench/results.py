@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.bench.rows import row_names
 from reidassoc.bench.stored import read_failure, read_result
 from reidassoc.engine.folder import SCORES, RunFolder

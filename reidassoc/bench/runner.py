@@ -16,8 +16,8 @@ from typing import IO
 import torch
 
 from reidassoc.bench.formats import markdown
-from reidassoc.bench.live import Watch
 from reidassoc.bench.plan import Cell, Plan, read_plan, read_same_plan
+from reidassoc.bench.progress import Watch
 from reidassoc.bench.results import Results, read_results
 from reidassoc.bench.store import Store
 from reidassoc.bench.table import Table, compare_results

@@ -41,7 +41,7 @@ def associate(
     Example:
       reidassoc associate features.npz --clusterer 'dbscan(eps=0.6)' --associator mult --out labels.npz
     """
-    from reidassoc import registry
+    import reidassoc.registry as registry
     from reidassoc.paths import refuse_no_features
 
     load_plugins(plugins)

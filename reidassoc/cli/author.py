@@ -70,7 +70,7 @@ def check(targets: tuple[str, ...], plugins: tuple[str, ...]) -> None:
       reidassoc check --plugin my_idea.py 'my_idea(power=3.0)'
       reidassoc check associator:mult
     """
-    from reidassoc import registry
+    import reidassoc.registry as registry
     from reidassoc.errors import PluginError
 
     load_plugins(plugins)

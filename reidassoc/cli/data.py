@@ -42,7 +42,7 @@ def synth(out: Path, layout: str, size: str, jpeg: bool, seed: int) -> None:
       reidassoc data synth pedestrians --layout regdb --size tiny
     """
     # Imported late, here and below: help must not import torch.
-    from reidassoc import registry
+    import reidassoc.registry as registry
     from reidassoc.data.export import export
     from reidassoc.spec import Spec
 
@@ -64,7 +64,7 @@ def check(root: Path, dataset: str | None) -> None:
       reidassoc data check /data/SYSU-MM01
       reidassoc data check /data/RegDB --dataset 'regdb(split=2)'
     """
-    from reidassoc import registry
+    import reidassoc.registry as registry
     from reidassoc.paths import refuse_no_dataset
 
     outlined = registry.entries("datasets", outlined=True)

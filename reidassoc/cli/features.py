@@ -46,7 +46,7 @@ def features(
     """
     from pathlib import Path
 
-    from reidassoc import registry
+    import reidassoc.registry as registry
     from reidassoc.errors import RecipeError
     from reidassoc.overrides import choose
     from reidassoc.paths import refuse_no_run

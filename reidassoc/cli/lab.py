@@ -78,7 +78,7 @@ def lab(
     """
     from pathlib import Path
 
-    from reidassoc import registry
+    import reidassoc.registry as registry
     from reidassoc.bench.choices import NONE, split
     from reidassoc.paths import refuse_no_features
     from reidassoc.spec import Spec

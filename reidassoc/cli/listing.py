@@ -31,7 +31,7 @@ def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> No
     from rich.console import Console
     from rich.table import Table
 
-    from reidassoc import registry
+    import reidassoc.registry as registry
     from reidassoc.entry import kind_of
     from reidassoc.interfaces import KINDS
     from reidassoc.recipe import shipped_recipes
@@ -78,7 +78,7 @@ def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from reidassoc import registry
+    import reidassoc.registry as registry
     from reidassoc.entry import kind_of
     from reidassoc.options import options_of
 

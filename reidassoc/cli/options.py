@@ -72,7 +72,7 @@ def seeds_option(meaning: str) -> Callable[[Any], Any]:
 def load_plugins(files: Iterable[str]) -> None:
     """Register the plug-ins of the files, whose code is run."""
     for file in files:
-        from reidassoc import registry  # late: help must not import torch
+        import reidassoc.registry as registry  # late: help must not import torch
 
         registry.load_file(file)
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import Tensor
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.data.arrays import unit_features
 from reidassoc.engine.device import open_device
 from reidassoc.engine.peak_memory import resident

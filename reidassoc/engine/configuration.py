@@ -9,7 +9,7 @@ from dataclasses import MISSING
 from hashlib import sha256
 from typing import Any
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.errors import ReidassocError
 from reidassoc.options import defaults_of
 from reidassoc.recipe import Part, Recipe

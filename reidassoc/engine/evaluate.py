@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.data.progress import Say, silent
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint

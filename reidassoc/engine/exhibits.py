@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.archives import Arrays, read_npz
 from reidassoc.data.store import ImageStore
 from reidassoc.data.tiles import pack, packed_as, tile_size

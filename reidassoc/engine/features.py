@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.data.arrays import FeatureFile, check_ending, write_features
 from reidassoc.data.progress import Say, silent
 from reidassoc.data.store import ImageStore

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.engine import checkpoint
 from reidassoc.engine.folder import IMPORTED, RunFolder
 from reidassoc.errors import CheckpointError, nearest_name

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reidassoc import registry
+import reidassoc.registry as registry
 from reidassoc.engine.configuration import configuration
 from reidassoc.engine.folder import ENVIRONMENT, RunFolder
 from reidassoc.errors import PluginError, RecipeError
