@@ -25,7 +25,7 @@ from conftest import SMALL
 from reidassoc import registry
 from reidassoc.cli import cli, main
 from reidassoc.cli.options import GROUPS
-from reidassoc.cli.tables import protocol_table, result_table, transductive_table
+from reidassoc.cli.output import protocol_table, result_table, transductive_table
 from reidassoc.data.export import export
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.result import Result

@@ -24,7 +24,7 @@ from reidassoc.bench.lab_table import caption, columns, record, render, text_tab
 from reidassoc.bench.ledger import Ledger, metered
 from reidassoc.bench.terminal_table import laid_out
 from reidassoc.cli import cli
-from reidassoc.cli.tables import lab_table
+from reidassoc.cli.output import lab_table
 from reidassoc.data.arrays import FeatureFile, read_features, write_features
 from reidassoc.data.tensor_files import write_arrays
 from reidassoc.engine.peak_memory import peak_bytes, start_peak

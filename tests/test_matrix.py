@@ -16,7 +16,7 @@ from rich.console import Console
 from reidassoc import Features, Modality, Pair, Scene, registry
 from reidassoc.banks import Banks
 from reidassoc.batch import Batch, View
-from reidassoc.cli.grids import print_matrix
+from reidassoc.cli.list_matrix import print_matrix
 from reidassoc.data.samplers import Sampler
 from reidassoc.errors import RecipeError
 from reidassoc.fitting import candidates, gives, misfits, needs

@@ -18,9 +18,9 @@ from reidassoc import registry
 from reidassoc.bench import reproduce as module
 from reidassoc.bench.published import Published
 from reidassoc.bench.reproduce import Verdict, changes, flat, reproduce, targets
-from reidassoc.cli.imported import import_checkpoint as command
+from reidassoc.cli.import_checkpoint import import_checkpoint as command
+from reidassoc.cli.output import reproduction_table
 from reidassoc.cli.reproduce import reproduce as reproduce_command
-from reidassoc.cli.tables import reproduction_table
 from reidassoc.data.export import export
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.imported import FORMATS, import_checkpoint

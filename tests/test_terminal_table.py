@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reidassoc.bench.terminal_table import Column, laid_out
-from reidassoc.cli.tables import console_of, print_labels, protocol_table, transductive_table
+from reidassoc.cli.output import console_of, print_labels, protocol_table, transductive_table
 from reidassoc.evaluation.figures import NOTHING
 
 OFFICIAL = [

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidassoc.cli.tables import transductive_table
+from reidassoc.cli.output import transductive_table
 from reidassoc.errors import DataError, SpecError
 from reidassoc.evaluation.retrieval import retrieve
 from reidassoc.evaluation.transductive import Cmfp, KReciprocal, transductive

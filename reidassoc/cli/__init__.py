@@ -20,7 +20,7 @@ from reidassoc.cli.consoles import spell_what_consoles_lack
 from reidassoc.cli.data import data
 from reidassoc.cli.evaluate import evaluate
 from reidassoc.cli.features import features
-from reidassoc.cli.imported import import_checkpoint
+from reidassoc.cli.import_checkpoint import import_checkpoint
 from reidassoc.cli.lab import advise, lab
 from reidassoc.cli.listing import list_plugins, show
 from reidassoc.cli.options import FrontPage

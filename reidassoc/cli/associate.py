@@ -51,7 +51,7 @@ def associate(
     refuse_no_features(Path(features))
 
     from reidassoc.affinity import grouping  # now that names, options and paths are right: torch
-    from reidassoc.cli.tables import associated_table
+    from reidassoc.cli.output import associated_table
     from reidassoc.data.arrays import check_folder, read_features, write_labels
     from reidassoc.engine.associate import associate as label
     from reidassoc.ops.memory_limit import memory_limit as limited

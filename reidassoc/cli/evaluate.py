@@ -44,7 +44,7 @@ def evaluate(
     load_plugins(plugins)
     refuse_no_run(Path(run))
 
-    from reidassoc.cli.tables import protocol_table, transductive_table
+    from reidassoc.cli.output import protocol_table, transductive_table
     from reidassoc.engine.evaluate import evaluate as score
 
     found = score(run, dataset=dataset, root=root, device=device, transductive=transductive, progress=to_stderr)

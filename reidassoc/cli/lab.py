@@ -91,7 +91,7 @@ def lab(
 
     from reidassoc.bench.lab import lab as score  # now that names and paths are right: torch
     from reidassoc.bench.lab_table import render
-    from reidassoc.cli.tables import lab_table
+    from reidassoc.cli.output import lab_table
     from reidassoc.data.whole_file import write_text
     from reidassoc.errors import ReidassocError
     from reidassoc.ops.memory_limit import memory_limit as limited
@@ -153,7 +153,7 @@ def advise(features: str, k1: str | None, min_samples: int, as_json: bool, devic
 
     from reidassoc.bench.advise import advise as look  # now that the path is right: torch
     from reidassoc.bench.settling import advise_epochs
-    from reidassoc.cli.tables import advice_table, settling_table
+    from reidassoc.cli.output import advice_table, settling_table
 
     if Path(features).is_dir():
         given = click.get_current_context().get_parameter_source

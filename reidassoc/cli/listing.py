@@ -38,7 +38,7 @@ def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> No
 
     load_plugins(plugins)
     if matrix:
-        from reidassoc.cli.grids import print_matrix
+        from reidassoc.cli.list_matrix import print_matrix
 
         print_matrix(kind_of(kind) if kind else None)
         return

@@ -59,7 +59,7 @@ def reproduce(
     check_parts(what)
 
     from reidassoc.bench.reproduce import reproduce as attempt  # now that names, options and paths are right: torch
-    from reidassoc.cli.tables import reproduction_table
+    from reidassoc.cli.output import reproduction_table
     from reidassoc.engine.log import Terminal
 
     place = out or Path("runs") / f"reproduce-{what.name.replace('/', '-')}"

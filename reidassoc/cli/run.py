@@ -180,7 +180,7 @@ def run(
         if weights:
             refuse_no_weights(weights)
 
-    from reidassoc.cli.tables import result_table  # now that names, options and paths are right: torch
+    from reidassoc.cli.output import result_table  # now that names, options and paths are right: torch
     from reidassoc.engine.folder import RunFolder
     from reidassoc.engine.log import Everyone, Terminal
     from reidassoc.engine.trackers import tracker
