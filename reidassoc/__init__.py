@@ -41,7 +41,7 @@ _PUBLIC = {
     "reidassoc.recipe": ("Recipe", "load_recipe"),
     "reidassoc.overrides": ("choose",),
     "reidassoc.engine.associate": ("associate",),
-    "reidassoc.engine.launch": ("run",),
+    "reidassoc.engine.run": ("run",),
     "reidassoc.engine.evaluate": ("evaluate",),
     "reidassoc.bench.results": ("read_results",),
     "reidassoc.bench.table": ("compare_results",),
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from reidassoc.engine.associate import associate
     from reidassoc.engine.evaluate import evaluate
     from reidassoc.engine.features import save_features
-    from reidassoc.engine.launch import run
+    from reidassoc.engine.run import run
     from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, NetworkOutput, Objective, Refiner
     from reidassoc.overrides import choose
     from reidassoc.recipe import Recipe, load_recipe

@@ -20,10 +20,10 @@ from reidassoc.data.loader import batches
 from reidassoc.data.samplers import Sampler
 from reidassoc.engine.device import open_device
 from reidassoc.engine.extract import extract
-from reidassoc.engine.heads import Heads
-from reidassoc.engine.labelling import Given, label
+from reidassoc.engine.label_stage import Given, label
+from reidassoc.engine.objective_modules import Heads
 from reidassoc.engine.optim import build_optimiser
-from reidassoc.engine.start import build_network, calibrate, training_images
+from reidassoc.engine.setup import build_network, calibrate, training_images
 from reidassoc.engine.step import Step
 from reidassoc.overrides import choose
 from reidassoc.pipeline import compose

@@ -17,7 +17,7 @@ from reidassoc.bench import plan, runner
 from reidassoc.bench.worker import work
 from reidassoc.cli import cli
 from reidassoc.data.export import export
-from reidassoc.engine import launch, train
+from reidassoc.engine import train
 from reidassoc.overrides import choose
 from reidassoc.recipe import Recipe, parse_recipe
 from reidassoc.spec import Spec
@@ -100,7 +100,7 @@ def small_runs(monkeypatch: pytest.MonkeyPatch, *, first: int = 1) -> None:
         return real(shrunk(recipe, first=first), **{**rest, "device": "cpu"})
 
     monkeypatch.setattr(train, "run", run)
-    monkeypatch.setattr(launch, "train", run)
+    monkeypatch.setattr(run, "train", run)
     monkeypatch.setattr(plan, "choose", lambda **words: shrunk(choose(**words), first=first))
     monkeypatch.setattr(runner.Runner, "run", first_cells)
 

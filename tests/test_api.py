@@ -18,7 +18,7 @@ from sklearn.cluster import AgglomerativeClustering
 import reidassoc as ra
 from reidassoc import Association, Associator, Pair, Recipe, Scene, SoftLabels, registry
 from reidassoc.data.arrays import FeatureFile
-from reidassoc.engine import launch
+from reidassoc.engine import run
 from reidassoc.engine.log import Everyone, Observer
 from reidassoc.engine.result import Result
 from reidassoc.errors import DataError, DeviceError, PluginError, RecipeError, ReidassocError, SpecError
@@ -50,7 +50,7 @@ class FirstOnly(Associator):
 def recipes(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     """The recipes that would have been trained."""
     seen: list[Recipe] = []
-    monkeypatch.setattr(launch, "train", lambda recipe, **rest: seen.append(recipe))
+    monkeypatch.setattr(run, "train", lambda recipe, **rest: seen.append(recipe))
     return seen
 
 
@@ -167,15 +167,15 @@ def test_features_are_made_of_arrays_too() -> None:
 
 
 def test_who_follows_a_run_needs_the_methods_and_no_base_class() -> None:
-    methods = {name: lambda self, *told, **more: None for name in vars(launch.Observer) if name[0] != "_"}
+    methods = {name: lambda self, *told, **more: None for name in vars(run.Observer) if name[0] != "_"}
     own: Any = type("Own", (), methods)()
-    assert launch.observers(own) == [own]
-    assert launch.observers([own, Observer()])[0] is own
+    assert run.observers(own) == [own]
+    assert run.observers([own, Observer()])[0] is own
     for wrong in (print, type(own), Observer):
         with pytest.raises(
             RecipeError, match=r"^log: expected an object of a subclass of reidassoc\.engine\.log\.Observer"
         ):
-            launch.observers(wrong)  # type: ignore[arg-type]
+            run.observers(wrong)  # type: ignore[arg-type]
 
 
 def test_an_object_s_options_keep_their_ranges() -> None:

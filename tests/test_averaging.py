@@ -12,8 +12,8 @@ from torch import nn
 
 import reidassoc as ra
 from reidassoc.engine import checkpoint
-from reidassoc.engine.averaging import Average
 from reidassoc.engine.device import open_device
+from reidassoc.engine.ema import Average
 from reidassoc.engine.evaluate import Evaluation
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import CheckpointError

@@ -38,8 +38,8 @@ from reidassoc.cli import cli
 from reidassoc.data.arrays import read_features
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
-from reidassoc.engine.prefix import leave_snapshot, snapshot_path, start_from
 from reidassoc.engine.result import changed_files
+from reidassoc.engine.shared_start import leave_snapshot, snapshot_path, start_from
 from reidassoc.engine.train import run
 from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.overrides import choose, override

@@ -20,8 +20,8 @@ from reidassoc import Modality, Pair, SoftLabels, Targets, registry
 from reidassoc.banks import Banks
 from reidassoc.batch import Batch
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.heads import Heads
-from reidassoc.engine.labelling import Labelled
+from reidassoc.engine.label_stage import Labelled
+from reidassoc.engine.objective_modules import Heads
 from reidassoc.errors import CheckpointError, PluginError
 from reidassoc.interfaces import Objective, Sampling
 from reidassoc.ops.triplet import hardest_triplet

@@ -15,8 +15,8 @@ from conftest import SMALL
 import reidassoc as ra
 from reidassoc.cli import cli
 from reidassoc.data.tiles import pack, tile_size, unpack
-from reidassoc.engine.exhibits import EXHIBITS, Exhibits, exhibits_of, of_each_person
 from reidassoc.engine.folder import RunFolder
+from reidassoc.engine.report_data import EXHIBITS, Exhibits, exhibits_of, of_each_person
 from reidassoc.errors import DataError
 from reidassoc.evaluation.leaders import NEAREST, QUERIES, leaders
 from reidassoc.evaluation.queries import load_scores

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 import reidassoc as ra
 from reidassoc import registry
 from reidassoc.banks import Bank, Banks, Feed
-from reidassoc.engine.epochs import LOST
+from reidassoc.engine.finite_step import finite_step, update
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.gate import finite_step, update
+from reidassoc.engine.loop import LOST
+from reidassoc.engine.loss_meter import Tally
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.step import Step
-from reidassoc.engine.tally import Tally
 from reidassoc.errors import PluginError, ReidassocError
 from reidassoc.interfaces import Objective, Sampling
 from reidassoc.ops.banks import plan_rounds

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidassoc.engine.device import open_device
-from reidassoc.engine.start import build_network, translate
+from reidassoc.engine.setup import build_network, translate
 from reidassoc.errors import DeviceError
 from reidassoc.overrides import override
 from reidassoc.pipeline import compose

@@ -23,8 +23,8 @@ import reidassoc as ra
 from reidassoc.bench.results import export, read_results
 from reidassoc.cli import cli
 from reidassoc.data.tiles import COLUMNS, pack
-from reidassoc.engine.exhibits import Images
 from reidassoc.engine.folder import SCORES
+from reidassoc.engine.report_data import Images
 from reidassoc.engine.result import Result
 from reidassoc.errors import DataError
 from reidassoc.evaluation.queries import load_scores, save_scores

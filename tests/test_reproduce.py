@@ -23,7 +23,7 @@ from reidassoc.cli.output import reproduction_table
 from reidassoc.cli.reproduce import reproduce as reproduce_command
 from reidassoc.data.export import export
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.imported import FORMATS, import_checkpoint
+from reidassoc.engine.import_checkpoint import FORMATS, import_checkpoint
 from reidassoc.engine.log import Observer
 from reidassoc.errors import CheckpointError, RecipeError
 from reidassoc.evaluation.statistics import estimate

@@ -22,7 +22,7 @@ from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint, train
 from reidassoc.engine.evaluate import evaluate
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.labelling import FALLBACKS, KEPT_LABELS, RELAXED, SKIPPED
+from reidassoc.engine.label_stage import FALLBACKS, KEPT_LABELS, RELAXED, SKIPPED
 from reidassoc.engine.log import Observer
 from reidassoc.engine.step import Step
 from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, ReidassocError

@@ -12,7 +12,7 @@ from torch import nn
 
 import reidassoc as ra
 from reidassoc import registry
-from reidassoc.engine import epochs
+from reidassoc.engine import loop
 from reidassoc.engine.optim import build_optimiser, learning_rate, set_learning_rate
 from reidassoc.overrides import override
 from reidassoc.recipe import Optimiser, Recipe, load_recipe
@@ -55,7 +55,7 @@ def rates(recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tupl
         set_learning_rate(optimiser, rate)
 
     with monkeypatch.context() as patch:
-        patch.setattr(epochs, "set_learning_rate", note)
+        patch.setattr(loop, "set_learning_rate", note)
         ra.run(recipe, out=folder, device="cpu")
     return [rate for _, rate in found], len({number for number, _ in found})
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from reidassoc.cli import main
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.launch import run
+from reidassoc.engine.run import run
 from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, SpecError
 from reidassoc_plugins.networks.vit import Vit
 

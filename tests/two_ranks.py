@@ -23,15 +23,15 @@ from reidassoc import registry
 from reidassoc.banks import Banks, LiveBank
 from reidassoc.data.loader import batches
 from reidassoc.data.samplers import Sampler
-from reidassoc.engine import ranks, together
+from reidassoc.engine import ranks, shared_labelling
 from reidassoc.engine.device import open_device, open_devices
 from reidassoc.engine.extract import extract
-from reidassoc.engine.heads import Heads
 from reidassoc.engine.joint_norm import normalise_jointly
-from reidassoc.engine.labelling import Given, Labelled, label
-from reidassoc.engine.losses import sample_losses
+from reidassoc.engine.label_stage import Given, Labelled, label
+from reidassoc.engine.objective_modules import Heads
 from reidassoc.engine.optim import build_optimiser
-from reidassoc.engine.start import build_network, calibrate, training_images
+from reidassoc.engine.sample_losses import sample_losses
+from reidassoc.engine.setup import build_network, calibrate, training_images
 from reidassoc.engine.step import Step
 from reidassoc.errors import DeviceError, RankLost
 from reidassoc.interfaces import NetworkOutput, Objective, Sampling
@@ -177,7 +177,7 @@ def labelled(fabric: Fabric) -> dict[str, Any]:
         counts["as from a fall-back"] += 1
         return label(method, stage, given, counts=counts)
 
-    made = together.label_together(fabric, given, counts, make)
+    made = shared_labelling.label_together(fabric, given, counts, make)
     assert made is not None
     own, affinity = made.scene.clustering.own, made.scene.affinity()
     return {

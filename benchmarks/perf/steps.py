@@ -25,16 +25,16 @@ from reidassoc.data.loader import HostBatch, batches
 from reidassoc.data.samplers import Sampler
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
-from reidassoc.engine.averaging import Average
 from reidassoc.engine.checkpoint import State
 from reidassoc.engine.device import open_device
-from reidassoc.engine.epochs import Run
+from reidassoc.engine.ema import Average
 from reidassoc.engine.extract import extract, unit_features
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.labelling import Given, label
+from reidassoc.engine.label_stage import Given, label
 from reidassoc.engine.log import Observer
+from reidassoc.engine.loop import Run
 from reidassoc.engine.optim import build_optimiser
-from reidassoc.engine.start import build_network, calibrate, translate
+from reidassoc.engine.setup import build_network, calibrate, translate
 from reidassoc.engine.step import Step
 from reidassoc.overrides import override
 from reidassoc.pipeline import compose

@@ -20,7 +20,7 @@ from reidassoc.bench.store import Store
 from reidassoc.data.file_lock import held
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
-from reidassoc.engine.prefix import leave_snapshot, snapshot_path, start_from
+from reidassoc.engine.shared_start import leave_snapshot, snapshot_path, start_from
 from reidassoc.engine.train import run
 from reidassoc.errors import ReidassocError
 from reidassoc.recipe import Recipe

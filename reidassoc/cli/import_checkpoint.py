@@ -25,7 +25,7 @@ def import_checkpoint(file: str, form: str, dataset: str, root: str | None, out:
 
     refuse_no_weights(file)
 
-    from reidassoc.engine.imported import import_checkpoint as make  # now that the path is right: torch
+    from reidassoc.engine.import_checkpoint import import_checkpoint as make  # now that the path is right: torch
 
     folder = make(file, form=form, dataset=dataset, root=root, out=out)
     click.echo(f"{folder.path}; next: reidassoc evaluate {shlex.quote(str(folder.path))}")

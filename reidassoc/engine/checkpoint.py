@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from reidassoc.archives import bomb
-from reidassoc.engine.averaging import Average
+from reidassoc.engine.ema import Average
 from reidassoc.engine.folder import KEPT, RunFolder
-from reidassoc.engine.heads import Heads
+from reidassoc.engine.objective_modules import Heads
 from reidassoc.engine.optim import load_optimiser
 from reidassoc.errors import CheckpointError
 from reidassoc.types import Modality, Pair, SoftLabels, Targets, TopLabels

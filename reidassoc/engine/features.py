@@ -19,7 +19,7 @@ from reidassoc.engine.device import open_device
 from reidassoc.engine.evaluate import untrained
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder, epoch_of
-from reidassoc.engine.start import build_network, calibrate, training_images
+from reidassoc.engine.setup import build_network, calibrate, training_images
 from reidassoc.errors import CheckpointError, RecipeError
 from reidassoc.recipe import Recipe
 from reidassoc.types import Features, Pair

@@ -18,9 +18,9 @@ from reidassoc.batch import Batch, View
 from reidassoc.data.loader import HostBatch
 from reidassoc.data.transforms import augment
 from reidassoc.engine import ranks
-from reidassoc.engine.averaging import Average
-from reidassoc.engine.gate import Before, finite_step, update
-from reidassoc.engine.heads import Heads
+from reidassoc.engine.ema import Average
+from reidassoc.engine.finite_step import Before, finite_step, update
+from reidassoc.engine.objective_modules import Heads
 from reidassoc.engine.replicas import replicated
 from reidassoc.errors import PluginError
 from reidassoc.fitting import needs

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reidassoc.engine.exhibits import Images
+from reidassoc.engine.report_data import Images
 from reidassoc.report.material import Method, Shown
 from reidassoc.types import OUTLIER, UNKNOWN_IDENTITY, Modality, Pair
 

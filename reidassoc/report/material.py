@@ -16,8 +16,8 @@ import torch
 from reidassoc.archives import read_npz
 from reidassoc.bench.results import Outcome, Results, read_results, shown_name
 from reidassoc.bench.table import Table, compare_results
-from reidassoc.engine.exhibits import Exhibits, exhibits_of
 from reidassoc.engine.folder import SCORES, RunFolder, labels_name
+from reidassoc.engine.report_data import Exhibits, exhibits_of
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.queries import QueryScores, load_scores
 from reidassoc.report.epochs import read_epochs

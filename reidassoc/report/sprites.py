@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from reidassoc.data.tiles import COLUMNS, pack, resized, unpack
-from reidassoc.engine.exhibits import Images
+from reidassoc.engine.report_data import Images
 from reidassoc.report.material import Chapter
 from reidassoc.types import Modality
 

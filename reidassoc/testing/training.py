@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from reidassoc.answers import refuse_banks
 from reidassoc.banks import Bank, Banks
 from reidassoc.batch import Batch, View
-from reidassoc.engine.gate import finite_step, update
-from reidassoc.engine.heads import Head, make_head
+from reidassoc.engine.finite_step import finite_step, update
+from reidassoc.engine.objective_modules import Head, make_head
 from reidassoc.errors import PluginError
 from reidassoc.interfaces import Dataset, Network, NetworkOutput, Objective, Refiner
 from reidassoc.recipe import Optimiser

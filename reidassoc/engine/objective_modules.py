@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from reidassoc.answers import refuse_module
-from reidassoc.engine.labelling import Labelled
+from reidassoc.engine.label_stage import Labelled
 from reidassoc.engine.optim import build_optimiser, load_optimiser
 from reidassoc.errors import CheckpointError
 from reidassoc.interfaces import Objective

@@ -11,8 +11,8 @@ from reidassoc.batch import Batch, View
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
 from reidassoc.engine import ranks
-from reidassoc.engine.heads import Heads
-from reidassoc.engine.labelling import Labelled
+from reidassoc.engine.label_stage import Labelled
+from reidassoc.engine.objective_modules import Heads
 from reidassoc.engine.out_of_memory import by_batches
 from reidassoc.fitting import needs
 from reidassoc.pipeline import Method

@@ -24,7 +24,7 @@ from reidassoc.engine import checkpoint
 from reidassoc.engine.device import open_device
 from reidassoc.engine.evaluate import Evaluation, prepare_evaluation, untrained
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.start import training_images
+from reidassoc.engine.setup import training_images
 from reidassoc.errors import DataError
 from reidassoc.evaluation.leaders import Leaders, leaders, spread
 from reidassoc.types import UNKNOWN_IDENTITY, Modality, Pair
