@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 import reidassoc as ra
+from reidassoc.engine.devices.peak_memory import resident
 from reidassoc.engine.log import Observer
-from reidassoc.engine.peak_memory import resident
 
 RESULT = Path(__file__).parent / "results" / "soak.json"
 ROOM = 16 << 20  # bytes

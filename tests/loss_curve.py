@@ -18,7 +18,7 @@ import torch
 from reidassoc.banks import Banks
 from reidassoc.data.loader import batches
 from reidassoc.data.samplers import Sampler
-from reidassoc.engine.device import open_device
+from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.extract import extract
 from reidassoc.engine.label_stage import Given, label
 from reidassoc.engine.objective_modules import Heads

@@ -12,7 +12,7 @@ from torch import nn
 
 import reidassoc as ra
 from reidassoc.engine import checkpoint
-from reidassoc.engine.device import open_device
+from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.ema import Average
 from reidassoc.engine.evaluate import Evaluation
 from reidassoc.engine.folder import RunFolder

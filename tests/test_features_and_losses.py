@@ -14,7 +14,7 @@ from reidassoc import registry
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import DEVIATION, MEAN
 from reidassoc.engine import checkpoint
-from reidassoc.engine.device import open_device
+from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.evaluate import prepare_evaluation
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder

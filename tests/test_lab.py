@@ -27,7 +27,7 @@ from reidassoc.cli import cli
 from reidassoc.cli.output import lab_table
 from reidassoc.data.arrays import FeatureFile, read_features, write_features
 from reidassoc.data.tensor_files import write_arrays
-from reidassoc.engine.peak_memory import peak_bytes, start_peak
+from reidassoc.engine.devices.peak_memory import peak_bytes, start_peak
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError, SpecError
 from reidassoc.ops.affinity import affinity
 from reidassoc.pipeline import associate, cluster

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import reidassoc as ra
 from reidassoc.engine import step
-from reidassoc.engine.replicas import chunks, refuse_uneven, replicated
+from reidassoc.engine.devices.as_gpus import chunks, refuse_uneven, replicated
 from reidassoc.engine.result import flags
 from reidassoc.errors import RecipeError
 from reidassoc.interfaces import NetworkOutput

@@ -21,11 +21,12 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from two_ranks import CASES, NAME, SHORT, TINY, labelled, shared_pass, short_recipe, trained
 
 import reidassoc as ra
-from reidassoc.engine import checkpoint, device, processes
-from reidassoc.engine.device import open_device, open_devices
+from reidassoc.engine import checkpoint
+from reidassoc.engine.devices import device, processes
+from reidassoc.engine.devices.as_gpus import refuse_uneven
+from reidassoc.engine.devices.device import open_device, open_devices
+from reidassoc.engine.devices.ranks import shares
 from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.ranks import shares
-from reidassoc.engine.replicas import refuse_uneven
 from reidassoc.errors import DeviceError, RecipeError, ReidassocError
 from reidassoc.overrides import choose, override
 from reidassoc.recipe import Recipe

@@ -23,7 +23,7 @@ from reidassoc.bench.table import Table, compare_results
 from reidassoc.bench.terminal_table import print_columns
 from reidassoc.cli.table import table as command
 from reidassoc.data.arrays import read_features
-from reidassoc.engine import processes
+from reidassoc.engine.devices import processes
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError
 from reidassoc.recipe import load_recipe, parse_recipe

@@ -14,7 +14,7 @@ from reidassoc import Clustering, Features, Modality, NetworkOutput, Pair, Recor
 from reidassoc.data.arrays import read_features
 from reidassoc.data.images import ArrayImages
 from reidassoc.data.store import ImageStore
-from reidassoc.engine.device import open_device
+from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.extract import extract
 from reidassoc.errors import DataError
 from reidassoc.ops.tracklets import pooled

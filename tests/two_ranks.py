@@ -23,10 +23,11 @@ from reidassoc import registry
 from reidassoc.banks import Banks, LiveBank
 from reidassoc.data.loader import batches
 from reidassoc.data.samplers import Sampler
-from reidassoc.engine import ranks, shared_labelling
-from reidassoc.engine.device import open_device, open_devices
+from reidassoc.engine import shared_labelling
+from reidassoc.engine.devices import ranks
+from reidassoc.engine.devices.device import open_device, open_devices
+from reidassoc.engine.devices.sync_batch_norm import normalise_jointly
 from reidassoc.engine.extract import extract
-from reidassoc.engine.joint_norm import normalise_jointly
 from reidassoc.engine.label_stage import Given, Labelled, label
 from reidassoc.engine.objective_modules import Heads
 from reidassoc.engine.optim import build_optimiser

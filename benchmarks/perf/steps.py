@@ -26,7 +26,7 @@ from reidassoc.data.samplers import Sampler
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
 from reidassoc.engine.checkpoint import State
-from reidassoc.engine.device import open_device
+from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.ema import Average
 from reidassoc.engine.extract import extract, unit_features
 from reidassoc.engine.folder import RunFolder

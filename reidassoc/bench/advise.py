@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from reidassoc.data.arrays import FeatureFile, read_features
 from reidassoc.engine.associate import on_device
-from reidassoc.engine.device import open_device
+from reidassoc.engine.devices.device import open_device
 from reidassoc.errors import DataError, SpecError
 from reidassoc.ops.affinity import affinity
 from reidassoc.ops.dbscan import dbscan

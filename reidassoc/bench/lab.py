@@ -18,8 +18,8 @@ from reidassoc.bench.choices import NONE, Combination, Sweep, combinations, ever
 from reidassoc.bench.ledger import Ledger, metered
 from reidassoc.data.arrays import FeatureFile, read_features
 from reidassoc.engine.associate import on_device
-from reidassoc.engine.device import open_device
-from reidassoc.engine.peak_memory import peak_bytes, start_peak
+from reidassoc.engine.devices.device import open_device
+from reidassoc.engine.devices.peak_memory import peak_bytes, start_peak
 from reidassoc.entry import name_of
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.labels import label_quality

@@ -22,7 +22,7 @@ from reidassoc.bench.results import Results, read_results
 from reidassoc.bench.store import Store
 from reidassoc.bench.table import Table, compare_results
 from reidassoc.bench.worker import over, work
-from reidassoc.engine.device import open_device
+from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import ReidassocError
 from reidassoc.sources import start_name

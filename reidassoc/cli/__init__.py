@@ -28,7 +28,7 @@ from reidassoc.cli.report import report
 from reidassoc.cli.reproduce import reproduce
 from reidassoc.cli.run import run
 from reidassoc.cli.table import table
-from reidassoc.engine import processes
+from reidassoc.engine.devices import processes
 from reidassoc.errors import RankLost, ReidassocError
 
 BAD_INPUT = 2

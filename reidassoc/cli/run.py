@@ -148,7 +148,7 @@ def run(
       reidassoc run --resume runs/mult-synthetic-1
       reidassoc run --associator mult --dataset sysu_mm01 --data /data/SYSU-MM01 --devices 4
     """
-    from reidassoc.engine import processes
+    from reidassoc.engine.devices import processes
 
     if devices > 1 and not processes.several_here():
         try:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 import reidassoc.registry as registry
 from reidassoc.data.arrays import unit_features
-from reidassoc.engine.device import open_device
-from reidassoc.engine.peak_memory import resident
+from reidassoc.engine.devices.device import open_device
+from reidassoc.engine.devices.peak_memory import resident
 from reidassoc.errors import DataError, PluginError
 from reidassoc.evaluation.crowding import crowding
 from reidassoc.evaluation.labels import label_quality

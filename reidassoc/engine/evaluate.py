@@ -17,7 +17,7 @@ import reidassoc.registry as registry
 from reidassoc.data.progress import Say, silent
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint
-from reidassoc.engine.device import open_device
+from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError, RecipeError

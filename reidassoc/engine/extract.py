@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reidassoc.data.progress import Progress, Say, silent
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
-from reidassoc.engine import ranks
+from reidassoc.engine.devices import ranks
 from reidassoc.engine.out_of_memory import by_batches
 from reidassoc.ops.part_features import PARTS
 from reidassoc.ops.unit_rows import unit_rows

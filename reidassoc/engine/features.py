@@ -15,7 +15,7 @@ from reidassoc.data.arrays import FeatureFile, check_ending, write_features
 from reidassoc.data.progress import Say, silent
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint
-from reidassoc.engine.device import open_device
+from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.evaluate import untrained
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder, epoch_of

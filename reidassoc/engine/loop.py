@@ -17,18 +17,19 @@ from reidassoc.banks import Banks
 from reidassoc.data.loader import HostBatch, batches
 from reidassoc.data.samplers import Sampler
 from reidassoc.data.store import ImageStore
-from reidassoc.engine import checkpoint, ranks
-from reidassoc.engine.device import open_device
+from reidassoc.engine import checkpoint
+from reidassoc.engine.devices import ranks
+from reidassoc.engine.devices.as_gpus import norm_groups
+from reidassoc.engine.devices.device import open_device
+from reidassoc.engine.devices.sync_batch_norm import by_itself
 from reidassoc.engine.evaluate import Evaluation
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import KEPT, RunFolder
-from reidassoc.engine.joint_norm import by_itself
 from reidassoc.engine.label_stage import FALLBACKS, SKIPPED, Given, Labelled, label
 from reidassoc.engine.log import Observer
 from reidassoc.engine.loss_meter import Reading, Tally
 from reidassoc.engine.optim import build_optimiser, learning_rate, set_learning_rate
 from reidassoc.engine.out_of_memory import ran_out, too_large
-from reidassoc.engine.replicas import norm_groups
 from reidassoc.engine.report_data import EXHIBITS, Exhibits, exhibits
 from reidassoc.engine.sample_losses import sample_losses, wanted
 from reidassoc.engine.shared_labelling import label_together

@@ -21,7 +21,7 @@ from reidassoc.archives import Arrays, read_npz
 from reidassoc.data.store import ImageStore
 from reidassoc.data.tiles import pack, packed_as, tile_size
 from reidassoc.engine import checkpoint
-from reidassoc.engine.device import open_device
+from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.evaluate import Evaluation, prepare_evaluation, untrained
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.setup import training_images

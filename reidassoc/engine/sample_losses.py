@@ -10,7 +10,7 @@ from reidassoc.banks import Banks
 from reidassoc.batch import Batch, View
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
-from reidassoc.engine import ranks
+from reidassoc.engine.devices import ranks
 from reidassoc.engine.label_stage import Labelled
 from reidassoc.engine.objective_modules import Heads
 from reidassoc.engine.out_of_memory import by_batches

@@ -13,8 +13,8 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from reidassoc.engine.checkpoint import pack_targets, unpack_targets
+from reidassoc.engine.devices.ranks import first, told
 from reidassoc.engine.label_stage import Given, Labelled
-from reidassoc.engine.ranks import first, told
 from reidassoc.types import Clustering, Clusters, Pair
 
 

@@ -17,11 +17,11 @@ from reidassoc.banks import Banks, BanksBefore, Feed
 from reidassoc.batch import Batch, View
 from reidassoc.data.loader import HostBatch
 from reidassoc.data.transforms import augment
-from reidassoc.engine import ranks
+from reidassoc.engine.devices import ranks
+from reidassoc.engine.devices.as_gpus import replicated
 from reidassoc.engine.ema import Average
 from reidassoc.engine.finite_step import Before, finite_step, update
 from reidassoc.engine.objective_modules import Heads
-from reidassoc.engine.replicas import replicated
 from reidassoc.errors import PluginError
 from reidassoc.fitting import needs
 from reidassoc.interfaces import NetworkOutput
@@ -37,7 +37,7 @@ class Step:
 
     Args:
         pad: pixels that the augmentation pads by.
-        groups: of batch-norm statistics on this rank, see ``engine.replicas``.
+        groups: of batch-norm statistics on this rank, see ``engine.devices.as_gpus``.
         average: of the network's weights, which follows each step, if the recipe wants one.
     """
 

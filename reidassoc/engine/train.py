@@ -13,18 +13,19 @@ import torch
 from lightning_fabric import Fabric
 
 from reidassoc.data.store import ImageStore
-from reidassoc.engine import checkpoint, ranks
-from reidassoc.engine.device import environment, open_devices
+from reidassoc.engine import checkpoint
+from reidassoc.engine.devices import ranks
+from reidassoc.engine.devices.as_gpus import norm_groups, refuse_uneven
+from reidassoc.engine.devices.device import environment, open_devices
+from reidassoc.engine.devices.peak_memory import peak_bytes, start_peak
+from reidassoc.engine.devices.processes import note
+from reidassoc.engine.devices.sync_batch_norm import normalise_jointly
 from reidassoc.engine.ema import Average
 from reidassoc.engine.evaluate import prepare_evaluation
 from reidassoc.engine.folder import ENVIRONMENT, IMPORTED, KEPT, FolderTaken, RunFolder
-from reidassoc.engine.joint_norm import normalise_jointly
 from reidassoc.engine.log import Observer
 from reidassoc.engine.loop import Run
 from reidassoc.engine.optim import build_optimiser
-from reidassoc.engine.peak_memory import peak_bytes, start_peak
-from reidassoc.engine.processes import note
-from reidassoc.engine.replicas import norm_groups, refuse_uneven
 from reidassoc.engine.result import Result, changed_files, summarise
 from reidassoc.engine.setup import build_network, calibrate, training_images, translate
 from reidassoc.errors import DataError, RecipeError

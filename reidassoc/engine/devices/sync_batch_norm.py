@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reidassoc.engine.ranks import connected, summed
+from reidassoc.engine.devices.ranks import connected, summed
 from reidassoc.ops.exact import at_least_single, no_autocast
 
 
