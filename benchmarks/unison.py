@@ -27,10 +27,10 @@ from scipy import stats
 
 from reidassoc import Clustering, Clusters, Features, Pair, Recipe, choose, registry, run, save_features
 from reidassoc.bench.choices import Combination, combinations
-from reidassoc.bench.lab import Row, coverage
+from reidassoc.bench.lab import Row
 from reidassoc.data.arrays import FeatureFile, read_features
 from reidassoc.engine.log import Observer
-from reidassoc.evaluation.labels import label_quality
+from reidassoc.evaluation.labels import coverage, label_quality
 from reidassoc.evaluation.statistics import holm
 from reidassoc.ops.prototypes import centroids
 from reidassoc.pipeline import associate, cluster, refine

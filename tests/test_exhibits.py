@@ -18,7 +18,7 @@ from reidassoc.data.tiles import pack, tile_size, unpack
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.report_data import EXHIBITS, Exhibits, exhibits_of, of_each_person
 from reidassoc.errors import DataError
-from reidassoc.evaluation.leaders import NEAREST, QUERIES, leaders
+from reidassoc.evaluation.nearest_images import NEAREST, QUERIES, leaders
 from reidassoc.evaluation.queries import load_scores
 from reidassoc.overrides import override
 from reidassoc.recipe import Recipe

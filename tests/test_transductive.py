@@ -9,8 +9,8 @@ from torch import Tensor
 
 from reidassoc.cli.output import transductive_table
 from reidassoc.errors import DataError, SpecError
+from reidassoc.evaluation.rerank import Cmfp, KReciprocal, transductive
 from reidassoc.evaluation.retrieval import retrieve
-from reidassoc.evaluation.transductive import Cmfp, KReciprocal, transductive
 from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.types import Modality, Pair, Rule, Trial
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from reidassoc.evaluation import retrieval as module
+from reidassoc.evaluation.presorted import rank_sorted
 from reidassoc.evaluation.ranking import Ranking, nearest_first, rank
 from reidassoc.evaluation.retrieval import retrieve
-from reidassoc.evaluation.walk import rank_sorted
 from reidassoc.ops.accelerate import compiled_ranking, without_numba
 from reidassoc.types import Modality, Pair, Rule, Trial
 

@@ -22,7 +22,7 @@ from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.devices.peak_memory import peak_bytes, start_peak
 from reidassoc.entry import name_of
 from reidassoc.errors import DataError, ReidassocError
-from reidassoc.evaluation.labels import label_quality
+from reidassoc.evaluation.labels import coverage, label_quality
 from reidassoc.fitting import needs
 from reidassoc.interfaces import Associator, Clusterer, Refiner
 from reidassoc.ops.part_features import PARTS
@@ -267,10 +267,3 @@ class Bench:
 
 def share(flags: Tensor) -> float | None:
     return float(flags.double().mean()) if len(flags) else None
-
-
-def coverage(targets: Targets) -> float | None:
-    """Share of all samples that are labelled in the other modality's space; None if there are no samples."""
-    said = [targets.of(m, m.other).opinion for m in Modality if targets.has(m, m.other)]
-    total = sum(len(targets.of(m, m)) for m in Modality)
-    return sum(int(flags.sum()) for flags in said) / total if total else None

@@ -22,9 +22,9 @@ from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.evaluation.queries import QueryScores, query_scores
+from reidassoc.evaluation.rerank import Rerank
+from reidassoc.evaluation.rerank import transductive as make_step
 from reidassoc.evaluation.retrieval import Retrieval, retrieve
-from reidassoc.evaluation.transductive import Rerank
-from reidassoc.evaluation.transductive import transductive as make_step
 from reidassoc.interfaces import Dataset
 from reidassoc.recipe import Recipe
 from reidassoc.spec import Spec, several

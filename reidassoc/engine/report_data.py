@@ -26,7 +26,7 @@ from reidassoc.engine.evaluate import Evaluation, prepare_evaluation, untrained
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.setup import training_images
 from reidassoc.errors import DataError
-from reidassoc.evaluation.leaders import Leaders, leaders, spread
+from reidassoc.evaluation.nearest_images import Leaders, leaders, spread
 from reidassoc.types import UNKNOWN_IDENTITY, Modality, Pair
 
 EXHIBITS = "exhibits.npz"

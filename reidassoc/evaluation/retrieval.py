@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from reidassoc.errors import DataError
+from reidassoc.evaluation.presorted import rank_sorted
 from reidassoc.evaluation.ranking import Ranking, nearest_first, rank, refuse_nan
-from reidassoc.evaluation.transductive import Rerank
-from reidassoc.evaluation.walk import rank_sorted
+from reidassoc.evaluation.rerank import Rerank
 from reidassoc.ops.accelerate import compiled_ranking
 from reidassoc.ops.unit_rows import unit_rows
 from reidassoc.types import Modality, Pair, Trial
@@ -115,7 +115,7 @@ def retrieve(
         identity: (N,) int64 per modality; negative = unknown: such gallery images are left out, such queries have no match.
         camera: (N,) int64 per modality; negative = unknown: not the same as any other.
         trials: the dataset's trials; their rows index the above.
-        rerank: a test-time step of :mod:`reidassoc.evaluation.transductive`; its figures must be kept apart.
+        rerank: a test-time step of :mod:`reidassoc.evaluation.rerank`; its figures must be kept apart.
 
     Returns:
         One result per trial, in the order given.

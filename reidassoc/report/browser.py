@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reidassoc.evaluation.leaders import Leaders
+from reidassoc.evaluation.nearest_images import Leaders
 from reidassoc.report.material import Chapter, Method
 from reidassoc.report.sprites import Sheets
 
