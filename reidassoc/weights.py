@@ -18,9 +18,9 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from reidassoc.archives import bomb
 from reidassoc.errors import CheckpointError, DataError
-from reidassoc.file_kinds import PICKLE, SAFETENSORS, TORCH, kind_of
+from reidassoc.files.kinds import PICKLE, SAFETENSORS, TORCH, kind_of
+from reidassoc.files.npz import bomb
 
 State = dict[str, Tensor]
 READABLE = (TORCH, SAFETENSORS, PICKLE, "")  # the kinds that are tried; torch itself says what is wrong with them

@@ -35,12 +35,12 @@ from reidassoc.bench.formats import as_csv, as_html, latex, markdown
 from reidassoc.bench.plan import read_plan
 from reidassoc.bench.results import read_results
 from reidassoc.bench.table import compare_results
-from reidassoc.data.arrays import read_features
 from reidassoc.data.images import read_image
 from reidassoc.data.tiles import pack
 from reidassoc.engine import checkpoint
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.errors import ReidassocError
+from reidassoc.files.features import read_features
 from reidassoc.options import construct
 from reidassoc.overrides import override
 from reidassoc.pipeline import compose

@@ -10,7 +10,7 @@ import pytest
 
 import reidassoc as ra
 from reidassoc import Association, Associator, Clusterer, Clustering, Features, Pair, Scene, registry
-from reidassoc.data.arrays import FeatureFile
+from reidassoc.files.features import FeatureFile
 from reidassoc.ops import affinity as module
 from reidassoc.overrides import choose
 from reidassoc.testing import toy_features, toy_identity

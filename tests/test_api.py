@@ -17,11 +17,11 @@ from sklearn.cluster import AgglomerativeClustering
 
 import reidassoc as ra
 from reidassoc import Association, Associator, Pair, Recipe, Scene, SoftLabels, registry
-from reidassoc.data.arrays import FeatureFile
 from reidassoc.engine import run
 from reidassoc.engine.log import Everyone, Observer
 from reidassoc.engine.result import Result
 from reidassoc.errors import DataError, DeviceError, PluginError, RecipeError, ReidassocError, SpecError
+from reidassoc.files.features import FeatureFile
 from reidassoc.overrides import choose
 from reidassoc.spec import Spec
 from reidassoc.testing import toy_features, toy_identity

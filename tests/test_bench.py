@@ -35,13 +35,13 @@ from reidassoc.bench.store import Store, held, locked
 from reidassoc.bench.table import compare_results
 from reidassoc.bench.worker import SharingLog, work
 from reidassoc.cli import cli
-from reidassoc.data.arrays import read_features
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.result import changed_files
 from reidassoc.engine.shared_start import leave_snapshot, snapshot_path, start_from
 from reidassoc.engine.train import run
 from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, ReidassocError
+from reidassoc.files.features import read_features
 from reidassoc.overrides import choose, override
 from reidassoc.recipe import load_recipe
 from reidassoc.sources import sources, start_name

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 import reidassoc as ra
 from reidassoc import Clusters, Pair
 from reidassoc.cli import cli
-from reidassoc.data.arrays import FeatureFile, write_features
 from reidassoc.evaluation.crowding import crowding
+from reidassoc.files.features import FeatureFile, write_features
 from reidassoc.testing import toy_features, toy_identity
 
 MERGED, APART = "dbscan(k1=30)", "dbscan(k1=10)"

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from reidassoc import Features, Modality, Pair, Scene, registry
-from reidassoc.data.arrays import write_labels
 from reidassoc.engine.associate import associate
 from reidassoc.errors import DataError, SpecError
+from reidassoc.files.features import write_labels
 from reidassoc.testing import CASES, Toy, check_associator, check_permutation, check_swap, permuted, toy_scene
 from reidassoc_plugins.associators.from_file import FromFile
 from reidassoc_plugins.associators.pgm import Pgm

@@ -25,10 +25,10 @@ from reidassoc.bench.ledger import Ledger, metered
 from reidassoc.bench.terminal_table import laid_out
 from reidassoc.cli import cli
 from reidassoc.cli.output import lab_table
-from reidassoc.data.arrays import FeatureFile, read_features, write_features
-from reidassoc.data.tensor_files import write_arrays
 from reidassoc.engine.devices.peak_memory import peak_bytes, start_peak
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError, SpecError
+from reidassoc.files.arrays import write_arrays
+from reidassoc.files.features import FeatureFile, read_features, write_features
 from reidassoc.ops.affinity import affinity
 from reidassoc.pipeline import associate, cluster
 from reidassoc.testing import toy_features, toy_identity

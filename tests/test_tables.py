@@ -22,10 +22,10 @@ from reidassoc.bench.results import Results, export, read_results
 from reidassoc.bench.table import Table, compare_results
 from reidassoc.bench.terminal_table import print_columns
 from reidassoc.cli.table import table as command
-from reidassoc.data.arrays import read_features
 from reidassoc.engine.devices import processes
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError
+from reidassoc.files.features import read_features
 from reidassoc.recipe import load_recipe, parse_recipe
 from reidassoc.spec import Spec
 

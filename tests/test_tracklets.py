@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidassoc import Clustering, Features, Modality, NetworkOutput, Pair, Records
-from reidassoc.data.arrays import read_features
 from reidassoc.data.images import ArrayImages
 from reidassoc.data.store import ImageStore
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.extract import extract
 from reidassoc.errors import DataError
+from reidassoc.files.features import read_features
 from reidassoc.ops.tracklets import pooled
 from reidassoc.testing import toy_features, toy_identity
 from reidassoc.testing.contracts import same, unchanged

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import reidassoc as ra
 from reidassoc import Features, Pair, registry
-from reidassoc.data.arrays import FeatureFile, read_features
 from reidassoc.errors import DataError
+from reidassoc.files.features import FeatureFile, read_features
 from reidassoc.ops.unit_rows import rows_off_unit, unit_rows, zero_rows
 from reidassoc.pipeline import associate, cluster
 from reidassoc.scene import Scene

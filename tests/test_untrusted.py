@@ -14,13 +14,13 @@ import torch
 from click.testing import CliRunner
 
 from reidassoc import registry
-from reidassoc.archives import bomb
 from reidassoc.bench.plan import read_plan
 from reidassoc.bench.results import read_results
 from reidassoc.cli import cli
-from reidassoc.data.arrays import read_features
 from reidassoc.engine import checkpoint
 from reidassoc.errors import CheckpointError, DataError, RecipeError
+from reidassoc.files.features import read_features
+from reidassoc.files.npz import bomb
 from reidassoc.recipe import load_recipe
 from reidassoc.spec import Spec
 from reidassoc.weights import read_state

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reidassoc.data.tensor_files import write_arrays
-from reidassoc.data.whole_file import whole_file, write_text
 from reidassoc.errors import DataError
+from reidassoc.files.arrays import write_arrays
+from reidassoc.files.atomic import whole_file, write_text
 
 
 def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path: Path) -> None:

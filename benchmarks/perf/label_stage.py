@@ -116,7 +116,7 @@ def label(folder: Path, chosen: list[str] | None) -> None:
     import numpy as np
 
     import reidassoc as ra
-    from reidassoc.data.arrays import write_labels
+    from reidassoc.files.features import write_labels
     from reidassoc.fitting import candidates
     from reidassoc.types import Modality
 

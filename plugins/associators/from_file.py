@@ -11,8 +11,8 @@ import torch
 from pydantic import Field
 
 from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.archives import Arrays, read_npz
 from reidassoc.errors import DataError
+from reidassoc.files.npz import Arrays, read_npz
 from reidassoc.ops.prototypes import updated_centroids
 
 FORM = (

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from reidassoc.data.arrays import FeatureFile, read_features
 from reidassoc.engine.associate import on_device
 from reidassoc.engine.devices.device import open_device
 from reidassoc.errors import DataError, SpecError
+from reidassoc.files.features import FeatureFile, read_features
 from reidassoc.ops.affinity import affinity
 from reidassoc.ops.dbscan import dbscan
 from reidassoc.pipeline import check_features

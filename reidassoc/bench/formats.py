@@ -16,9 +16,9 @@ from rich.text import Text
 
 from reidassoc.bench.table import COLUMNS, Entry, Row, Table
 from reidassoc.bench.terminal_table import Column, print_columns
-from reidassoc.data.whole_file import write_text
 from reidassoc.errors import DataError
 from reidassoc.evaluation.figures import figure_text
+from reidassoc.files.atomic import write_text
 
 TEXT_COLUMNS = ("interval", "each")
 LATEX = {

@@ -16,13 +16,13 @@ import reidassoc.registry as registry
 from reidassoc.affinity import grouping
 from reidassoc.bench.choices import NONE, Combination, Sweep, combinations, every_associator, refuse_misfits
 from reidassoc.bench.ledger import Ledger, metered
-from reidassoc.data.arrays import FeatureFile, read_features
 from reidassoc.engine.associate import on_device
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.devices.peak_memory import peak_bytes, start_peak
 from reidassoc.entry import name_of
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.labels import coverage, label_quality
+from reidassoc.files.features import FeatureFile, read_features
 from reidassoc.fitting import needs
 from reidassoc.interfaces import Associator, Clusterer, Refiner
 from reidassoc.ops.part_features import PARTS
@@ -123,7 +123,7 @@ def lab(
     Each runs once; what methods remember with the features (the Jaccard affinity) is made once for all.
 
     Args:
-        features: a .safetensors or .npz file, or what :func:`reidassoc.data.arrays.read_features` returned.
+        features: a .safetensors or .npz file, or what :func:`reidassoc.files.features.read_features` returned.
         clusterers: specs or objects; the one that the file names, else ``dbscan``, if there are none.
         associators: specs or objects; all registered ones that need no option and no identities if there are none.
         refiners: chains of specs joined by ``+``, or objects; ``none`` refines nothing.
@@ -140,7 +140,7 @@ def lab(
 
     Examples:
         >>> import reidassoc as ra
-        >>> from reidassoc.data.arrays import FeatureFile
+        >>> from reidassoc.files.features import FeatureFile
         >>> from reidassoc.testing import toy_features, toy_identity
         >>> toy = FeatureFile(toy_features(), toy_identity())
         >>> rows = ra.lab(toy, clusterers=["dbscan(k1=10)"], associators=["nearest", "pgm"]).rows

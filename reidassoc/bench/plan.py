@@ -16,9 +16,9 @@ import reidassoc.registry as registry
 from reidassoc.entry import hash_of
 from reidassoc.errors import RecipeError, ReidassocError, nearest_name
 from reidassoc.faults import first_fault, in_words, unknown_key
+from reidassoc.files.paths import refuse_no_grid
 from reidassoc.options import REQUIRED, options_of
 from reidassoc.overrides import choose
-from reidassoc.paths import refuse_no_grid
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Recipe
 from reidassoc.sources import code, sources, start_name

@@ -22,7 +22,7 @@ from reidassoc.engine.folder import SCORES, RunFolder
 from reidassoc.engine.result import go_on_with
 from reidassoc.errors import DataError, ReidassocError, SpecError
 from reidassoc.evaluation.queries import load_scores
-from reidassoc.paths import refuse_no_results
+from reidassoc.files.paths import refuse_no_results
 from reidassoc.spec import Spec, several
 
 KEPT = (

@@ -42,7 +42,7 @@ def associate(
       reidassoc associate features.npz --clusterer 'dbscan(eps=0.6)' --associator mult --out labels.npz
     """
     import reidassoc.registry as registry
-    from reidassoc.paths import refuse_no_features
+    from reidassoc.files.paths import refuse_no_features
 
     load_plugins(plugins)
     for kind, spec in (("clusterers", clusterer), ("associators", associator)):
@@ -52,8 +52,8 @@ def associate(
 
     from reidassoc.affinity import grouping  # now that names, options and paths are right: torch
     from reidassoc.cli.output import associated_table
-    from reidassoc.data.arrays import check_folder, read_features, write_labels
     from reidassoc.engine.associate import associate as label
+    from reidassoc.files.features import check_folder, read_features, write_labels
     from reidassoc.ops.memory_limit import memory_limit as limited
 
     check_folder(Path(out))

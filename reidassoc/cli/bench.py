@@ -122,7 +122,7 @@ def bench(
     """
     from rich.console import Console
 
-    from reidassoc.paths import refuse_no_grid
+    from reidassoc.files.paths import refuse_no_grid
 
     refuse_no_grid(spec)
 

@@ -65,7 +65,7 @@ def check(root: Path, dataset: str | None) -> None:
       reidassoc data check /data/RegDB --dataset 'regdb(split=2)'
     """
     import reidassoc.registry as registry
-    from reidassoc.paths import refuse_no_dataset
+    from reidassoc.files.paths import refuse_no_dataset
 
     outlined = registry.entries("datasets", outlined=True)
     refuse_no_dataset(root, [entry.name for entry in outlined if hasattr(entry.cls, "recognises")])

@@ -39,7 +39,7 @@ def evaluate(
     import json
     from pathlib import Path
 
-    from reidassoc.paths import refuse_no_run
+    from reidassoc.files.paths import refuse_no_run
 
     load_plugins(plugins)
     refuse_no_run(Path(run))

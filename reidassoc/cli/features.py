@@ -48,8 +48,8 @@ def features(
 
     import reidassoc.registry as registry
     from reidassoc.errors import RecipeError
+    from reidassoc.files.paths import refuse_no_run
     from reidassoc.overrides import choose
-    from reidassoc.paths import refuse_no_run
 
     load_plugins(plugins)
     named = {

@@ -21,7 +21,7 @@ def import_checkpoint(file: str, form: str, dataset: str, root: str | None, out:
       reidassoc import-checkpoint sysu_all.pth --format mult --data /data/SYSU-MM01 --out runs/released
       reidassoc evaluate runs/released
     """
-    from reidassoc.paths import refuse_no_weights
+    from reidassoc.files.paths import refuse_no_weights
 
     refuse_no_weights(file)
 

@@ -80,7 +80,7 @@ def lab(
 
     import reidassoc.registry as registry
     from reidassoc.bench.choices import NONE, split
-    from reidassoc.paths import refuse_no_features
+    from reidassoc.files.paths import refuse_no_features
     from reidassoc.spec import Spec
 
     load_plugins(plugins)
@@ -92,8 +92,8 @@ def lab(
     from reidassoc.bench.lab import lab as score  # now that names and paths are right: torch
     from reidassoc.bench.lab_table import render
     from reidassoc.cli.output import lab_table
-    from reidassoc.data.whole_file import write_text
     from reidassoc.errors import ReidassocError
+    from reidassoc.files.atomic import write_text
     from reidassoc.ops.memory_limit import memory_limit as limited
 
     with limited(memory_limit):
@@ -147,7 +147,7 @@ def advise(features: str, k1: str | None, min_samples: int, as_json: bool, devic
     from pathlib import Path
 
     from reidassoc.errors import SpecError
-    from reidassoc.paths import refuse_no_features, refuse_no_run
+    from reidassoc.files.paths import refuse_no_features, refuse_no_run
 
     (refuse_no_run if Path(features).is_dir() else refuse_no_features)(Path(features))
 

@@ -16,11 +16,11 @@ from reidassoc.bench.lab_table import caption, columns, hints, percent, text_tab
 from reidassoc.bench.reproduce import Reproduction
 from reidassoc.bench.settling import Settling
 from reidassoc.bench.terminal_table import Column, print_columns
-from reidassoc.data.whole_file import write_text
 from reidassoc.engine.associate import Associated
 from reidassoc.engine.result import Result
 from reidassoc.evaluation.crowding import crowding
 from reidassoc.evaluation.figures import NOTHING, figure_text
+from reidassoc.files.atomic import write_text
 from reidassoc.types import Modality
 
 COLUMNS = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP"}

@@ -49,7 +49,7 @@ def report(
     """
     from pathlib import Path
 
-    from reidassoc.paths import refuse_no_results
+    from reidassoc.files.paths import refuse_no_results
 
     load_plugins(plugins)
     for run in runs:

@@ -158,8 +158,8 @@ def run(
     if processes.watched():
         processes.end_with_parent()
     from reidassoc.errors import RecipeError
+    from reidassoc.files.paths import refuse_no_run, refuse_no_weights
     from reidassoc.overrides import choose
-    from reidassoc.paths import refuse_no_run, refuse_no_weights
     from reidassoc.sources import check_parts
 
     load_plugins(plugins)

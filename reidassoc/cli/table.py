@@ -48,7 +48,7 @@ def table(
       reidassoc table runs/mult-synthetic-1 runs/pgm-synthetic-1
       reidassoc table runs/sysu_mm01 --format latex --out table.tex
     """
-    from reidassoc.paths import refuse_no_results
+    from reidassoc.files.paths import refuse_no_results
 
     for run in runs:
         refuse_no_results(run)
@@ -56,7 +56,7 @@ def table(
     from reidassoc.bench.formats import FORMATS, write_between  # now that the paths are right: torch
     from reidassoc.bench.results import read_results
     from reidassoc.bench.table import DEFAULT, compare_results, measured_on
-    from reidassoc.data.whole_file import write_text
+    from reidassoc.files.atomic import write_text
 
     if into and (out or kind not in ("rich", "markdown")):
         raise click.UsageError("--into writes Markdown into a page; leave out --out and --format")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from reidassoc.data.images import decoder_threads
 from reidassoc.errors import DataError
+from reidassoc.files.paths import refuse_no_dataset
 from reidassoc.interfaces import Dataset
-from reidassoc.paths import refuse_no_dataset
 from reidassoc.types import Modality, Pair, Records, Trial
 
 BLOCK = 512  # images decoded between two reports of progress

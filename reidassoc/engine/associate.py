@@ -15,12 +15,12 @@ from pydantic import Field
 from torch import Tensor
 
 import reidassoc.registry as registry
-from reidassoc.data.arrays import unit_features
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.devices.peak_memory import resident
 from reidassoc.errors import DataError, PluginError
 from reidassoc.evaluation.crowding import crowding
 from reidassoc.evaluation.labels import label_quality
+from reidassoc.files.features import unit_features
 from reidassoc.interfaces import Associator, Clusterer
 from reidassoc.ops.unit_rows import rows_off_unit
 from reidassoc.options import checked, refuse_out_of_range

@@ -11,7 +11,6 @@ from lightning_fabric import Fabric
 from torch import nn
 
 import reidassoc.registry as registry
-from reidassoc.data.arrays import FeatureFile, check_ending, write_features
 from reidassoc.data.progress import Say, silent
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint
@@ -21,6 +20,7 @@ from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder, epoch_of
 from reidassoc.engine.setup import build_network, calibrate, training_images
 from reidassoc.errors import CheckpointError, RecipeError
+from reidassoc.files.features import FeatureFile, check_ending, write_features
 from reidassoc.recipe import Recipe
 from reidassoc.types import Features, Pair
 

@@ -19,7 +19,7 @@ import numpy as np
 from reidassoc.data.file_lock import locked
 from reidassoc.errors import DataError
 from reidassoc.evaluation.queries import QueryScores, save_scores
-from reidassoc.paths import refuse_no_run
+from reidassoc.files.paths import refuse_no_run
 from reidassoc.recipe import Recipe, load_recipe
 from reidassoc.spec import Spec, folders_of
 from reidassoc.types import Targets

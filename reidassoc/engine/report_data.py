@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 import reidassoc.registry as registry
-from reidassoc.archives import Arrays, read_npz
 from reidassoc.data.store import ImageStore
 from reidassoc.data.tiles import pack, packed_as, tile_size
 from reidassoc.engine import checkpoint
@@ -27,6 +26,7 @@ from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.setup import training_images
 from reidassoc.errors import DataError
 from reidassoc.evaluation.nearest_images import Leaders, leaders, spread
+from reidassoc.files.npz import Arrays, read_npz
 from reidassoc.types import UNKNOWN_IDENTITY, Modality, Pair
 
 EXHIBITS = "exhibits.npz"

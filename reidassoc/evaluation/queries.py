@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from reidassoc.archives import read_npz
 from reidassoc.errors import DataError
 from reidassoc.evaluation.statistics import known_mean
+from reidassoc.files.npz import read_npz
 from reidassoc.types import Modality, Pair, Trial
 
 if TYPE_CHECKING:

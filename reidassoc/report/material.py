@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reidassoc.archives import read_npz
 from reidassoc.bench.results import Outcome, Results, read_results, shown_name
 from reidassoc.bench.table import Table, compare_results
 from reidassoc.engine.folder import SCORES, RunFolder, labels_name
 from reidassoc.engine.report_data import Exhibits, exhibits_of
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.queries import QueryScores, load_scores
+from reidassoc.files.npz import read_npz
 from reidassoc.report.epochs import read_epochs
 
 COLUMNS = ("seeds", "rank1", "rank10", "mAP", "mINP", "interval", "best", "precision", "seconds")

@@ -18,7 +18,7 @@ import torch
 
 from reidassoc import __version__
 from reidassoc.data.tiles import COLUMNS
-from reidassoc.data.whole_file import write_text
+from reidassoc.files.atomic import write_text
 from reidassoc.report import sections
 from reidassoc.report.associations import explored
 from reidassoc.report.browser import browsed

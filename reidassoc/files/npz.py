@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reidassoc.errors import DataError
-from reidassoc.file_kinds import NPZ, kind_of
-from reidassoc.paths import refuse_no_file
+from reidassoc.files.kinds import NPZ, kind_of
+from reidassoc.files.paths import refuse_no_file
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 SUSPECT_BYTES = 2**28  # what unpacks to less does no harm

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reidassoc.archives import Arrays, read_npz
-from reidassoc.data.whole_file import whole_file
 from reidassoc.errors import DataError
-from reidassoc.file_kinds import SAFETENSORS as KIND
-from reidassoc.file_kinds import kind_of
+from reidassoc.files.atomic import whole_file
+from reidassoc.files.kinds import SAFETENSORS as KIND
+from reidassoc.files.kinds import kind_of
+from reidassoc.files.npz import Arrays, read_npz
 
 SAFETENSORS = ".safetensors"
 

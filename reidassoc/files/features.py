@@ -19,13 +19,13 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from reidassoc.archives import Arrays
-from reidassoc.data.tensor_files import read_arrays, write_arrays
 from reidassoc.errors import DataError
+from reidassoc.files.arrays import read_arrays, write_arrays
+from reidassoc.files.npz import Arrays
+from reidassoc.files.paths import FEATURE_ARRAYS, refuse_no_features
 from reidassoc.ops.exact import broken_rows
 from reidassoc.ops.part_features import PARTS
 from reidassoc.ops.unit_rows import unit_rows
-from reidassoc.paths import FEATURE_ARRAYS, refuse_no_features
 from reidassoc.types import TRACKLET, Features, Modality, Pair
 
 KNOWN = (
