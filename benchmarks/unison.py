@@ -32,9 +32,9 @@ from reidassoc.engine.log import Observer
 from reidassoc.evaluation.labels import coverage, label_quality
 from reidassoc.evaluation.statistics import holm
 from reidassoc.files.features import FeatureFile, read_features
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.prototypes import centroids
 from reidassoc.pipeline import associate, cluster, refine
-from reidassoc.scene import Scene
 from reidassoc.spec import Spec
 from reidassoc.types import Modality, Targets
 

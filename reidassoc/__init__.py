@@ -26,9 +26,9 @@ _PUBLIC = {
         "Targets",
         "Trial",
     ),
-    "reidassoc.scene": ("Scene",),
-    "reidassoc.batch": ("Batch", "View"),
-    "reidassoc.banks": ("Bank", "Banks"),
+    "reidassoc.interfaces.scene": ("Scene",),
+    "reidassoc.interfaces.batch": ("Batch", "View"),
+    "reidassoc.interfaces.banks": ("Bank", "Banks"),
     "reidassoc.interfaces": (
         "Associator",
         "Clusterer",
@@ -56,8 +56,6 @@ _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
 if TYPE_CHECKING:
     import reidassoc.registry as registry
-    from reidassoc.banks import Bank, Banks
-    from reidassoc.batch import Batch, View
     from reidassoc.bench.advise import advise
     from reidassoc.bench.lab import lab
     from reidassoc.bench.results import read_results
@@ -68,11 +66,13 @@ if TYPE_CHECKING:
     from reidassoc.engine.evaluate import evaluate
     from reidassoc.engine.features import save_features
     from reidassoc.engine.run import run
-    from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, NetworkOutput, Objective, Refiner
+    from reidassoc.interfaces.banks import Bank, Banks
+    from reidassoc.interfaces.batch import Batch, View
+    from reidassoc.interfaces.plugins import Associator, Clusterer, Dataset, Network, NetworkOutput, Objective, Refiner
+    from reidassoc.interfaces.scene import Scene
     from reidassoc.overrides import choose
     from reidassoc.recipe import Recipe, load_recipe
     from reidassoc.report.write import write_report
-    from reidassoc.scene import Scene
     from reidassoc.types import (
         OUTLIER,
         SHARED,

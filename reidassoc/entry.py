@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from reidassoc.errors import PluginError, nearest_name
-from reidassoc.interfaces import KINDS
+from reidassoc.interfaces.plugins import KINDS
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,16 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 import reidassoc.registry as registry
-from reidassoc.answers import refuse_association, refuse_banks, refuse_clustering, refuse_targets
-from reidassoc.banks import Bank, Banks
 from reidassoc.entry import name_of
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.fitting import misfits, needs
-from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Refiner
+from reidassoc.interfaces.banks import Bank, Banks
+from reidassoc.interfaces.checks import refuse_association, refuse_banks, refuse_clustering, refuse_targets
+from reidassoc.interfaces.plugins import Associator, Clusterer, Dataset, Network, Refiner
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.exact import broken_rows
 from reidassoc.ops.unit_rows import rows_off_unit, zero_rows
 from reidassoc.recipe import Recipe, Stage
-from reidassoc.scene import Scene
 from reidassoc.types import Association, Clustering, Features, Pair, Targets
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from reidassoc.entry import Entry, hash_of, name_of, refuse_name
 from reidassoc.entrypoints import holds, owner_of
 from reidassoc.errors import PluginError, nearest_file
 from reidassoc.import_hints import import_hint
-from reidassoc.interfaces import KINDS
+from reidassoc.interfaces.plugins import KINDS
 
 
 def read_file(text: str) -> list[Entry]:

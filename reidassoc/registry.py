@@ -17,7 +17,7 @@ from typing import Any
 from reidassoc.entry import Entry, kind_of, name_of, refuse_name
 from reidassoc.entrypoints import bearers, holds, installed_names, load, out_of_step, owner_of
 from reidassoc.errors import PluginError, SpecError, nearest_name
-from reidassoc.interfaces import KINDS
+from reidassoc.interfaces.plugins import KINDS
 from reidassoc.options import construct, refuse_missing_files
 from reidassoc.plugin_files import read_file
 from reidassoc.spec import Spec

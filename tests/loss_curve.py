@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from reidassoc.banks import Banks
 from reidassoc.data.loader import batches
 from reidassoc.data.samplers import Sampler
 from reidassoc.engine.devices.device import open_device
@@ -25,6 +24,7 @@ from reidassoc.engine.objective_modules import Heads
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.setup import build_network, calibrate, training_images
 from reidassoc.engine.step import Step
+from reidassoc.interfaces.banks import Banks
 from reidassoc.overrides import choose
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Optimiser

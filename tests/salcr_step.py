@@ -9,8 +9,8 @@ from torch import Tensor
 from training_step import R, V
 
 from reidassoc import Bank, Clustering, Clusters, Features, Pair, Scene, SoftLabels, Targets
-from reidassoc.banks import Banks, LiveBank
-from reidassoc.batch import Batch, View
+from reidassoc.interfaces.banks import Banks, LiveBank
+from reidassoc.interfaces.batch import Batch, View
 from reidassoc.types import STREAMS, Modality
 
 # The maps to which each stream's queries are put: its own, then view 1, then view 2.

@@ -61,7 +61,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, int]]:
         asked.add((k1, k2))
         return real(features, k1=k1, k2=k2)
 
-    monkeypatch.setattr("reidassoc.scene.affinity", noted)
+    monkeypatch.setattr("reidassoc.interfaces.scene.affinity", noted)
     return asked
 
 

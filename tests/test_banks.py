@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from golden_vectors import golden
 from torch import Tensor
 
-from reidassoc.banks import Bank, Banks, Feed
 from reidassoc.errors import RecipeError
+from reidassoc.interfaces.banks import Bank, Banks, Feed
 from reidassoc.ops.banks import Intake, lasting_rounds, plan_rounds, update_banks
 from reidassoc.ops.losses import soft_cross_entropy
 from reidassoc.testing import pretended_device

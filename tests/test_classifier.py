@@ -17,13 +17,13 @@ from training_step import R, V, a_batch, random_step
 
 import reidassoc as ra
 from reidassoc import Modality, Pair, SoftLabels, Targets, registry
-from reidassoc.banks import Banks
-from reidassoc.batch import Batch
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.label_stage import Labelled
 from reidassoc.engine.objective_modules import Heads
 from reidassoc.errors import CheckpointError, PluginError
-from reidassoc.interfaces import Objective, Sampling
+from reidassoc.interfaces.banks import Banks
+from reidassoc.interfaces.batch import Batch
+from reidassoc.interfaces.plugins import Objective, Sampling
 from reidassoc.ops.triplet import hardest_triplet
 from reidassoc.overrides import override
 from reidassoc.pipeline import Method, Weighted

@@ -33,7 +33,7 @@ from reidassoc import (
 from reidassoc.data.images import ArrayImages
 from reidassoc.entry import Entry
 from reidassoc.errors import PluginError
-from reidassoc.interfaces import Dataset, Network, Objective, Refiner, Sampling
+from reidassoc.interfaces.plugins import Dataset, Network, Objective, Refiner, Sampling
 from reidassoc.ops import transport
 from reidassoc.ops.assignment import cosine_table, of_samples, rows_of_samples
 from reidassoc.ops.neighbours import nearest

@@ -13,7 +13,7 @@ from reidassoc import registry
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
 from reidassoc.evaluation.retrieval import retrieve
-from reidassoc.interfaces import Dataset
+from reidassoc.interfaces.plugins import Dataset
 from reidassoc.overrides import choose
 from reidassoc.types import Modality, Pair
 from reidassoc_plugins.networks.tiny import GRID, OrientedEdges

@@ -14,7 +14,7 @@ import torch
 import reidassoc as ra
 from reidassoc import Association, Features, Pair, SoftLabels, Targets, registry
 from reidassoc.errors import DataError
-from reidassoc.interfaces import KINDS
+from reidassoc.interfaces.plugins import KINDS
 from reidassoc.pipeline import associate, cluster
 from reidassoc.testing import (
     CASES,

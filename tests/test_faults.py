@@ -30,7 +30,7 @@ from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.out_of_memory import by_batches, ran_out, too_large
 from reidassoc.errors import DataError, DeviceError
-from reidassoc.interfaces import Objective, Sampling
+from reidassoc.interfaces.plugins import Objective, Sampling
 from reidassoc.overrides import override
 from reidassoc.recipe import Recipe
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from training_step import R, V, double
 
 from reidassoc import Features, Modality, SoftLabels, Targets, registry
-from reidassoc.banks import Banks
-from reidassoc.batch import View
 from reidassoc.errors import RecipeError
+from reidassoc.interfaces.banks import Banks
+from reidassoc.interfaces.batch import View
 from reidassoc.types import STREAMS
 from reidassoc_plugins.networks.two_stream import TwoStream
 from reidassoc_plugins.objectives.fgsal import Fgsal

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 import reidassoc as ra
 from reidassoc import registry
-from reidassoc.banks import Bank, Banks, Feed
 from reidassoc.engine.finite_step import finite_step, update
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.loop import LOST
@@ -24,7 +23,8 @@ from reidassoc.engine.loss_meter import Tally
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.step import Step
 from reidassoc.errors import PluginError, ReidassocError
-from reidassoc.interfaces import Objective, Sampling
+from reidassoc.interfaces.banks import Bank, Banks, Feed
+from reidassoc.interfaces.plugins import Objective, Sampling
 from reidassoc.ops.banks import plan_rounds
 from reidassoc.overrides import override
 from reidassoc.recipe import Optimiser, Recipe

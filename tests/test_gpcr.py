@@ -12,9 +12,9 @@ from torch import Tensor
 from training_step import double
 
 from reidassoc import Features, Modality, Pair, registry
-from reidassoc.banks import Banks
-from reidassoc.batch import Batch, View
 from reidassoc.errors import RecipeError
+from reidassoc.interfaces.banks import Banks
+from reidassoc.interfaces.batch import Batch, View
 from reidassoc.ops.positives import near_floor, near_rows, positive_loss
 from reidassoc.testing import check_refiner
 from reidassoc.types import STREAMS

@@ -15,15 +15,15 @@ from torch import Tensor
 
 import reidassoc as ra
 from reidassoc import registry
-from reidassoc.banks import Bank, Banks
-from reidassoc.batch import Batch
 from reidassoc.data.loader import plan_feeds
 from reidassoc.engine.step import Step
 from reidassoc.errors import PluginError
-from reidassoc.interfaces import Objective, Sampling
+from reidassoc.interfaces.banks import Bank, Banks
+from reidassoc.interfaces.batch import Batch
+from reidassoc.interfaces.plugins import Objective, Sampling
+from reidassoc.interfaces.scene import Scene
 from reidassoc.overrides import override
 from reidassoc.recipe import Recipe
-from reidassoc.scene import Scene
 from reidassoc.testing import ContractError, check_objective
 from reidassoc.types import FEEDERS, Modality, Pair, Targets
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from reidassoc.banks import Bank
 from reidassoc.data import transforms
 from reidassoc.data.loader import ahead, plan_feeds
 from reidassoc.data.samplers import Sampler, rows_by_label
@@ -25,7 +24,8 @@ from reidassoc.data.transforms import (
     normalise,
     rectangles,
 )
-from reidassoc.interfaces import Sampling
+from reidassoc.interfaces.banks import Bank
+from reidassoc.interfaces.plugins import Sampling
 from reidassoc.ops.accelerate import without_numba
 from reidassoc.recipe import Augmentation
 from reidassoc.types import Modality, Pair, SoftLabels, Targets

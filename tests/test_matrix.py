@@ -14,12 +14,12 @@ import torch
 from rich.console import Console
 
 from reidassoc import Features, Modality, Pair, Scene, registry
-from reidassoc.banks import Banks
-from reidassoc.batch import Batch, View
 from reidassoc.cli.list_matrix import print_matrix
 from reidassoc.data.samplers import Sampler
 from reidassoc.errors import RecipeError
 from reidassoc.fitting import candidates, gives, misfits, needs
+from reidassoc.interfaces.banks import Banks
+from reidassoc.interfaces.batch import Batch, View
 from reidassoc.matrix import PAIRS, Cell, Grid, matrix
 from reidassoc.pipeline import Method, Weighted, associate, cluster, compose, refine
 from reidassoc.recipe import parse_recipe

@@ -21,9 +21,9 @@ from reidassoc import (
     Targets,
     registry,
 )
-from reidassoc.banks import Banks
-from reidassoc.batch import Batch
 from reidassoc.errors import RecipeError
+from reidassoc.interfaces.banks import Banks
+from reidassoc.interfaces.batch import Batch
 from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.ops.prototypes import centroids
 from reidassoc.testing import CASES, check_clusterer, toy_features

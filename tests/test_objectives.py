@@ -12,12 +12,12 @@ from torch import Tensor
 from training_step import R, V, a_batch, a_scene, double, feed_for, random_step, update
 
 from reidassoc import registry
-from reidassoc.banks import Bank, Banks, LiveBank
-from reidassoc.batch import Batch
 from reidassoc.errors import RecipeError
-from reidassoc.interfaces import Objective, Refiner
+from reidassoc.interfaces.banks import Bank, Banks, LiveBank
+from reidassoc.interfaces.batch import Batch
+from reidassoc.interfaces.plugins import Objective, Refiner
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.losses import cross_prediction, soft_cross_entropy
-from reidassoc.scene import Scene
 from reidassoc.types import SHARED, Clustering, Clusters, Modality, Pair, SoftLabels, Targets
 from reidassoc_plugins.objectives.acl import Acl
 from reidassoc_plugins.objectives.amirl import Amirl

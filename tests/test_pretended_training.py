@@ -19,11 +19,11 @@ from reidassoc.engine import associate as engine_associate
 from reidassoc.engine import train
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.step import Step
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.accelerate import without_numba
 from reidassoc.overrides import choose
 from reidassoc.pipeline import associate, cluster
 from reidassoc.recipe import load_recipe
-from reidassoc.scene import Scene
 from reidassoc.testing import Toy, pretended_device
 from reidassoc.types import Pair
 

@@ -11,7 +11,7 @@ import pytest
 
 from reidassoc import registry
 from reidassoc.entrypoints import installed, ours
-from reidassoc.interfaces import KINDS
+from reidassoc.interfaces.plugins import KINDS
 from reidassoc.options import options_of
 from reidassoc.outline import DECLARED
 

@@ -14,7 +14,7 @@ from reidassoc import Associator, Scene, entrypoints, registry
 from reidassoc.cli import cli
 from reidassoc.entrypoints import CHECKOUT, out_of_step
 from reidassoc.errors import PluginError, SpecError
-from reidassoc.interfaces import KINDS
+from reidassoc.interfaces.plugins import KINDS
 from reidassoc.pipeline import guarded
 from reidassoc.types import Association
 

@@ -16,7 +16,7 @@ from reidassoc.engine import step
 from reidassoc.engine.devices.as_gpus import chunks, refuse_uneven, replicated
 from reidassoc.engine.result import flags
 from reidassoc.errors import RecipeError
-from reidassoc.interfaces import NetworkOutput
+from reidassoc.interfaces.plugins import NetworkOutput
 from reidassoc.overrides import choose, override
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Recipe, load_recipe

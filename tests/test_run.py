@@ -27,7 +27,7 @@ from reidassoc.engine.log import Observer
 from reidassoc.engine.step import Step
 from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.evaluation.queries import load_scores
-from reidassoc.interfaces import Clusterer, Objective, Sampling
+from reidassoc.interfaces.plugins import Clusterer, Objective, Sampling
 from reidassoc.ops.prototypes import centroids
 from reidassoc.overrides import override
 from reidassoc.recipe import Recipe

@@ -12,8 +12,8 @@ from torch import Tensor
 from training_step import R, V, a_batch, random_step
 
 from reidassoc import SHARED, Clustering, Clusters, Features, Modality, Pair, Scene, SoftLabels, Targets, registry
-from reidassoc.banks import Banks
-from reidassoc.batch import Batch
+from reidassoc.interfaces.banks import Banks
+from reidassoc.interfaces.batch import Batch
 from reidassoc.ops.confidence import confidence, prototype_loss
 from reidassoc.ops.mmd import kernel_width, mmd, mmd_by_label, same_label, squared_distances
 from reidassoc.types import STREAMS

@@ -9,9 +9,9 @@ import torch
 from conftest import SMALL
 
 import reidassoc as ra
-from reidassoc.banks import Banks
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.step import Step
+from reidassoc.interfaces.banks import Banks
 from reidassoc.overrides import choose
 from reidassoc.types import STREAMS
 from reidassoc_plugins.networks.parts import FIRST, OWN, SECOND, as_rows

@@ -17,9 +17,9 @@ import reidassoc as ra
 from reidassoc import Features, Pair, registry
 from reidassoc.errors import DataError
 from reidassoc.files.features import FeatureFile, read_features
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.unit_rows import rows_off_unit, unit_rows, zero_rows
 from reidassoc.pipeline import associate, cluster
-from reidassoc.scene import Scene
 from reidassoc.testing import toy_features, toy_scene
 
 FACTORS = (1e-38, 1e-25, 1e-19, 1e-13, 1e19, 1e25, 1e37)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from reidassoc.banks import Bank, Banks, Feed, LiveBank
-from reidassoc.batch import Batch, View
+from reidassoc.interfaces.banks import Bank, Banks, Feed, LiveBank
+from reidassoc.interfaces.batch import Batch, View
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.banks import plan_rounds
-from reidassoc.scene import Scene
 from reidassoc.types import STREAMS, Clustering, Clusters, Features, Modality, Pair, SoftLabels, Targets
 
 Table = Mapping[tuple[Modality, str], SoftLabels]

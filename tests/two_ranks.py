@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 import reidassoc as ra
 from reidassoc import registry
-from reidassoc.banks import Banks, LiveBank
 from reidassoc.data.loader import batches
 from reidassoc.data.samplers import Sampler
 from reidassoc.engine import shared_labelling
@@ -35,12 +34,13 @@ from reidassoc.engine.sample_losses import sample_losses
 from reidassoc.engine.setup import build_network, calibrate, training_images
 from reidassoc.engine.step import Step
 from reidassoc.errors import DeviceError, RankLost
-from reidassoc.interfaces import NetworkOutput, Objective, Sampling
+from reidassoc.interfaces.banks import Banks, LiveBank
+from reidassoc.interfaces.plugins import NetworkOutput, Objective, Sampling
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.part_features import PARTS
 from reidassoc.overrides import choose
 from reidassoc.pipeline import Method, Weighted, compose
 from reidassoc.recipe import Optimiser, Recipe
-from reidassoc.scene import Scene
 from reidassoc.types import Clustering, Clusters, Features, Modality, Pair, Targets
 
 STEPS = 5

@@ -13,8 +13,8 @@ from crowd import synthetic
 from meter import Rates, Row, clocked, measured
 from torch import Tensor
 
+from reidassoc.interfaces.scene import Scene
 from reidassoc.pipeline import cluster
-from reidassoc.scene import Scene
 from reidassoc.types import Pair
 from reidassoc_plugins.clusterers.dbscan import Dbscan
 

@@ -8,6 +8,7 @@ from bench import Bench, largest, same, verdict
 from meter import Row
 from torch import Tensor
 
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.affinity import affinity
 from reidassoc.ops.dbscan import dbscan
 from reidassoc.ops.jaccard import jaccard_similarity
@@ -16,7 +17,6 @@ from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.propagation import propagate
 from reidassoc.ops.transport import transport
 from reidassoc.pipeline import associate, cluster
-from reidassoc.scene import Scene
 from reidassoc.types import Association, Features, Pair
 from reidassoc_plugins.associators.mult import Mult
 from reidassoc_plugins.clusterers.dbscan import Dbscan

@@ -27,13 +27,13 @@ from crowd import agreement, crowd
 from machine import RESULTS, device_name, slug
 from watch import Meter, resident_bytes
 
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.dbscan import dbscan
 from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.ops.memory_limit import DEFAULT_GIB, dense_fits, memory_limit
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.sparse_transport import NEIGHBOURS
 from reidassoc.pipeline import associate, cluster
-from reidassoc.scene import Scene
 from reidassoc.types import Association, Features, Pair
 from reidassoc_plugins.associators.mult import Mult
 from reidassoc_plugins.associators.salcr import Salcr

@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reidassoc.banks import Banks
 from reidassoc.data.loader import HostBatch, batches
 from reidassoc.data.samplers import Sampler
 from reidassoc.data.store import ImageStore
@@ -36,6 +35,7 @@ from reidassoc.engine.loop import Run
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.setup import build_network, calibrate, translate
 from reidassoc.engine.step import Step
+from reidassoc.interfaces.banks import Banks
 from reidassoc.overrides import override
 from reidassoc.pipeline import compose
 from reidassoc.recipe import Recipe, load_recipe

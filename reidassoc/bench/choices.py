@@ -11,7 +11,7 @@ from typing import Any
 import reidassoc.registry as registry
 from reidassoc.errors import PluginError, RecipeError, SpecError, nearest_name
 from reidassoc.fitting import needs, quoted, unmet
-from reidassoc.interfaces import Refiner
+from reidassoc.interfaces.plugins import Refiner
 from reidassoc.options import options_of
 from reidassoc.spec import Spec, parse_value
 

@@ -24,12 +24,12 @@ from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.labels import coverage, label_quality
 from reidassoc.files.features import FeatureFile, read_features
 from reidassoc.fitting import needs
-from reidassoc.interfaces import Associator, Clusterer, Refiner
+from reidassoc.interfaces.plugins import Associator, Clusterer, Refiner
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.part_features import PARTS
 from reidassoc.options import checked
 from reidassoc.overrides import text_of
 from reidassoc.pipeline import associate, cluster, refine
-from reidassoc.scene import Scene
 from reidassoc.spec import plain, several
 from reidassoc.types import Clustering, Features, Modality, Pair, Targets
 

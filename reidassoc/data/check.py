@@ -11,7 +11,7 @@ from pathlib import Path
 from reidassoc.data.images import decoder_threads
 from reidassoc.errors import DataError
 from reidassoc.files.paths import refuse_no_dataset
-from reidassoc.interfaces import Dataset
+from reidassoc.interfaces.plugins import Dataset
 from reidassoc.types import Modality, Pair, Records, Trial
 
 BLOCK = 512  # images decoded between two reports of progress

@@ -19,7 +19,7 @@ from scipy.io import savemat
 
 from reidassoc.data.images import decoder_threads
 from reidassoc.errors import DataError, nearest_name
-from reidassoc.interfaces import Dataset
+from reidassoc.interfaces.plugins import Dataset
 from reidassoc.types import Modality, Pair, Records
 
 JPEG_QUALITY = 100

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidassoc.banks import Bank
 from reidassoc.data.samplers import Rows, Sampler
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import Draw, draw
+from reidassoc.interfaces.banks import Bank
 from reidassoc.ops.banks import plan_rounds
 from reidassoc.ops.seeds import generator_for, seed_for
 from reidassoc.recipe import Augmentation

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reidassoc.interfaces import Sampling
+from reidassoc.interfaces.plugins import Sampling
 from reidassoc.types import SHARED, Modality, Pair, Targets
 
 Rows = npt.NDArray[np.int64]

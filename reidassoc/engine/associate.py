@@ -21,12 +21,12 @@ from reidassoc.errors import DataError, PluginError
 from reidassoc.evaluation.crowding import crowding
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.files.features import unit_features
-from reidassoc.interfaces import Associator, Clusterer
+from reidassoc.interfaces.plugins import Associator, Clusterer
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.unit_rows import rows_off_unit
 from reidassoc.options import checked, refuse_out_of_range
 from reidassoc.pipeline import associate as run_associator
 from reidassoc.pipeline import cluster
-from reidassoc.scene import Scene
 from reidassoc.spec import plain
 from reidassoc.types import Features, Modality, Pair, Targets
 

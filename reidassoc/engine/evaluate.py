@@ -25,7 +25,7 @@ from reidassoc.evaluation.queries import QueryScores, query_scores
 from reidassoc.evaluation.rerank import Rerank
 from reidassoc.evaluation.rerank import transductive as make_step
 from reidassoc.evaluation.retrieval import Retrieval, retrieve
-from reidassoc.interfaces import Dataset
+from reidassoc.interfaces.plugins import Dataset
 from reidassoc.recipe import Recipe
 from reidassoc.spec import Spec, several
 from reidassoc.types import Pair, Trial

@@ -8,10 +8,10 @@ from functools import partial
 
 from torch import Tensor
 
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.prototypes import centroids
 from reidassoc.pipeline import Method, cluster, target, with_affinity_of
 from reidassoc.recipe import Stage
-from reidassoc.scene import Scene
 from reidassoc.types import SHARED, Clustering, Clusters, Features, Modality, Pair, Targets
 
 KEPT_LABELS = "epochs with the last epoch's labels"
@@ -26,7 +26,7 @@ FALLBACKS = {  # what is said of an epoch that counts as such
 
 @dataclass(frozen=True)
 class Given:
-    """What the labels of an epoch are made from; see :class:`reidassoc.scene.Scene` for the fields."""
+    """What the labels of an epoch are made from; see :class:`reidassoc.interfaces.scene.Scene` for the fields."""
 
     features: Pair[Features]
     epoch: int

@@ -13,7 +13,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from reidassoc.banks import Banks
 from reidassoc.data.loader import HostBatch, batches
 from reidassoc.data.samplers import Sampler
 from reidassoc.data.store import ImageStore
@@ -36,6 +35,7 @@ from reidassoc.engine.shared_labelling import label_together
 from reidassoc.engine.step import Step
 from reidassoc.errors import ReidassocError
 from reidassoc.evaluation.labels import label_quality
+from reidassoc.interfaces.banks import Banks
 from reidassoc.ops.seeds import seed_for
 from reidassoc.pipeline import Composed, Method, declare
 from reidassoc.recipe import Optimiser, Recipe, Stage

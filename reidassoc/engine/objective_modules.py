@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from reidassoc.answers import refuse_module
 from reidassoc.engine.label_stage import Labelled
 from reidassoc.engine.optim import build_optimiser, load_optimiser
 from reidassoc.errors import CheckpointError
-from reidassoc.interfaces import Objective
+from reidassoc.interfaces.checks import refuse_module
+from reidassoc.interfaces.plugins import Objective
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.seeds import seed_for
 from reidassoc.pipeline import Method, accepted, guarded
 from reidassoc.recipe import Optimiser
-from reidassoc.scene import Scene
 from reidassoc.types import Targets
 
 

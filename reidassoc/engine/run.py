@@ -14,7 +14,7 @@ from reidassoc.engine.log import Everyone, Observer
 from reidassoc.engine.result import Result
 from reidassoc.engine.train import run as train
 from reidassoc.errors import RecipeError
-from reidassoc.interfaces import Associator, Clusterer, Dataset, Network, Objective, Refiner
+from reidassoc.interfaces.plugins import Associator, Clusterer, Dataset, Network, Objective, Refiner
 from reidassoc.options import checked
 from reidassoc.overrides import BASE, choose, text_of
 from reidassoc.recipe import Recipe

@@ -6,8 +6,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from reidassoc.banks import Banks
-from reidassoc.batch import Batch, View
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
 from reidassoc.engine.devices import ranks
@@ -15,6 +13,8 @@ from reidassoc.engine.label_stage import Labelled
 from reidassoc.engine.objective_modules import Heads
 from reidassoc.engine.out_of_memory import by_batches
 from reidassoc.fitting import needs
+from reidassoc.interfaces.banks import Banks
+from reidassoc.interfaces.batch import Batch, View
 from reidassoc.pipeline import Method
 from reidassoc.types import Modality, Pair
 

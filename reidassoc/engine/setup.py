@@ -14,7 +14,7 @@ from reidassoc.data.progress import Say, silent
 from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
 from reidassoc.errors import DataError, DeviceError
-from reidassoc.interfaces import Dataset, Network
+from reidassoc.interfaces.plugins import Dataset, Network
 from reidassoc.ops.seeds import generator_for, seed_for
 from reidassoc.recipe import Recipe
 from reidassoc.types import Modality, Pair

@@ -13,8 +13,6 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from reidassoc.banks import Banks, BanksBefore, Feed
-from reidassoc.batch import Batch, View
 from reidassoc.data.loader import HostBatch
 from reidassoc.data.transforms import augment
 from reidassoc.engine.devices import ranks
@@ -24,10 +22,12 @@ from reidassoc.engine.finite_step import Before, finite_step, update
 from reidassoc.engine.objective_modules import Heads
 from reidassoc.errors import PluginError
 from reidassoc.fitting import needs
-from reidassoc.interfaces import NetworkOutput
+from reidassoc.interfaces.banks import Banks, BanksBefore, Feed
+from reidassoc.interfaces.batch import Batch, View
+from reidassoc.interfaces.plugins import NetworkOutput
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.exact import at_least_single
 from reidassoc.pipeline import Method
-from reidassoc.scene import Scene
 from reidassoc.types import STREAMS, Targets
 
 

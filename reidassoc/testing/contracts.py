@@ -11,9 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from reidassoc.interfaces import Associator, Clusterer, Plugin
+from reidassoc.interfaces.plugins import Associator, Clusterer, Plugin
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.prototypes import centroids
-from reidassoc.scene import Scene
 from reidassoc.testing.pretend import name_of
 from reidassoc.testing.scenes import CASES, Toy
 from reidassoc.testing.state import changed, state_of

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reidassoc.interfaces import Associator
+from reidassoc.interfaces.plugins import Associator
 from reidassoc.testing.contracts import ContractError, run
 from reidassoc.testing.lines import own_line
 from reidassoc.testing.properties import DISTINCT, check_renumbering, pairs

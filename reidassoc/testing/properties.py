@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from reidassoc.interfaces import Associator
-from reidassoc.scene import Scene
+from reidassoc.interfaces.plugins import Associator
+from reidassoc.interfaces.scene import Scene
 from reidassoc.testing.contracts import require, run
 from reidassoc.testing.scenes import CASES, Toy, permuted, renumbered, swapped
 from reidassoc.types import Association, Modality, Pair, SoftLabels

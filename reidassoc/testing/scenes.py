@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.prototypes import centroids
-from reidassoc.scene import Scene
 from reidassoc.types import (
     OUTLIER,
     TRACKLET,

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reidassoc.answers import refuse_banks
-from reidassoc.banks import Bank, Banks
-from reidassoc.batch import Batch, View
 from reidassoc.engine.finite_step import finite_step, update
 from reidassoc.engine.objective_modules import Head, make_head
 from reidassoc.errors import PluginError
-from reidassoc.interfaces import Dataset, Network, NetworkOutput, Objective, Refiner
+from reidassoc.interfaces.banks import Bank, Banks
+from reidassoc.interfaces.batch import Batch, View
+from reidassoc.interfaces.checks import refuse_banks
+from reidassoc.interfaces.plugins import Dataset, Network, NetworkOutput, Objective, Refiner
+from reidassoc.interfaces.scene import Scene
 from reidassoc.recipe import Optimiser
-from reidassoc.scene import Scene
 from reidassoc.testing.contracts import (
     ContractError,
     Device,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from reidassoc.errors import RecipeError
-from reidassoc.interfaces import NetworkOutput
+from reidassoc.interfaces.plugins import NetworkOutput
 from reidassoc.recipe import Recipe
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 if TYPE_CHECKING:  # what only annotations name: the names and options of plug-ins are known without torch
     from torch import Tensor, nn
 
-    from reidassoc.banks import Bank, Banks
-    from reidassoc.batch import Batch, View
-    from reidassoc.scene import Scene
+    from reidassoc.interfaces.banks import Bank, Banks
+    from reidassoc.interfaces.batch import Batch, View
+    from reidassoc.interfaces.scene import Scene
     from reidassoc.types import Association, Clustering, Features, Pair, Records, Targets, Trial
 
 KINDS = ("clusterers", "associators", "refiners", "objectives", "networks", "datasets")

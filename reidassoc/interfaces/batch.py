@@ -9,7 +9,7 @@ from functools import cached_property
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidassoc.scene import Scene
+from reidassoc.interfaces.scene import Scene
 from reidassoc.types import STREAMS, Modality, SoftLabels, Targets
 
 

@@ -7,8 +7,8 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from reidassoc.banks import Bank, Level
-from reidassoc.scene import Scene
+from reidassoc.interfaces.banks import Bank, Level
+from reidassoc.interfaces.scene import Scene
 from reidassoc.types import STREAMS, Association, Clustering, Features, Modality, Pair, SoftLabels, Targets
 
 LEVELS = get_args(Level)
