@@ -26,13 +26,13 @@ import yaml
 from scipy import stats
 
 from reidassoc import Clustering, Clusters, Features, Pair, Recipe, choose, registry, run, save_features
-from reidassoc.bench.choices import Combination, combinations
-from reidassoc.bench.lab import Row
 from reidassoc.engine.log import Observer
 from reidassoc.evaluation.labels import coverage, label_quality
 from reidassoc.evaluation.statistics import holm
 from reidassoc.files.features import FeatureFile, read_features
 from reidassoc.interfaces.scene import Scene
+from reidassoc.labs.combinations import Combination, combinations
+from reidassoc.labs.result import Row
 from reidassoc.ops.prototypes import centroids
 from reidassoc.pipeline import associate, cluster, refine
 from reidassoc.spec import Spec

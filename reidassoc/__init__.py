@@ -47,20 +47,17 @@ _PUBLIC = {
     "reidassoc.bench.table": ("compare_results",),
     "reidassoc.bench.runner": ("open_benchmark",),
     "reidassoc.engine.features": ("save_features",),
-    "reidassoc.bench.lab": ("lab",),
-    "reidassoc.bench.advise": ("advise",),
-    "reidassoc.bench.settling": ("advise_epochs",),
+    "reidassoc.labs.lab": ("lab",),
+    "reidassoc.labs.advise": ("advise",),
+    "reidassoc.labs.advise_epochs": ("advise_epochs",),
     "reidassoc.report.write": ("write_report",),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
 if TYPE_CHECKING:
     import reidassoc.registry as registry
-    from reidassoc.bench.advise import advise
-    from reidassoc.bench.lab import lab
     from reidassoc.bench.results import read_results
     from reidassoc.bench.runner import open_benchmark
-    from reidassoc.bench.settling import advise_epochs
     from reidassoc.bench.table import compare_results
     from reidassoc.engine.associate import associate
     from reidassoc.engine.evaluate import evaluate
@@ -70,6 +67,9 @@ if TYPE_CHECKING:
     from reidassoc.interfaces.batch import Batch, View
     from reidassoc.interfaces.plugins import Associator, Clusterer, Dataset, Network, NetworkOutput, Objective, Refiner
     from reidassoc.interfaces.scene import Scene
+    from reidassoc.labs.advise import advise
+    from reidassoc.labs.advise_epochs import advise_epochs
+    from reidassoc.labs.lab import lab
     from reidassoc.overrides import choose
     from reidassoc.recipe import Recipe, load_recipe
     from reidassoc.report.write import write_report

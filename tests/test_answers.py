@@ -11,10 +11,10 @@ import torch
 
 import reidassoc as ra
 from reidassoc import Association, Associator, Clusterer, Pair, Refiner, Scene, SoftLabels, Targets, registry
-from reidassoc.bench.lab import lab
 from reidassoc.errors import DataError, PluginError
 from reidassoc.files.features import FeatureFile
 from reidassoc.interfaces.checks import refuse_association, refuse_clustering, refuse_targets
+from reidassoc.labs.lab import lab
 from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.pipeline import cluster, refine
 from reidassoc.testing import CASES, toy_features, toy_scene

@@ -18,10 +18,6 @@ from click.testing import CliRunner
 
 import reidassoc as ra
 from reidassoc import Association, Associator, Clustering, Features, Pair, Scene, registry
-from reidassoc.bench.choices import Sweep, combinations, every_associator, split
-from reidassoc.bench.lab import Lab, Row
-from reidassoc.bench.lab_table import caption, columns, record, render, text_table
-from reidassoc.bench.ledger import Ledger, metered
 from reidassoc.bench.terminal_table import laid_out
 from reidassoc.cli import cli
 from reidassoc.cli.output import lab_table
@@ -29,6 +25,9 @@ from reidassoc.engine.devices.peak_memory import peak_bytes, start_peak
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError, SpecError
 from reidassoc.files.arrays import write_arrays
 from reidassoc.files.features import FeatureFile, read_features, write_features
+from reidassoc.labs.combinations import Sweep, combinations, every_associator, split
+from reidassoc.labs.result import Lab, Row, caption, columns, record, render, text_table
+from reidassoc.labs.shared_cost import Ledger, metered
 from reidassoc.ops.affinity import affinity
 from reidassoc.pipeline import associate, cluster
 from reidassoc.testing import toy_features, toy_identity
@@ -151,7 +150,7 @@ def test_the_oracle_must_be_asked_for_and_is_flagged() -> None:
 def test_bad_requests_are_refused_before_any_work(
     asked: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reidassoc.bench.lab.cluster", lambda *a, **k: pytest.fail("work was done"))
+    monkeypatch.setattr("reidassoc.labs.lab.cluster", lambda *a, **k: pytest.fail("work was done"))
     with pytest.raises(ReidassocError, match=message):
         ra.lab(TOY, **{"clusterers": [GROUPING], "associators": ["mult"], **asked})
 
@@ -307,7 +306,7 @@ def test_methods_see_the_epoch_that_the_file_names(monkeypatch: pytest.MonkeyPat
         seen.append(scene.epoch)
         return associate(part, scene, known)
 
-    monkeypatch.setattr("reidassoc.bench.lab.associate", watched)
+    monkeypatch.setattr("reidassoc.labs.lab.associate", watched)
     for notes in ({"epoch": "7"}, {}):
         ra.lab(FeatureFile(TOY.features, TOY.identity, notes), clusterers=[GROUPING], associators=["pgm"])
     assert seen == [7, 0]

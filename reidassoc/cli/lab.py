@@ -79,8 +79,8 @@ def lab(
     from pathlib import Path
 
     import reidassoc.registry as registry
-    from reidassoc.bench.choices import NONE, split
     from reidassoc.files.paths import refuse_no_features
+    from reidassoc.labs.combinations import NONE, split
     from reidassoc.spec import Spec
 
     load_plugins(plugins)
@@ -89,11 +89,11 @@ def lab(
             registry.find(kind, Spec.parse(spec).name, outlined=True)
     refuse_no_features(Path(features))
 
-    from reidassoc.bench.lab import lab as score  # now that names and paths are right: torch
-    from reidassoc.bench.lab_table import render
     from reidassoc.cli.output import lab_table
     from reidassoc.errors import ReidassocError
     from reidassoc.files.atomic import write_text
+    from reidassoc.labs.lab import lab as score  # now that names and paths are right: torch
+    from reidassoc.labs.result import render
     from reidassoc.ops.memory_limit import memory_limit as limited
 
     with limited(memory_limit):
@@ -151,9 +151,9 @@ def advise(features: str, k1: str | None, min_samples: int, as_json: bool, devic
 
     (refuse_no_run if Path(features).is_dir() else refuse_no_features)(Path(features))
 
-    from reidassoc.bench.advise import advise as look  # now that the path is right: torch
-    from reidassoc.bench.settling import advise_epochs
     from reidassoc.cli.output import advice_table, settling_table
+    from reidassoc.labs.advise import advise as look  # now that the path is right: torch
+    from reidassoc.labs.advise_epochs import advise_epochs
 
     if Path(features).is_dir():
         given = click.get_current_context().get_parameter_source

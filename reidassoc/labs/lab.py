@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +14,6 @@ from torch import Tensor
 
 import reidassoc.registry as registry
 from reidassoc.affinity import grouping
-from reidassoc.bench.choices import NONE, Combination, Sweep, combinations, every_associator, refuse_misfits
-from reidassoc.bench.ledger import Ledger, metered
 from reidassoc.engine.associate import on_device
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.devices.peak_memory import peak_bytes, start_peak
@@ -26,80 +24,17 @@ from reidassoc.files.features import FeatureFile, read_features
 from reidassoc.fitting import needs
 from reidassoc.interfaces.plugins import Associator, Clusterer, Refiner
 from reidassoc.interfaces.scene import Scene
+from reidassoc.labs.combinations import NONE, Combination, Sweep, combinations, every_associator, refuse_misfits
+from reidassoc.labs.result import IN_MEMORY, Lab, Row
+from reidassoc.labs.shared_cost import Ledger, metered
 from reidassoc.ops.part_features import PARTS
 from reidassoc.options import checked
 from reidassoc.overrides import text_of
 from reidassoc.pipeline import associate, cluster, refine
 from reidassoc.spec import plain, several
-from reidassoc.types import Clustering, Features, Modality, Pair, Targets
+from reidassoc.types import Clustering, Features, Pair, Targets
 
 FILE_EPOCH = "epoch"
-IN_MEMORY = "features in memory"  # the source of features that no file contains
-
-
-@dataclass(frozen=True)
-class Row:
-    """How one combination did.
-
-    Args:
-        clusters: K per modality.
-        outliers: share of the samples in no cluster, per modality; None if there is no result.
-        largest: share of the samples in the largest cluster, per modality.
-        coverage: share of all samples that have a label in the other modality's space; None if there is no result.
-        quality: flat label quality, as ``evaluation.labels`` gives it; empty without identities.
-        seconds: ``own`` work of the associator and refiners; ``shared`` work that they used (the affinity), whoever did it
-            first; ``cluster`` likewise of the clusterer, shared work included.
-        peak_bytes: peak memory while the associator and refiners ran: of the process, or of torch on a GPU.
-        extra_bytes: by how much that is above what was in use before.
-        oracle: whether true identities were seen.
-        problem: why there is no result, if there is none.
-    """
-
-    combination: Combination
-    clusters: Pair[int]
-    outliers: Pair[float | None]
-    largest: Pair[float] = field(default_factory=lambda: Pair(0.0, 0.0))
-    coverage: float | None = None
-    quality: Mapping[str, float] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    peak_bytes: int = 0
-    extra_bytes: int = 0
-    oracle: bool = False
-    problem: str = ""
-
-    @property
-    def cross(self) -> Mapping[str, float]:
-        """Pair ``precision``, ``recall`` and ``f1`` across modalities, ``ari``: means over the label spaces that have them."""
-        spaces = [str(m) for m in Modality]
-        if any(f"{space}/recall_cross" not in self.quality for space in spaces):
-            return {}
-
-        def known(name: str) -> list[float | None]:
-            return [self.quality.get(f"{space}/{name}") for space in spaces]
-
-        precision, recall, ari = known("precision_cross"), known("recall_cross"), known("ari")
-        # Without a predicted pair the precision is undefined, and F1 is 0: all right pairs are missed.
-        f1 = [2 * p * r / (p + r) if p and r else 0.0 for p, r in zip(precision, recall, strict=True)]
-        found: dict[str, Sequence[float | None]] = {"precision": precision, "recall": recall, "f1": f1, "ari": ari}
-        there = {name: [value for value in values if value is not None] for name, values in found.items()}
-        return {name: sum(values) / len(values) for name, values in there.items() if values}
-
-
-@dataclass(frozen=True)
-class Lab:
-    """What the lab found, in the order in which it was asked."""
-
-    rows: tuple[Row, ...]
-    source: str
-    samples: Pair[int]
-    notes: Mapping[str, str]
-    seconds: float
-
-    def __str__(self) -> str:
-        """The table, as Markdown."""
-        from reidassoc.bench.lab_table import render  # late: it reads this module
-
-        return render(self, "markdown").rstrip()
 
 
 def lab(

@@ -1,22 +1,92 @@
-"""What the lab prints: one table of text for people, and flat records for machines."""
+"""The lab's rows and its table: text for people, records for machines."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from reidassoc.bench.choices import NONE
-from reidassoc.bench.lab import IN_MEMORY, Lab, Row
 from reidassoc.bench.terminal_table import Column
 from reidassoc.evaluation.crowding import crowding
 from reidassoc.evaluation.figures import NOTHING, figure_text
-from reidassoc.types import Modality
+from reidassoc.labs.combinations import NONE, Combination
+from reidassoc.types import Modality, Pair
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one combination did.
+
+    Args:
+        clusters: K per modality.
+        outliers: share of the samples in no cluster, per modality; None if there is no result.
+        largest: share of the samples in the largest cluster, per modality.
+        coverage: share of all samples that have a label in the other modality's space; None if there is no result.
+        quality: flat label quality, as ``evaluation.labels`` gives it; empty without identities.
+        seconds: ``own`` work of the associator and refiners; ``shared`` work that they used (the affinity), whoever did it
+            first; ``cluster`` likewise of the clusterer, shared work included.
+        peak_bytes: peak memory while the associator and refiners ran: of the process, or of torch on a GPU.
+        extra_bytes: by how much that is above what was in use before.
+        oracle: whether true identities were seen.
+        problem: why there is no result, if there is none.
+    """
+
+    combination: Combination
+    clusters: Pair[int]
+    outliers: Pair[float | None]
+    largest: Pair[float] = field(default_factory=lambda: Pair(0.0, 0.0))
+    coverage: float | None = None
+    quality: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_bytes: int = 0
+    extra_bytes: int = 0
+    oracle: bool = False
+    problem: str = ""
+
+    @property
+    def cross(self) -> Mapping[str, float]:
+        """Pair ``precision``, ``recall`` and ``f1`` across modalities, ``ari``: means over the label spaces that have them."""
+        spaces = [str(m) for m in Modality]
+        if any(f"{space}/recall_cross" not in self.quality for space in spaces):
+            return {}
+
+        def known(name: str) -> list[float | None]:
+            return [self.quality.get(f"{space}/{name}") for space in spaces]
+
+        precision, recall, ari = known("precision_cross"), known("recall_cross"), known("ari")
+        # Without a predicted pair the precision is undefined, and F1 is 0: all right pairs are missed.
+        f1 = [2 * p * r / (p + r) if p and r else 0.0 for p, r in zip(precision, recall, strict=True)]
+        found: dict[str, Sequence[float | None]] = {"precision": precision, "recall": recall, "f1": f1, "ari": ari}
+        there = {name: [value for value in values if value is not None] for name, values in found.items()}
+        return {name: sum(values) / len(values) for name, values in there.items() if values}
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What the lab found, in the order in which it was asked."""
+
+    rows: tuple[Row, ...]
+    source: str
+    samples: Pair[int]
+    notes: Mapping[str, str]
+    seconds: float
+
+    def __str__(self) -> str:
+        """The table, as Markdown."""
+        from reidassoc.labs.result import render  # late: it reads this module
+
+        return render(self, "markdown").rstrip()
+
 
 PERCENT = {"precision": "precision", "recall": "recall", "f1": "F1", "ari": "ARI"}
+
+
 ORACLE_MARK = "†"
+
+
 SPARE = {"extra MiB": 6, "shared s": 5, "ARI": 4, "recall": 3, "own s": 2, "precision": 1}
 
 
@@ -156,3 +226,6 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     text = header.index("coverage")
     rule = ["---"] * text + ["--:"] * (len(header) - text)
     return [f"| {' | '.join(line)} |" for line in (header, rule, *rows)]
+
+
+IN_MEMORY = "features in memory"  # the source of features that no file contains
