@@ -21,7 +21,7 @@ from reidassoc.interfaces.banks import Bank, Banks
 from reidassoc.interfaces.checks import refuse_association, refuse_banks, refuse_clustering, refuse_targets
 from reidassoc.interfaces.plugins import Associator, Clusterer, Dataset, Network, Refiner
 from reidassoc.interfaces.scene import Scene
-from reidassoc.ops.exact import broken_rows
+from reidassoc.ops.precision import broken_rows
 from reidassoc.ops.unit_rows import rows_off_unit, zero_rows
 from reidassoc.recipe import Recipe, Stage
 from reidassoc.types import Association, Clustering, Features, Pair, Targets

@@ -9,7 +9,7 @@ from golden_vectors import golden
 
 import reidassoc as ra
 from reidassoc import Association, Clustering, Clusters, Features, Pair, Scene, registry
-from reidassoc.ops import averaging
+from reidassoc.ops import transition
 from reidassoc.ops import transport as transport_module
 from reidassoc.ops.memory_limit import memory_limit
 from reidassoc.testing import check_associator, check_permutation, check_swap, toy_scene
@@ -87,7 +87,7 @@ def test_default_truncation_changes_no_more_than_a_label_in_a_thousand(monkeypat
     scene = many_people()
     exact = Mult(truncation=0.0)(scene)
     assert agreement(Mult()(scene), exact) >= 0.999
-    monkeypatch.setattr(averaging, "MAX_DENSITY", 1.0)  # truncated, whether it pays or not
+    monkeypatch.setattr(transition, "MAX_DENSITY", 1.0)  # truncated, whether it pays or not
     assert agreement(Mult()(scene), exact) >= 0.999
     assert agreement(Mult()(golden_scene()), Mult(truncation=0.0)(golden_scene())) >= 0.999
 
@@ -102,18 +102,18 @@ def test_shortcuts_change_no_more_than_a_label_in_a_thousand(
     monkeypatch.setattr(transport_module, "FAST_FROM", 0)
     monkeypatch.setattr(transport_module, "bfloat16_pays", lambda device: bfloat16)
     if dense:
-        monkeypatch.setattr(averaging, "MAX_DENSITY", 0.0)
+        monkeypatch.setattr(transition, "MAX_DENSITY", 0.0)
     assert agreement(Mult()(scene), exact) >= 0.999
 
 
 def test_default_truncation_is_used_where_it_pays() -> None:
     scene = many_people()
-    plan = averaging.Plan
+    plan = transition.Plan
     from reidassoc.ops.transport import transport
 
     moved = transport(scene.features.visible.x, scene.features.infrared.x, strength=25.0)
     assert isinstance(moved, plan)
-    assert not isinstance(averaging.Averaging.of_plan(moved, lost=Mult.truncation).source, plan)
+    assert not isinstance(transition.Averaging.of_plan(moved, lost=Mult.truncation).source, plan)
 
 
 def test_outliers_get_labels_and_rows_sum_to_one() -> None:

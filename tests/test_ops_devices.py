@@ -14,15 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import reidassoc.ops
-from reidassoc.ops import exact, partition
+from reidassoc.ops import partition, precision
 from reidassoc.ops.accelerate import without_numba
 from reidassoc.ops.affinity import affinity
 from reidassoc.ops.assignment import cosine_table, cross_labels, mixed_prototypes, of_samples, rows_of_samples
-from reidassoc.ops.averaging import Averaging
 from reidassoc.ops.banks import Intake, plan_rounds, update_banks
+from reidassoc.ops.bfloat16 import without_bfloat16
 from reidassoc.ops.confidence import confidence, prototype_loss
 from reidassoc.ops.dbscan import dbscan, smallest_of_component
-from reidassoc.ops.half import without_bfloat16
 from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.ops.losses import cross_prediction, mean_over_opinions, soft_cross_entropy
 from reidassoc.ops.memories import memory_cost, sub_memories
@@ -44,9 +43,10 @@ from reidassoc.ops.sparse import (
     sum_equal,
     transposed,
 )
+from reidassoc.ops.sparse_labels import blend, change, top_softmax
 from reidassoc.ops.sparse_transport import destinations, sparse_transport
-from reidassoc.ops.top_labels import blend, change, top_softmax
 from reidassoc.ops.tracklets import pooled
+from reidassoc.ops.transition import Averaging
 from reidassoc.ops.transport import transport
 from reidassoc.ops.triplet import hardest_triplet
 from reidassoc.ops.unit_rows import unit_rows
@@ -237,8 +237,8 @@ def _(device: torch.device) -> Sequence[Tensor]:
       "partition.by_first_member", "exact.at_least_single", "exact.check_features", "unit_rows.unit_rows")  # fmt: skip
 def _(device: torch.device) -> Sequence[Tensor]:
     x, labels = people(50, device), whole(50, below=7, device=device)
-    exact.check_features("x", x)
-    spread = [*propagate(Pair(x, people(30, device, 1)), k=4), exact.at_least_single(x.half()), unit_rows(x * 1e30)]
+    precision.check_features("x", x)
+    spread = [*propagate(Pair(x, people(30, device, 1)), k=4), precision.at_least_single(x.half()), unit_rows(x * 1e30)]
     mean = centroids(x, labels, 7)
     later = updated_centroids(x, labels.clamp(max=4), mean)
     return [*spread, mean, later, clusters_of(x, labels).centroids, partition.by_first_member(labels, least=2)]

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidassoc.ops import half, neighbours
+from reidassoc.ops import bfloat16, neighbours
 from reidassoc.ops.accelerate import compiled_search, without_numba
-from reidassoc.ops.exact import check_features, full_float32
 from reidassoc.ops.neighbours import nearest
+from reidassoc.ops.precision import check_features, full_float32
 
 
 def unit(n: int, d: int = 16, seed: int = 0) -> Tensor:
@@ -136,9 +136,9 @@ def test_the_rounding_bound_holds() -> None:
 
 def test_screening_needs_the_processor_and_numba() -> None:
     cpu = torch.device("cpu")
-    with half.without_bfloat16():
-        assert not half.bfloat16_pays(cpu)
-    assert not half.bfloat16_pays(torch.device("meta"))
+    with bfloat16.without_bfloat16():
+        assert not bfloat16.bfloat16_pays(cpu)
+    assert not bfloat16.bfloat16_pays(torch.device("meta"))
     with without_numba():
         assert neighbours._nearest_screened(unit(30), unit(30), 3) is None
     if compiled_search(cpu) is not None:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from reidassoc.ops.accelerate import compiled, over_rows, without_numba
-from reidassoc.ops.averaging import Averaging
 from reidassoc.ops.prototypes import centroids
 from reidassoc.ops.sparse import product, row_normalised, transposed
+from reidassoc.ops.transition import Averaging
 
 
 def matrix(n: int = 37, m: int = 23, density: float = 0.2) -> Tensor:

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from golden_vectors import golden
 from torch import Tensor
 
-from reidassoc.ops import scaling
+from reidassoc.ops import sinkhorn
 from reidassoc.ops import transport as module
 from reidassoc.ops.accelerate import compiled, without_numba
-from reidassoc.ops.averaging import Averaging
+from reidassoc.ops.transition import Averaging
 from reidassoc.ops.transport import transport
 
 
@@ -201,7 +201,7 @@ def test_a_plan_that_converges_at_once_takes_no_shortcut(shortcut: str) -> None:
 
 def test_rounds_that_run_away_are_made_plainly(shortcut: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = people(203, 1), people(120, 2)
-    monkeypatch.setattr(scaling, "OMEGA", 2.3)  # beyond 2 no start is near enough
+    monkeypatch.setattr(sinkhorn, "OMEGA", 2.3)  # beyond 2 no start is near enough
     fast = transport(x, y, strength=25.0, fast=True)
     plain = transport(x, y, strength=25.0)
     assert fast.rounds == pytest.approx(plain.rounds, abs=20)

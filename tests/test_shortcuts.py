@@ -16,7 +16,7 @@ import reidassoc as ra
 from reidassoc import Association, Modality, Pair
 from reidassoc.engine import associate as public
 from reidassoc.fitting import candidates
-from reidassoc.ops import averaging, jaccard, neighbours, top_labels, transport
+from reidassoc.ops import jaccard, neighbours, transport
 from reidassoc.ops.accelerate import compiled, without_numba
 from reidassoc.ops.memory_limit import memory_limit
 from reidassoc.types import labels as label_types

@@ -11,7 +11,7 @@ from reidassoc.engine.checkpoint import pack_targets, unpack_targets
 from reidassoc.ops.accelerate import compiled, without_numba
 from reidassoc.ops.confidence import prototype_loss
 from reidassoc.ops.sparse import row_normalised
-from reidassoc.ops.top_labels import blend, change, top_softmax
+from reidassoc.ops.sparse_labels import blend, change, top_softmax
 from reidassoc.testing import toy_scene
 from reidassoc.types import TopLabels
 from reidassoc.types import labels as module

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from reidassoc import Association, Associator, Modality, Scene
 from reidassoc.ops.assignment import cosine_table, cross_labels, greedy_pairs, mixed_prototypes
-from reidassoc.ops.exact import full_float32
 from reidassoc.ops.memory_limit import block_rows
+from reidassoc.ops.precision import full_float32
 
 BLOCK_ELEMENTS = 1 << 24  # similarities held at once, at most: 64 MiB of float32
 

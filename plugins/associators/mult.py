@@ -10,13 +10,13 @@ from pydantic import Field
 from torch import Tensor
 
 from reidassoc import Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.averaging import Averaging
-from reidassoc.ops.exact import full_float32
 from reidassoc.ops.memory_limit import dense_fits
+from reidassoc.ops.precision import full_float32
 from reidassoc.ops.sparse import row_normalised
+from reidassoc.ops.sparse_labels import blend, top_softmax
+from reidassoc.ops.sparse_labels import change as top_change
 from reidassoc.ops.sparse_transport import NEIGHBOURS, destinations, sparse_transport
-from reidassoc.ops.top_labels import blend, top_softmax
-from reidassoc.ops.top_labels import change as top_change
+from reidassoc.ops.transition import Averaging
 from reidassoc.ops.transport import transport
 from reidassoc.types import TopLabels
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.exact import full_float32
+from reidassoc.ops.precision import full_float32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.exact import full_float32
 from reidassoc.ops.memory_limit import block_rows
+from reidassoc.ops.precision import full_float32
 from reidassoc.ops.propagation import propagate
 from reidassoc.ops.prototypes import centroids
 from reidassoc.ops.sparse_transport import destinations

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reidassoc import OUTLIER, Association, Associator, Clusters, Features, Modality, Pair, Scene, SoftLabels
 from reidassoc.ops.assignment import of_samples
-from reidassoc.ops.exact import full_float32
+from reidassoc.ops.precision import full_float32
 from reidassoc.ops.prototypes import centroids, updated_centroids
 
 MAX_ROUNDS = 1000  # of the scaling

@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 
 from reidassoc import OUTLIER, Clusterer, Clustering, Clusters, Features, Pair
-from reidassoc.ops.exact import check_features
 from reidassoc.ops.partition import by_first_member
+from reidassoc.ops.precision import check_features
 from reidassoc.ops.prototypes import clusters_of
 
 

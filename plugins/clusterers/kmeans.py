@@ -13,9 +13,9 @@ from pydantic import Field
 from torch import Tensor
 
 from reidassoc import Clusterer, Clustering, Clusters, Features, Pair
-from reidassoc.ops.exact import check_features, full_float32
 from reidassoc.ops.memory_limit import block_rows
 from reidassoc.ops.partition import by_first_member
+from reidassoc.ops.precision import check_features, full_float32
 from reidassoc.ops.prototypes import clusters_of
 from reidassoc.ops.seeds import generator_for, seed_for
 

@@ -13,8 +13,8 @@ from pydantic import Field
 
 from reidassoc import OUTLIER, Clusterer, Clustering, Clusters, Features, Pair
 from reidassoc.errors import SpecError, nearest_name
-from reidassoc.ops.exact import check_features
 from reidassoc.ops.partition import by_first_member
+from reidassoc.ops.precision import check_features
 from reidassoc.ops.prototypes import clusters_of
 from reidassoc.ops.seeds import NUMPY_SEEDS, seed_for
 from reidassoc.spec import Spec

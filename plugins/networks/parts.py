@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from reidassoc.ops.exact import at_least_single
+from reidassoc.ops.precision import at_least_single
 from reidassoc_plugins.networks.necks import neck
 
 # (query stream, map stream), grouped as they pass the neck: each image on its own map, then its first and second view.

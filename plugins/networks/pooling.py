@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from reidassoc.ops.exact import at_least_single
+from reidassoc.ops.precision import at_least_single
 
 POWER = 3.0
 FLOOR = 1e-12  # keeps the root differentiable where a channel is dead

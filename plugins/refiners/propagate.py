@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from reidassoc import Modality, Pair, Refiner, Scene, SoftLabels, Targets
-from reidassoc.ops.averaging import Averaging
-from reidassoc.ops.top_labels import KEPT, blend
+from reidassoc.ops.sparse_labels import KEPT, blend
+from reidassoc.ops.transition import Averaging
 from reidassoc.types import TopLabels
 
 

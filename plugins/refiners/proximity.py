@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from reidassoc import OUTLIER, Modality, Refiner, Scene, SoftLabels, Targets
-from reidassoc.ops.exact import full_float32
+from reidassoc.ops.precision import full_float32
 
 
 @dataclass(frozen=True, kw_only=True)

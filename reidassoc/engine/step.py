@@ -26,7 +26,7 @@ from reidassoc.interfaces.banks import Banks, BanksBefore, Feed
 from reidassoc.interfaces.batch import Batch, View
 from reidassoc.interfaces.plugins import NetworkOutput
 from reidassoc.interfaces.scene import Scene
-from reidassoc.ops.exact import at_least_single
+from reidassoc.ops.precision import at_least_single
 from reidassoc.pipeline import Method
 from reidassoc.types import STREAMS, Targets
 

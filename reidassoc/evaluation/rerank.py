@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor
 
 from reidassoc.errors import SpecError, nearest_name
-from reidassoc.ops.exact import full_float32
 from reidassoc.ops.jaccard import jaccard_similarity
+from reidassoc.ops.precision import full_float32
 from reidassoc.ops.propagation import propagate
 from reidassoc.options import construct
 from reidassoc.spec import Spec

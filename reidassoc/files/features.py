@@ -23,8 +23,8 @@ from reidassoc.errors import DataError
 from reidassoc.files.arrays import read_arrays, write_arrays
 from reidassoc.files.npz import Arrays
 from reidassoc.files.paths import FEATURE_ARRAYS, refuse_no_features
-from reidassoc.ops.exact import broken_rows
 from reidassoc.ops.part_features import PARTS
+from reidassoc.ops.precision import broken_rows
 from reidassoc.ops.unit_rows import unit_rows
 from reidassoc.types import TRACKLET, Features, Modality, Pair
 

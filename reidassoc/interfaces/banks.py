@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reidassoc.errors import PluginError, RecipeError
 from reidassoc.ops.banks import Intake, update_banks
-from reidassoc.ops.exact import at_least_single
+from reidassoc.ops.precision import at_least_single
 
 T = TypeVar("T")
 Level = Literal["cluster", "instance"]  # what a row of a bank is

@@ -13,8 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from reidassoc.ops.exact import full_float32
 from reidassoc.ops.memory_limit import block_rows
+from reidassoc.ops.precision import full_float32
 from reidassoc.types import SoftLabels
 
 SMALLEST = 1e-6  # range of losses below which they tell nothing

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from reidassoc.ops.accelerate import compiled, compiled_search, over_rows
-from reidassoc.ops.exact import check_features, full_float32
 from reidassoc.ops.memory_limit import block_rows
 from reidassoc.ops.neighbours import nearest
+from reidassoc.ops.precision import check_features, full_float32
 from reidassoc.ops.sparse import csr_from_counts, pointers, ranges, sum_equal, transposed
 from reidassoc.ops.unit_rows import rows_off_unit
 

@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from reidassoc.ops.exact import full_float32
+from reidassoc.ops.precision import full_float32
 
 
 def sub_memories(x: Tensor, labels: Tensor, num_clusters: int, *, count: int, seed: int) -> Tensor:

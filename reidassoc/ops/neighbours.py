@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from reidassoc.ops.accelerate import compiled_search, over_rows
-from reidassoc.ops.exact import full_float32
-from reidassoc.ops.half import bfloat16_pays
+from reidassoc.ops.bfloat16 import bfloat16_pays
 from reidassoc.ops.memory_limit import block_rows
+from reidassoc.ops.precision import full_float32
 from reidassoc.ops.sparse import pointers
 
 BLOCK_ELEMENTS = 1 << 24  # similarities held at once, at most: 64 MiB of float32

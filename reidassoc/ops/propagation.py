@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidassoc.ops.exact import check_features
 from reidassoc.ops.neighbours import nearest
+from reidassoc.ops.precision import check_features
 from reidassoc.ops.sparse import csr_from_counts, product, row_normalised
 from reidassoc.types import Pair
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reidassoc.ops.accelerate import SMALL, compiled, over_rows
-from reidassoc.ops.exact import full_float32
+from reidassoc.ops.precision import full_float32
 
 
 def csr(pointer: Tensor, column: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:

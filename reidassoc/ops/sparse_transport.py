@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from reidassoc.ops.accelerate import SMALL, compiled_scaling, over_rows
-from reidassoc.ops.exact import check_features, full_float32
 from reidassoc.ops.memory_limit import dense_fits
 from reidassoc.ops.neighbours import nearest
-from reidassoc.ops.scaling import Round, in_range, scales
+from reidassoc.ops.precision import check_features, full_float32
+from reidassoc.ops.sinkhorn import Round, in_range, scales
 from reidassoc.ops.sparse import csr, csr_from_counts, row_normalised, rows_of, transposed
 from reidassoc.ops.transport import transport
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from reidassoc.ops.accelerate import SMALL, compiled, compiled_scaling, over_rows
-from reidassoc.ops.exact import check_features, full_float32
-from reidassoc.ops.half import bfloat16_inputs, bfloat16_pays
+from reidassoc.ops.bfloat16 import bfloat16_inputs, bfloat16_pays
 from reidassoc.ops.memory_limit import block_rows
-from reidassoc.ops.scaling import Round, in_range, scales
+from reidassoc.ops.precision import check_features, full_float32
+from reidassoc.ops.sinkhorn import Round, in_range, scales
 from reidassoc.ops.sparse import add_at, csr_from_counts, row_normalised
 
 BLOCK_ELEMENTS = 1 << 24  # kernel entries handled at once: 64 MiB of float32

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidassoc.ops.exact import at_least_single
+from reidassoc.ops.precision import at_least_single
 
 UNIT = (0.99, 1.01)  # a unit row in half precision may be 1.001 long
 

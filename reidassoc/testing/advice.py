@@ -36,7 +36,7 @@ MISTAKEN: tuple[tuple[str, str], ...] = (
     (
         r"(?i)sparse_?csr|\bCSR\b",
         "The affinity is a sparse CSR tensor, for which torch knows few functions. Averaging.of_affinity(graph) @ x of "
-        "reidassoc.ops.averaging averages over neighbours, reidassoc.ops.sparse selects rows and looks pairs up; "
+        "reidassoc.ops.transition averages over neighbours, reidassoc.ops.sparse selects rows and looks pairs up; "
         "graph.to_dense() is (N, N), for small N only.",
     ),
     (

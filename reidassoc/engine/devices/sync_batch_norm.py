@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reidassoc.engine.devices.ranks import connected, summed
-from reidassoc.ops.exact import at_least_single, no_autocast
+from reidassoc.ops.precision import at_least_single, no_autocast
 
 
 class JointNorm(_BatchNorm):

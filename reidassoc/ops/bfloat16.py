@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
-from reidassoc.ops.exact import products
+from reidassoc.ops.precision import products
 
 _disabled = 0
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from reidassoc.ops.accelerate import SMALL, compiled_labels, over_rows
-from reidassoc.ops.exact import full_float32
 from reidassoc.ops.memory_limit import block_rows
+from reidassoc.ops.precision import full_float32
 from reidassoc.ops.sparse import pointers, ranges, sum_equal
 from reidassoc.types import TopLabels
 
