@@ -13,7 +13,7 @@ import torch
 from reidassoc import registry
 from reidassoc.engine.train import run
 from reidassoc.entrypoints import out_of_step
-from reidassoc.ops.accelerate import compiled, without_numba
+from reidassoc.ops.compiled.dispatch import compiled, without_numba
 from reidassoc.overrides import choose
 from reidassoc.recipe import Recipe
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 import reidassoc.ops
 from reidassoc.ops import partition, precision
-from reidassoc.ops.accelerate import without_numba
 from reidassoc.ops.affinity import affinity
 from reidassoc.ops.assignment import cosine_table, cross_labels, mixed_prototypes, of_samples, rows_of_samples
 from reidassoc.ops.banks import Intake, plan_rounds, update_banks
 from reidassoc.ops.bfloat16 import without_bfloat16
+from reidassoc.ops.compiled.dispatch import without_numba
 from reidassoc.ops.confidence import confidence, prototype_loss
 from reidassoc.ops.dbscan import dbscan, smallest_of_component
 from reidassoc.ops.jaccard import jaccard_similarity

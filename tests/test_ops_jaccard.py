@@ -11,7 +11,7 @@ from golden_vectors import golden
 from torch import Tensor
 
 from reidassoc.ops import jaccard
-from reidassoc.ops.accelerate import compiled, without_numba
+from reidassoc.ops.compiled.dispatch import compiled, without_numba
 from reidassoc.ops.jaccard import jaccard_similarity
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reidassoc.ops import bfloat16, neighbours
-from reidassoc.ops.accelerate import compiled_search, without_numba
+from reidassoc.ops.compiled.dispatch import compiled_search, without_numba
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.precision import check_features, full_float32
 

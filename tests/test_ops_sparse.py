@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reidassoc.ops.accelerate import compiled, over_rows, without_numba
+from reidassoc.ops.compiled.dispatch import compiled, over_rows, without_numba
 from reidassoc.ops.prototypes import centroids
 from reidassoc.ops.sparse import product, row_normalised, transposed
 from reidassoc.ops.transition import Averaging

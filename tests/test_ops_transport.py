@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reidassoc.ops import sinkhorn
 from reidassoc.ops import transport as module
-from reidassoc.ops.accelerate import compiled, without_numba
+from reidassoc.ops.compiled.dispatch import compiled, without_numba
 from reidassoc.ops.transition import Averaging
 from reidassoc.ops.transport import transport
 

@@ -20,7 +20,7 @@ from reidassoc.engine import train
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.step import Step
 from reidassoc.interfaces.scene import Scene
-from reidassoc.ops.accelerate import without_numba
+from reidassoc.ops.compiled.dispatch import without_numba
 from reidassoc.overrides import choose
 from reidassoc.pipeline import associate, cluster
 from reidassoc.recipe import load_recipe

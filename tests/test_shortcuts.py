@@ -17,7 +17,7 @@ from reidassoc import Association, Modality, Pair
 from reidassoc.engine import associate as public
 from reidassoc.fitting import candidates
 from reidassoc.ops import jaccard, neighbours, transport
-from reidassoc.ops.accelerate import compiled, without_numba
+from reidassoc.ops.compiled.dispatch import compiled, without_numba
 from reidassoc.ops.memory_limit import memory_limit
 from reidassoc.types import labels as label_types
 

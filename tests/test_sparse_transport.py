@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidassoc.ops.accelerate import without_numba
+from reidassoc.ops.compiled.dispatch import without_numba
 from reidassoc.ops.memory_limit import memory_limit
 from reidassoc.ops.sparse_transport import _near_pairs, destinations, sparse_transport
 from reidassoc.ops.transport import transport

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from reidassoc import OUTLIER, Modality, Pair, SoftLabels, Targets
 from reidassoc.engine.checkpoint import pack_targets, unpack_targets
-from reidassoc.ops.accelerate import compiled, without_numba
+from reidassoc.ops.compiled.dispatch import compiled, without_numba
 from reidassoc.ops.confidence import prototype_loss
 from reidassoc.ops.sparse import row_normalised
 from reidassoc.ops.sparse_labels import blend, change, top_softmax

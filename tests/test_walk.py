@@ -10,7 +10,7 @@ from reidassoc.evaluation import retrieval as module
 from reidassoc.evaluation.presorted import rank_sorted
 from reidassoc.evaluation.ranking import Ranking, nearest_first, rank
 from reidassoc.evaluation.retrieval import retrieve
-from reidassoc.ops.accelerate import compiled_ranking, without_numba
+from reidassoc.ops.compiled.dispatch import compiled_ranking, without_numba
 from reidassoc.types import Modality, Pair, Rule, Trial
 
 RULES = [

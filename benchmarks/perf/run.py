@@ -22,7 +22,7 @@ from machine import RESULTS, device_name, slug
 from meter import HEAD
 from stages import STAGES, rows
 
-from reidassoc.ops.accelerate import compiled
+from reidassoc.ops.compiled.dispatch import compiled
 
 SIZES = {"tiny": (0.02, 128), "small": (0.1, 512), "sysu": (1.0, 2048)}  # share of SYSU-MM01's training set, D
 

@@ -13,7 +13,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from reidassoc.ops.accelerate import compiled_images
+from reidassoc.ops.compiled.dispatch import compiled_images
 from reidassoc.recipe import Augmentation
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # ImageNet's

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from reidassoc.evaluation.ranking import Ranking
-from reidassoc.ops.accelerate import compiled_ranking, over_rows
+from reidassoc.ops.compiled.dispatch import compiled_ranking, over_rows
 from reidassoc.types import Rule
 
 

@@ -13,7 +13,7 @@ from reidassoc.errors import DataError
 from reidassoc.evaluation.presorted import rank_sorted
 from reidassoc.evaluation.ranking import Ranking, nearest_first, rank, refuse_nan
 from reidassoc.evaluation.rerank import Rerank
-from reidassoc.ops.accelerate import compiled_ranking
+from reidassoc.ops.compiled.dispatch import compiled_ranking
 from reidassoc.ops.unit_rows import unit_rows
 from reidassoc.types import Modality, Pair, Trial
 

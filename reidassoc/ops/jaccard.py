@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reidassoc.ops.accelerate import compiled, compiled_search, over_rows
+from reidassoc.ops.compiled.dispatch import compiled, compiled_search, over_rows
 from reidassoc.ops.memory_limit import block_rows
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.precision import check_features, full_float32

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from reidassoc.ops.accelerate import compiled_search, over_rows
 from reidassoc.ops.bfloat16 import bfloat16_pays
+from reidassoc.ops.compiled.dispatch import compiled_search, over_rows
 from reidassoc.ops.memory_limit import block_rows
 from reidassoc.ops.precision import full_float32
 from reidassoc.ops.sparse import pointers

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reidassoc.ops.accelerate import compiled_search
+from reidassoc.ops.compiled.dispatch import compiled_search
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from reidassoc.ops.accelerate import SMALL, compiled, over_rows
+from reidassoc.ops.compiled.dispatch import SMALL, compiled, over_rows
 from reidassoc.ops.precision import full_float32
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reidassoc.ops.accelerate import SMALL, compiled_labels, over_rows
+from reidassoc.ops.compiled.dispatch import SMALL, compiled_labels, over_rows
 from reidassoc.ops.memory_limit import block_rows
 from reidassoc.ops.precision import full_float32
 from reidassoc.ops.sparse import pointers, ranges, sum_equal

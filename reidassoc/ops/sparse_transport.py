@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reidassoc.ops.accelerate import SMALL, compiled_scaling, over_rows
+from reidassoc.ops.compiled.dispatch import SMALL, compiled_scaling, over_rows
 from reidassoc.ops.memory_limit import dense_fits
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.precision import check_features, full_float32

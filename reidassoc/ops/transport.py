@@ -14,8 +14,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from reidassoc.ops.accelerate import SMALL, compiled, compiled_scaling, over_rows
 from reidassoc.ops.bfloat16 import bfloat16_inputs, bfloat16_pays
+from reidassoc.ops.compiled.dispatch import SMALL, compiled, compiled_scaling, over_rows
 from reidassoc.ops.memory_limit import block_rows
 from reidassoc.ops.precision import check_features, full_float32
 from reidassoc.ops.sinkhorn import Round, in_range, scales

@@ -23,39 +23,39 @@ _disabled = 0
 
 def compiled(device: torch.device) -> ModuleType | None:
     """The module of compiled kernels, or None: no numba, not a CPU, or inside `without_numba`."""
-    return _kernels(device, "compiled")
+    return _kernels(device, "affinity")
 
 
 def compiled_scaling(device: torch.device) -> ModuleType | None:
     """The compiled rounds of entropic transport, or None for the same reasons."""
-    return _kernels(device, "compiled_scaling")
+    return _kernels(device, "sinkhorn")
 
 
 def compiled_search(device: torch.device) -> ModuleType | None:
     """The compiled loops of neighbour search and encoding, or None for the same reasons."""
-    return _kernels(device, "compiled_search")
+    return _kernels(device, "search")
 
 
 def compiled_ranking(device: torch.device) -> ModuleType | None:
     """The compiled walk of the evaluation, or None for the same reasons."""
-    return _kernels(device, "compiled_ranking")
+    return _kernels(device, "ranking")
 
 
 def compiled_labels(device: torch.device) -> ModuleType | None:
     """The compiled loops over sparse labels, or None for the same reasons."""
-    return _kernels(device, "compiled_labels")
+    return _kernels(device, "labels")
 
 
 def compiled_images(device: torch.device) -> ModuleType | None:
     """The compiled augmentation, or None for the same reasons."""
-    return _kernels(device, "compiled_images")
+    return _kernels(device, "images")
 
 
 def _kernels(device: torch.device, module: str) -> ModuleType | None:
     if _disabled or device.type != "cpu":
         return None
     try:
-        return importlib.import_module(f"reidassoc.ops.{module}")  # lazy: numba costs 0.5 s and is optional
+        return importlib.import_module(f"reidassoc.ops.compiled.{module}")  # lazy: numba costs 0.5 s and is optional
     except ImportError:
         return None
 

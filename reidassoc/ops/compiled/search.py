@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from reidassoc.ops.compiled import EXACT, FAST, Array, grown
-from reidassoc.ops.compiled_scaling import widened
+from reidassoc.ops.compiled.affinity import EXACT, FAST, Array, grown
+from reidassoc.ops.compiled.sinkhorn import widened
 
 POSITIVE = 0x8000  # bfloat16 patterns below this are the positive numbers, in their order
 

@@ -1,4 +1,4 @@
-"""The compiled augmentation of images. Import through `reidassoc.ops.accelerate.compiled_images` only.
+"""The compiled augmentation of images. Import through `reidassoc.ops.compiled.dispatch.compiled_images` only.
 
 Its torch twin stands in `reidassoc.data.transforms`, and a test says that both make the same pictures, bit for bit.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from numba import njit
 
-from reidassoc.ops.compiled import EXACT
+from reidassoc.ops.compiled.affinity import EXACT
 
 Array = Any
 

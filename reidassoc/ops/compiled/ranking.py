@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from reidassoc.ops.compiled import EXACT, Array
+from reidassoc.ops.compiled.affinity import EXACT, Array
 
 
 @njit(**EXACT)  # type: ignore[untyped-decorator]

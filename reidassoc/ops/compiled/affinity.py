@@ -1,4 +1,4 @@
-"""Loops that torch can't fuse, compiled by numba. Import through `reidassoc.ops.accelerate.compiled` only.
+"""Loops that torch can't fuse, compiled by numba. Import through `reidassoc.ops.compiled.dispatch.compiled` only.
 
 Every kernel has a torch twin beside its caller, and a test that both give the same.
 """

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from reidassoc.ops.compiled import FAST, Array
+from reidassoc.ops.compiled.affinity import FAST, Array
 
 
 @intrinsic
