@@ -39,7 +39,7 @@ _PUBLIC = {
         "Refiner",
     ),
     "reidassoc.recipe": ("Recipe", "load_recipe"),
-    "reidassoc.overrides": ("choose",),
+    "reidassoc.recipe.choose": ("choose",),
     "reidassoc.engine.associate": ("associate",),
     "reidassoc.engine.run": ("run",),
     "reidassoc.engine.evaluate": ("evaluate",),
@@ -70,8 +70,9 @@ if TYPE_CHECKING:
     from reidassoc.labs.advise import advise
     from reidassoc.labs.advise_epochs import advise_epochs
     from reidassoc.labs.lab import lab
-    from reidassoc.overrides import choose
-    from reidassoc.recipe import Recipe, load_recipe
+    from reidassoc.recipe.choose import choose
+    from reidassoc.recipe.load import load_recipe
+    from reidassoc.recipe.model import Recipe
     from reidassoc.report.write import write_report
     from reidassoc.types import (
         OUTLIER,

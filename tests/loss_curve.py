@@ -25,9 +25,9 @@ from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.setup import build_network, calibrate, training_images
 from reidassoc.engine.step import Step
 from reidassoc.interfaces.banks import Banks
-from reidassoc.overrides import choose
-from reidassoc.pipeline import compose
-from reidassoc.recipe import Optimiser
+from reidassoc.recipe.choose import choose
+from reidassoc.recipe.compose import compose
+from reidassoc.recipe.model import Optimiser
 
 STEPS = 60
 STORE = Path(__file__).parent / "golden" / "loss_curves.json"

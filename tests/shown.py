@@ -18,8 +18,9 @@ from reidassoc.bench.worker import work
 from reidassoc.cli import cli
 from reidassoc.data.export import export
 from reidassoc.engine import train
-from reidassoc.overrides import choose
-from reidassoc.recipe import Recipe, parse_recipe
+from reidassoc.recipe.choose import choose
+from reidassoc.recipe.load import parse_recipe
+from reidassoc.recipe.model import Recipe
 from reidassoc.spec import Spec
 
 TREES = {"SYSU-MM01": "sysu_mm01", "RegDB": "regdb", "LLCM": "llcm"}  # /data/NAME in the docs

@@ -12,7 +12,7 @@ import reidassoc as ra
 from reidassoc import Association, Associator, Clusterer, Clustering, Features, Pair, Scene, registry
 from reidassoc.files.features import FeatureFile
 from reidassoc.ops import affinity as module
-from reidassoc.overrides import choose
+from reidassoc.recipe.choose import choose
 from reidassoc.testing import toy_features, toy_identity
 from reidassoc_plugins.associators.mult import Mult
 from reidassoc_plugins.clusterers.dbscan import Dbscan

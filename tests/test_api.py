@@ -22,7 +22,7 @@ from reidassoc.engine.log import Everyone, Observer
 from reidassoc.engine.result import Result
 from reidassoc.errors import DataError, DeviceError, PluginError, RecipeError, ReidassocError, SpecError
 from reidassoc.files.features import FeatureFile
-from reidassoc.overrides import choose
+from reidassoc.recipe.choose import choose
 from reidassoc.spec import Spec
 from reidassoc.testing import toy_features, toy_identity
 from reidassoc_plugins.associators.mult import Mult

@@ -17,7 +17,7 @@ from reidassoc.engine.ema import Average
 from reidassoc.engine.evaluate import Evaluation
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import CheckpointError
-from reidassoc.overrides import override
+from reidassoc.recipe.override import override
 
 
 def small_network() -> nn.Sequential:

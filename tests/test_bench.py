@@ -42,9 +42,10 @@ from reidassoc.engine.shared_start import leave_snapshot, snapshot_path, start_f
 from reidassoc.engine.train import run
 from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.files.features import read_features
-from reidassoc.overrides import choose, override
-from reidassoc.recipe import load_recipe
-from reidassoc.sources import sources, start_name
+from reidassoc.recipe.choose import choose
+from reidassoc.recipe.code_version import sources, start_name
+from reidassoc.recipe.load import load_recipe
+from reidassoc.recipe.override import override
 
 SPECS = sorted((Path(__file__).parent.parent / "benchmarks" / "specs").glob("*.yaml"))
 TINY = """

@@ -19,8 +19,9 @@ from reidassoc.engine import checkpoint, train
 from reidassoc.engine.folder import FolderTaken, RunFolder
 from reidassoc.engine.log import Terminal
 from reidassoc.errors import DataError
-from reidassoc.overrides import choose, override
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.choose import choose
+from reidassoc.recipe.model import Recipe
+from reidassoc.recipe.override import override
 
 CPU = torch.device("cpu")
 

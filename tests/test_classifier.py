@@ -25,9 +25,9 @@ from reidassoc.interfaces.banks import Banks
 from reidassoc.interfaces.batch import Batch
 from reidassoc.interfaces.plugins import Objective, Sampling
 from reidassoc.ops.triplet import hardest_triplet
-from reidassoc.overrides import override
-from reidassoc.pipeline import Method, Weighted
-from reidassoc.recipe import Optimiser, Recipe
+from reidassoc.recipe.compose import Method, Weighted
+from reidassoc.recipe.model import Optimiser, Recipe
+from reidassoc.recipe.override import override
 from reidassoc.testing import ContractError, check_objective, toy_scene
 from reidassoc.types import STREAMS
 from reidassoc_plugins.objectives.classifier import Classifier

@@ -17,7 +17,7 @@ from reidassoc.data.export import export
 from reidassoc.engine import train
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError, RecipeError
-from reidassoc.overrides import choose
+from reidassoc.recipe.choose import choose
 from reidassoc.spec import Spec
 from reidassoc_plugins.datasets.synthetic import Synthetic
 

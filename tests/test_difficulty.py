@@ -14,7 +14,7 @@ from reidassoc.data.store import ImageStore
 from reidassoc.data.transforms import normalise
 from reidassoc.evaluation.retrieval import retrieve
 from reidassoc.interfaces.plugins import Dataset
-from reidassoc.overrides import choose
+from reidassoc.recipe.choose import choose
 from reidassoc.types import Modality, Pair
 from reidassoc_plugins.networks.tiny import GRID, OrientedEdges
 

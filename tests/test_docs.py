@@ -18,11 +18,13 @@ from shown import Shown, blocks, shrunk, small_runs, trees
 from test_reproduce import released
 
 import reidassoc
-from reidassoc import overrides, registry
+from reidassoc import registry
 from reidassoc.bench.plan import read_plan
 from reidassoc.cli import cli
-from reidassoc.pipeline import associate, compose
-from reidassoc.recipe import load_recipe
+from reidassoc.pipeline import associate
+from reidassoc.recipe import choose
+from reidassoc.recipe.compose import compose
+from reidassoc.recipe.load import load_recipe
 from reidassoc.testing import check_associator, toy_scene
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
@@ -125,8 +127,8 @@ def test_the_benchmark_page_s_commands_run(tmp_path: Path, data: Path, monkeypat
     """On the runs that the page speaks of, and on a checkpoint with the keys of a released one."""
     monkeypatch.chdir(tmp_path)
     small_runs(monkeypatch)
-    real = overrides.choose
-    monkeypatch.setattr(overrides, "choose", lambda **words: shrunk(real(**words)))  # what `reproduce` runs
+    real = choose.choose
+    monkeypatch.setattr(choose, "choose", lambda **words: shrunk(real(**words)))  # what `reproduce` runs
     shown = Shown(tmp_path, data)
     shown.file(blocks_of("docs/benchmarks.md", "yaml")[0], "mine.yaml")
     for rest in ("mult", "pgm", "mult --dataset sysu_mm01 --data /data/SYSU-MM01 --out runs/mult-sysu_mm01-1"):

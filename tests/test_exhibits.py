@@ -20,8 +20,8 @@ from reidassoc.engine.report_data import EXHIBITS, Exhibits, exhibits_of, of_eac
 from reidassoc.errors import DataError
 from reidassoc.evaluation.nearest_images import NEAREST, QUERIES, leaders
 from reidassoc.evaluation.queries import load_scores
-from reidassoc.overrides import override
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.model import Recipe
+from reidassoc.recipe.override import override
 from reidassoc.types import Modality, Pair, Rule, Trial
 
 PROTOCOL = "all-search single-shot"

@@ -31,8 +31,8 @@ from reidassoc.engine.log import Observer
 from reidassoc.engine.out_of_memory import by_batches, ran_out, too_large
 from reidassoc.errors import DataError, DeviceError
 from reidassoc.interfaces.plugins import Objective, Sampling
-from reidassoc.overrides import override
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.model import Recipe
+from reidassoc.recipe.override import override
 
 ROOT = Path(__file__).parent.parent
 

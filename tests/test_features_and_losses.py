@@ -18,8 +18,8 @@ from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.evaluate import prepare_evaluation
 from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder
-from reidassoc.overrides import override
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.model import Recipe
+from reidassoc.recipe.override import override
 from reidassoc.types import Modality
 
 

@@ -26,8 +26,8 @@ from reidassoc.errors import PluginError, ReidassocError
 from reidassoc.interfaces.banks import Bank, Banks, Feed
 from reidassoc.interfaces.plugins import Objective, Sampling
 from reidassoc.ops.banks import plan_rounds
-from reidassoc.overrides import override
-from reidassoc.recipe import Optimiser, Recipe
+from reidassoc.recipe.model import Optimiser, Recipe
+from reidassoc.recipe.override import override
 from reidassoc.testing import pretended_device
 
 CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

@@ -22,8 +22,8 @@ from reidassoc.interfaces.banks import Bank, Banks
 from reidassoc.interfaces.batch import Batch
 from reidassoc.interfaces.plugins import Objective, Sampling
 from reidassoc.interfaces.scene import Scene
-from reidassoc.overrides import override
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.model import Recipe
+from reidassoc.recipe.override import override
 from reidassoc.testing import ContractError, check_objective
 from reidassoc.types import FEEDERS, Modality, Pair, Targets
 

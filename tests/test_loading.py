@@ -27,7 +27,7 @@ from reidassoc.data.transforms import (
 from reidassoc.interfaces.banks import Bank
 from reidassoc.interfaces.plugins import Sampling
 from reidassoc.ops.compiled.dispatch import without_numba
-from reidassoc.recipe import Augmentation
+from reidassoc.recipe.model import Augmentation
 from reidassoc.types import Modality, Pair, SoftLabels, Targets
 
 V, R = Modality.VISIBLE, Modality.INFRARED

@@ -17,12 +17,13 @@ from reidassoc import Features, Modality, Pair, Scene, registry
 from reidassoc.cli.list_matrix import print_matrix
 from reidassoc.data.samplers import Sampler
 from reidassoc.errors import RecipeError
-from reidassoc.fitting import candidates, gives, misfits, needs
 from reidassoc.interfaces.banks import Banks
 from reidassoc.interfaces.batch import Batch, View
-from reidassoc.matrix import PAIRS, Cell, Grid, matrix
-from reidassoc.pipeline import Method, Weighted, associate, cluster, compose, refine
-from reidassoc.recipe import parse_recipe
+from reidassoc.pipeline import associate, cluster, refine
+from reidassoc.recipe.compatibility import PAIRS, Cell, Grid, matrix
+from reidassoc.recipe.compose import Method, Weighted, compose
+from reidassoc.recipe.load import parse_recipe
+from reidassoc.recipe.requirements import candidates, gives, misfits, needs
 from reidassoc.testing import toy_identity
 from reidassoc.testing.scenes import Toy
 from reidassoc.types import SHARED, STREAMS, Association, Clustering, Targets

@@ -18,8 +18,8 @@ from reidassoc.errors import RecipeError
 from reidassoc.ops import neighbours
 from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.ops.memory_limit import block_rows, dense_fits, memory_limit
-from reidassoc.overrides import override
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.model import Recipe
+from reidassoc.recipe.override import override
 from reidassoc.types import Targets, TopLabels
 
 

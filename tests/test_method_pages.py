@@ -13,7 +13,7 @@ from reidassoc import registry
 from reidassoc.bench.plan import read_plan
 from reidassoc.bench.results import Results, read_results
 from reidassoc.options import options_of
-from reidassoc.recipe import load_recipe, shipped_recipes
+from reidassoc.recipe.load import load_recipe, shipped_recipes
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
 from method_results import MARKER, METHODS, PAGES, ROOT, STORE, table

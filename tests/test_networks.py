@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.setup import build_network, translate
 from reidassoc.errors import DeviceError
-from reidassoc.overrides import override
-from reidassoc.pipeline import compose
-from reidassoc.recipe import load_recipe
+from reidassoc.recipe.compose import compose
+from reidassoc.recipe.load import load_recipe
+from reidassoc.recipe.override import override
 from reidassoc.weights import load_into
 from reidassoc_plugins.networks.non_local import NonLocal
 from reidassoc_plugins.networks.parts import FIRST, OWN, SECOND, PartHeads

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from reidassoc.bench import perf
 from reidassoc.cli import cli
 from reidassoc.errors import ReidassocError
-from reidassoc.pipeline import compose
+from reidassoc.recipe.compose import compose
 
 PERF = Path(__file__).resolve().parents[1] / "benchmarks" / "perf"
 SLOW = {"augmentation", "mmm"}  # a second each; their plain versions are compared in their own tests

@@ -21,9 +21,9 @@ from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.step import Step
 from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.compiled.dispatch import without_numba
-from reidassoc.overrides import choose
 from reidassoc.pipeline import associate, cluster
-from reidassoc.recipe import load_recipe
+from reidassoc.recipe.choose import choose
+from reidassoc.recipe.load import load_recipe
 from reidassoc.testing import Toy, pretended_device
 from reidassoc.types import Pair
 

@@ -16,7 +16,7 @@ from reidassoc.data import store
 from reidassoc.data.export import export
 from reidassoc.data.progress import Progress
 from reidassoc.engine.setup import training_images
-from reidassoc.overrides import choose
+from reidassoc.recipe.choose import choose
 from reidassoc_plugins.datasets.synthetic import Synthetic
 
 

@@ -11,10 +11,11 @@ import yaml
 
 from reidassoc import recipe as recipe_module
 from reidassoc.errors import PluginError, RecipeError, SpecError
-from reidassoc.overrides import choose
-from reidassoc.pipeline import compose
-from reidassoc.recipe import RECIPE_GROUP, Recipe, load_recipe, parse_recipe, shipped_recipes
-from reidassoc.yaml_text import read_yaml
+from reidassoc.recipe.choose import choose
+from reidassoc.recipe.compose import compose
+from reidassoc.recipe.load import RECIPE_GROUP, load_recipe, parse_recipe, shipped_recipes
+from reidassoc.recipe.model import Recipe
+from reidassoc.recipe.yaml_reader import read_yaml
 
 
 @pytest.fixture

@@ -17,9 +17,11 @@ from reidassoc.engine.devices.as_gpus import chunks, refuse_uneven, replicated
 from reidassoc.engine.result import flags
 from reidassoc.errors import RecipeError
 from reidassoc.interfaces.plugins import NetworkOutput
-from reidassoc.overrides import choose, override
-from reidassoc.pipeline import compose
-from reidassoc.recipe import Recipe, load_recipe
+from reidassoc.recipe.choose import choose
+from reidassoc.recipe.compose import compose
+from reidassoc.recipe.load import load_recipe
+from reidassoc.recipe.model import Recipe
+from reidassoc.recipe.override import override
 from reidassoc.types import STREAMS
 from reidassoc_plugins.networks.tiny import Tiny
 from reidassoc_plugins.networks.two_stream import TwoStream

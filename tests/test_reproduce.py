@@ -27,8 +27,9 @@ from reidassoc.engine.import_checkpoint import FORMATS, import_checkpoint
 from reidassoc.engine.log import Observer
 from reidassoc.errors import CheckpointError, RecipeError
 from reidassoc.evaluation.statistics import estimate
-from reidassoc.overrides import choose, override
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.choose import choose
+from reidassoc.recipe.model import Recipe
+from reidassoc.recipe.override import override
 from reidassoc_plugins.networks.two_stream import TwoStream
 
 GOLDEN = Path(__file__).parent / "golden" / "network"

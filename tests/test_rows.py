@@ -12,10 +12,10 @@ from test_tables import ALL, cell
 from reidassoc.bench.results import export, read_results
 from reidassoc.bench.rows import row_names
 from reidassoc.bench.table import compare_results
-from reidassoc.engine.configuration import configuration, method_digest
 from reidassoc.errors import DataError
-from reidassoc.overrides import choose
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.choose import choose
+from reidassoc.recipe.configuration import configuration, method_digest
+from reidassoc.recipe.model import Recipe
 from reidassoc.report.material import chapters, read_named
 
 

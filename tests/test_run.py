@@ -29,8 +29,8 @@ from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeErro
 from reidassoc.evaluation.queries import load_scores
 from reidassoc.interfaces.plugins import Clusterer, Objective, Sampling
 from reidassoc.ops.prototypes import centroids
-from reidassoc.overrides import override
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.model import Recipe
+from reidassoc.recipe.override import override
 from reidassoc.types import Clustering, Clusters, Features, Modality, Pair
 from reidassoc_plugins.networks.tiny import Tiny
 

@@ -21,8 +21,8 @@ import reidassoc as ra
 from reidassoc import Association, Scene, registry
 from reidassoc.cli import cli
 from reidassoc.errors import PluginError
-from reidassoc.overrides import choose
-from reidassoc.pipeline import compose
+from reidassoc.recipe.choose import choose
+from reidassoc.recipe.compose import compose
 from reidassoc.scaffold import new
 from reidassoc.testing import ContractError
 from reidassoc.testing.diagnosis import diagnose

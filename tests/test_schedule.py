@@ -14,8 +14,9 @@ import reidassoc as ra
 from reidassoc import registry
 from reidassoc.engine import loop
 from reidassoc.engine.optim import build_optimiser, learning_rate, set_learning_rate
-from reidassoc.overrides import override
-from reidassoc.recipe import Optimiser, Recipe, load_recipe
+from reidassoc.recipe.load import load_recipe
+from reidassoc.recipe.model import Optimiser, Recipe
+from reidassoc.recipe.override import override
 
 
 def test_a_rate_falls_at_each_milestone_and_rises_over_the_first_steps() -> None:

@@ -28,8 +28,9 @@ from reidassoc.engine.devices.device import open_device, open_devices
 from reidassoc.engine.devices.ranks import shares
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DeviceError, RecipeError, ReidassocError
-from reidassoc.overrides import choose, override
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.choose import choose
+from reidassoc.recipe.model import Recipe
+from reidassoc.recipe.override import override
 
 
 @pytest.fixture(scope="module")

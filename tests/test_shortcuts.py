@@ -15,10 +15,10 @@ from torch import Tensor
 import reidassoc as ra
 from reidassoc import Association, Modality, Pair
 from reidassoc.engine import associate as public
-from reidassoc.fitting import candidates
 from reidassoc.ops import jaccard, neighbours, transport
 from reidassoc.ops.compiled.dispatch import compiled, without_numba
 from reidassoc.ops.memory_limit import memory_limit
+from reidassoc.recipe.requirements import candidates
 from reidassoc.types import labels as label_types
 
 PEOPLE, VISIBLE, INFRARED, WIDTH = 16, 192, 96, 64

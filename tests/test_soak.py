@@ -16,8 +16,8 @@ from torch import Tensor
 
 import reidassoc as ra
 from reidassoc.engine.folder import KEPT
-from reidassoc.overrides import override
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.model import Recipe
+from reidassoc.recipe.override import override
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"

@@ -14,7 +14,7 @@ from reidassoc import registry
 from reidassoc.bench.plan import read_plan
 from reidassoc.bench.results import Outcome, read_results
 from reidassoc.bench.table import figures
-from reidassoc.overrides import choose
+from reidassoc.recipe.choose import choose
 
 ROOT = Path(__file__).parent.parent
 PROTOCOL = "all-search single-shot"

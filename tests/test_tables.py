@@ -26,7 +26,7 @@ from reidassoc.engine.devices import processes
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError
 from reidassoc.files.features import read_features
-from reidassoc.recipe import load_recipe, parse_recipe
+from reidassoc.recipe.load import load_recipe, parse_recipe
 from reidassoc.spec import Spec
 
 ALL = "all-search single-shot"

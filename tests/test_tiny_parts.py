@@ -12,7 +12,7 @@ import reidassoc as ra
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.step import Step
 from reidassoc.interfaces.banks import Banks
-from reidassoc.overrides import choose
+from reidassoc.recipe.choose import choose
 from reidassoc.types import STREAMS
 from reidassoc_plugins.networks.parts import FIRST, OWN, SECOND, as_rows
 from reidassoc_plugins.networks.tiny import Tiny

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from reidassoc import extras
 from reidassoc.cli import cli
 from reidassoc.engine import trackers
-from reidassoc.engine.configuration import method_digest
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Everyone, Observer
 from reidassoc.engine.result import Result
 from reidassoc.engine.trackers import scalars, tracker
 from reidassoc.errors import ReidassocError
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.configuration import method_digest
+from reidassoc.recipe.model import Recipe
 
 
 def row(epoch: int) -> dict[str, Any]:

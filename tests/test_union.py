@@ -14,8 +14,8 @@ from reidassoc import Dataset, Modality, registry
 from reidassoc.data.export import export
 from reidassoc.engine.evaluate import asked_for, refuse_leak
 from reidassoc.errors import DataError, RecipeError, ReidassocError
-from reidassoc.overrides import choose
-from reidassoc.pipeline import compose
+from reidassoc.recipe.choose import choose
+from reidassoc.recipe.compose import compose
 from reidassoc.spec import Spec
 from reidassoc.testing import check_dataset
 

@@ -21,10 +21,10 @@ from reidassoc.engine import checkpoint
 from reidassoc.errors import CheckpointError, DataError, RecipeError
 from reidassoc.files.features import read_features
 from reidassoc.files.npz import bomb
-from reidassoc.recipe import load_recipe
+from reidassoc.recipe.load import load_recipe
+from reidassoc.recipe.yaml_reader import LIMIT, read_yaml
 from reidassoc.spec import Spec
 from reidassoc.weights import read_state
-from reidassoc.yaml_text import LIMIT, read_yaml
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [

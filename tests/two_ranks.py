@@ -38,9 +38,9 @@ from reidassoc.interfaces.banks import Banks, LiveBank
 from reidassoc.interfaces.plugins import NetworkOutput, Objective, Sampling
 from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.part_features import PARTS
-from reidassoc.overrides import choose
-from reidassoc.pipeline import Method, Weighted, compose
-from reidassoc.recipe import Optimiser, Recipe
+from reidassoc.recipe.choose import choose
+from reidassoc.recipe.compose import Method, Weighted, compose
+from reidassoc.recipe.model import Optimiser, Recipe
 from reidassoc.types import Clustering, Clusters, Features, Modality, Pair, Targets
 
 STEPS = 5

@@ -117,7 +117,7 @@ def label(folder: Path, chosen: list[str] | None) -> None:
 
     import reidassoc as ra
     from reidassoc.files.features import write_labels
-    from reidassoc.fitting import candidates
+    from reidassoc.recipe.requirements import candidates
     from reidassoc.types import Modality
 
     with np.load(folder / "few.npz") as x, np.load(folder / "few_identity.npz") as identity:

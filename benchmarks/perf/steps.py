@@ -36,9 +36,10 @@ from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.setup import build_network, calibrate, translate
 from reidassoc.engine.step import Step
 from reidassoc.interfaces.banks import Banks
-from reidassoc.overrides import override
-from reidassoc.pipeline import compose
-from reidassoc.recipe import Recipe, load_recipe
+from reidassoc.recipe.compose import compose
+from reidassoc.recipe.load import load_recipe
+from reidassoc.recipe.model import Recipe
+from reidassoc.recipe.override import override
 from reidassoc.types import STREAMS, Features, Modality, Pair
 
 PEOPLE, IMAGES = 32, 8  # of the synthetic training set: 256 + 256 images

@@ -16,7 +16,7 @@ from reidassoc.data.transforms import augment, draw
 from reidassoc.ops.banks import Intake, plan_rounds, update_banks
 from reidassoc.ops.losses import cross_prediction
 from reidassoc.ops.positives import near_rows, positive_loss
-from reidassoc.recipe import Augmentation
+from reidassoc.recipe.model import Augmentation
 from reidassoc_plugins.networks.tiny import Tiny
 
 BATCH, POSITIVES = 144, 30

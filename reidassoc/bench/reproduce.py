@@ -14,15 +14,16 @@ import reidassoc.registry as registry
 from reidassoc.bench.paired import matrix
 from reidassoc.bench.published import Published, content, published
 from reidassoc.bench.results import Outcome, read_run
-from reidassoc.engine.configuration import configuration
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.train import run
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.evaluation.figures import mean_of
 from reidassoc.evaluation.statistics import Estimate, estimate, interval
-from reidassoc.recipe import Recipe, load_recipe, shipped_recipes
-from reidassoc.sources import named_sources
+from reidassoc.recipe.code_version import named_sources
+from reidassoc.recipe.configuration import configuration
+from reidassoc.recipe.load import load_recipe, shipped_recipes
+from reidassoc.recipe.model import Recipe
 
 SHOWN = ("rank1", "mAP", "mINP")
 

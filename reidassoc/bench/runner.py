@@ -25,7 +25,7 @@ from reidassoc.bench.worker import over, work
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import ReidassocError
-from reidassoc.sources import start_name
+from reidassoc.recipe.code_version import start_name
 
 LOOK_S = 0.5  # between two looks at the workers
 SILENT = "it printed nothing"

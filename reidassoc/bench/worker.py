@@ -23,8 +23,8 @@ from reidassoc.engine.log import Observer
 from reidassoc.engine.shared_start import leave_snapshot, snapshot_path, start_from
 from reidassoc.engine.train import run
 from reidassoc.errors import ReidassocError
-from reidassoc.recipe import Recipe
-from reidassoc.sources import start_name
+from reidassoc.recipe.code_version import start_name
+from reidassoc.recipe.model import Recipe
 
 LOOK_AGAIN_S = 0.5  # between two looks at cells that others hold
 

@@ -50,11 +50,11 @@ def associate(
             registry.check(kind, spec)
     refuse_no_features(Path(features))
 
-    from reidassoc.affinity import grouping  # now that names, options and paths are right: torch
     from reidassoc.cli.output import associated_table
     from reidassoc.engine.associate import associate as label
     from reidassoc.files.features import check_folder, read_features, write_labels
     from reidassoc.ops.memory_limit import memory_limit as limited
+    from reidassoc.recipe.inherited_options import grouping  # now that names, options and paths are right: torch
 
     check_folder(Path(out))
     loaded = read_features(features)

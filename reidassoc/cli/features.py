@@ -49,7 +49,7 @@ def features(
     import reidassoc.registry as registry
     from reidassoc.errors import RecipeError
     from reidassoc.files.paths import refuse_no_run
-    from reidassoc.overrides import choose
+    from reidassoc.recipe.choose import choose
 
     load_plugins(plugins)
     named = {

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reidassoc.errors import RecipeError
-from reidassoc.matrix import PAIRS, Grid, matrix
+from reidassoc.recipe.compatibility import PAIRS, Grid, matrix
 
 LEGEND = (
     "✓ runs; ✓ with a letter: runs in a stage that has what the note says; ✗ refused when the recipe is composed, for the "

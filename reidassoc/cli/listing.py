@@ -34,7 +34,7 @@ def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> No
     import reidassoc.registry as registry
     from reidassoc.entry import kind_of
     from reidassoc.interfaces.plugins import KINDS
-    from reidassoc.recipe import shipped_recipes
+    from reidassoc.recipe.load import shipped_recipes
 
     load_plugins(plugins)
     if matrix:

@@ -51,8 +51,9 @@ def reproduce(
     from rich.console import Console
 
     from reidassoc.cli.run import parsed_changes
-    from reidassoc.overrides import choose, override
-    from reidassoc.sources import check_parts
+    from reidassoc.recipe.choose import choose
+    from reidassoc.recipe.code_version import check_parts
+    from reidassoc.recipe.override import override
 
     what = choose(recipe=recipe, root=root, weights=weights, changes=parsed_changes(changes))
     what = override(what, [("as_gpus", as_gpus or what.batch_norm_gpus)])

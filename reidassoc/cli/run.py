@@ -159,8 +159,8 @@ def run(
         processes.end_with_parent()
     from reidassoc.errors import RecipeError
     from reidassoc.files.paths import refuse_no_run, refuse_no_weights
-    from reidassoc.overrides import choose
-    from reidassoc.sources import check_parts
+    from reidassoc.recipe.choose import choose
+    from reidassoc.recipe.code_version import check_parts
 
     load_plugins(plugins)
     chosen = {

@@ -18,7 +18,7 @@ from reidassoc.data.transforms import Draw, draw
 from reidassoc.interfaces.banks import Bank
 from reidassoc.ops.banks import plan_rounds
 from reidassoc.ops.seeds import generator_for, seed_for
-from reidassoc.recipe import Augmentation
+from reidassoc.recipe.model import Augmentation
 from reidassoc.types import STREAMS, Modality, Pair, Targets
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from reidassoc.ops.compiled.dispatch import compiled_images
-from reidassoc.recipe import Augmentation
+from reidassoc.recipe.model import Augmentation
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # ImageNet's
 DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)

@@ -26,7 +26,7 @@ from reidassoc.evaluation.rerank import Rerank
 from reidassoc.evaluation.rerank import transductive as make_step
 from reidassoc.evaluation.retrieval import Retrieval, retrieve
 from reidassoc.interfaces.plugins import Dataset
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.model import Recipe
 from reidassoc.spec import Spec, several
 from reidassoc.types import Pair, Trial
 

@@ -21,7 +21,7 @@ from reidassoc.engine.folder import RunFolder, epoch_of
 from reidassoc.engine.setup import build_network, calibrate, training_images
 from reidassoc.errors import CheckpointError, RecipeError
 from reidassoc.files.features import FeatureFile, check_ending, write_features
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.model import Recipe
 from reidassoc.types import Features, Pair
 
 

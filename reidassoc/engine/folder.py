@@ -20,7 +20,8 @@ from reidassoc.data.file_lock import locked
 from reidassoc.errors import DataError
 from reidassoc.evaluation.queries import QueryScores, save_scores
 from reidassoc.files.paths import refuse_no_run
-from reidassoc.recipe import Recipe, load_recipe
+from reidassoc.recipe.load import load_recipe
+from reidassoc.recipe.model import Recipe
 from reidassoc.spec import Spec, folders_of
 from reidassoc.types import Targets
 

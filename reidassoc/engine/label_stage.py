@@ -10,8 +10,9 @@ from torch import Tensor
 
 from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.prototypes import centroids
-from reidassoc.pipeline import Method, cluster, target, with_affinity_of
-from reidassoc.recipe import Stage
+from reidassoc.pipeline import cluster, target, with_affinity_of
+from reidassoc.recipe.compose import Method
+from reidassoc.recipe.model import Stage
 from reidassoc.types import SHARED, Clustering, Clusters, Features, Modality, Pair, Targets
 
 KEPT_LABELS = "epochs with the last epoch's labels"

@@ -37,8 +37,9 @@ from reidassoc.errors import ReidassocError
 from reidassoc.evaluation.labels import label_quality
 from reidassoc.interfaces.banks import Banks
 from reidassoc.ops.seeds import seed_for
-from reidassoc.pipeline import Composed, Method, declare
-from reidassoc.recipe import Optimiser, Recipe, Stage
+from reidassoc.pipeline import declare
+from reidassoc.recipe.compose import Composed, Method
+from reidassoc.recipe.model import Optimiser, Recipe, Stage
 from reidassoc.types import Modality, Pair
 
 LOG_EVERY = 10  # steps between two readings of the losses, the only ones that wait for the device

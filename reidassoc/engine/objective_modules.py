@@ -17,8 +17,9 @@ from reidassoc.interfaces.checks import refuse_module
 from reidassoc.interfaces.plugins import Objective
 from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.seeds import seed_for
-from reidassoc.pipeline import Method, accepted, guarded
-from reidassoc.recipe import Optimiser
+from reidassoc.pipeline import accepted, guarded
+from reidassoc.recipe.compose import Method
+from reidassoc.recipe.model import Optimiser
 from reidassoc.types import Targets
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from reidassoc.recipe import Optimiser
+from reidassoc.recipe.model import Optimiser
 
 
 def build_optimiser(parameters: Iterable[nn.Parameter], settings: Optimiser) -> torch.optim.Optimizer:

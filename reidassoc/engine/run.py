@@ -16,8 +16,8 @@ from reidassoc.engine.train import run as train
 from reidassoc.errors import RecipeError
 from reidassoc.interfaces.plugins import Associator, Clusterer, Dataset, Network, Objective, Refiner
 from reidassoc.options import checked
-from reidassoc.overrides import BASE, choose, text_of
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.choose import BASE, choose, text_of
+from reidassoc.recipe.model import Recipe
 from reidassoc.spec import plain, several
 
 

@@ -12,10 +12,10 @@ from reidassoc.engine.devices import ranks
 from reidassoc.engine.label_stage import Labelled
 from reidassoc.engine.objective_modules import Heads
 from reidassoc.engine.out_of_memory import by_batches
-from reidassoc.fitting import needs
 from reidassoc.interfaces.banks import Banks
 from reidassoc.interfaces.batch import Batch, View
-from reidassoc.pipeline import Method
+from reidassoc.recipe.compose import Method
+from reidassoc.recipe.requirements import needs
 from reidassoc.types import Modality, Pair
 
 

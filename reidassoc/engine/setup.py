@@ -16,7 +16,7 @@ from reidassoc.data.transforms import normalise
 from reidassoc.errors import DataError, DeviceError
 from reidassoc.interfaces.plugins import Dataset, Network
 from reidassoc.ops.seeds import generator_for, seed_for
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.model import Recipe
 from reidassoc.types import Modality, Pair
 
 CALIBRATION_BATCHES = 12

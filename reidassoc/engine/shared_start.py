@@ -17,8 +17,8 @@ import torch
 from reidassoc.engine import checkpoint
 from reidassoc.engine.folder import ENVIRONMENT, METRICS, RunFolder, labels_name
 from reidassoc.errors import CheckpointError
-from reidassoc.recipe import Recipe
-from reidassoc.sources import named_sources, start_name
+from reidassoc.recipe.code_version import named_sources, start_name
+from reidassoc.recipe.model import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 

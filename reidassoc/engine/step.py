@@ -21,13 +21,13 @@ from reidassoc.engine.ema import Average
 from reidassoc.engine.finite_step import Before, finite_step, update
 from reidassoc.engine.objective_modules import Heads
 from reidassoc.errors import PluginError
-from reidassoc.fitting import needs
 from reidassoc.interfaces.banks import Banks, BanksBefore, Feed
 from reidassoc.interfaces.batch import Batch, View
 from reidassoc.interfaces.plugins import NetworkOutput
 from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.precision import at_least_single
-from reidassoc.pipeline import Method
+from reidassoc.recipe.compose import Method
+from reidassoc.recipe.requirements import needs
 from reidassoc.types import STREAMS, Targets
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reidassoc.engine.configuration import method_digest
 from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.result import Result
 from reidassoc.errors import ReidassocError
 from reidassoc.extras import needed
+from reidassoc.recipe.configuration import method_digest
 
 PROJECT = "reidassoc"
 

@@ -30,9 +30,10 @@ from reidassoc.engine.result import Result, changed_files, summarise
 from reidassoc.engine.setup import build_network, calibrate, training_images, translate
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.ops.memory_limit import memory_limit
-from reidassoc.pipeline import Composed, compose
-from reidassoc.recipe import Optimiser, Recipe, load_recipe
-from reidassoc.sources import named_sources, parts
+from reidassoc.recipe.code_version import named_sources, parts
+from reidassoc.recipe.compose import Composed, compose
+from reidassoc.recipe.load import load_recipe
+from reidassoc.recipe.model import Optimiser, Recipe
 from reidassoc.types import Pair
 
 
@@ -50,7 +51,7 @@ def run(
     """Train by a recipe from its first epoch to its last, or go on with a run that was interrupted.
 
     Args:
-        recipe: what to do; see :func:`reidassoc.overrides.choose` for how names become one.
+        recipe: what to do; see :func:`reidassoc.recipe.choose.choose` for how names become one.
         out: the run folder; ``runs/METHOD-DATASET-NUMBER`` if not given, as in ``runs/mult-synthetic-1``; plug-ins that
             are not the recipe's are named, too: ``runs/mult-synthetic-nearest-1``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.

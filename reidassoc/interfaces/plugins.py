@@ -2,7 +2,7 @@
 
 Its fields are its options (annotated, with ranges where they have any); it keeps nothing between calls. What it needs
 of the other parts of a recipe it declares in ``needs``, what they may rely on in ``gives``: the words are listed in
-:mod:`reidassoc.fitting`. A recipe whose parts don't fit together is refused when it is composed.
+:mod:`reidassoc.recipe.requirements`. A recipe whose parts don't fit together is refused when it is composed.
 """
 
 from __future__ import annotations

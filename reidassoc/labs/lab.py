@@ -13,7 +13,6 @@ from pydantic import Field
 from torch import Tensor
 
 import reidassoc.registry as registry
-from reidassoc.affinity import grouping
 from reidassoc.engine.associate import on_device
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.devices.peak_memory import peak_bytes, start_peak
@@ -21,7 +20,6 @@ from reidassoc.entry import name_of
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.labels import coverage, label_quality
 from reidassoc.files.features import FeatureFile, read_features
-from reidassoc.fitting import needs
 from reidassoc.interfaces.plugins import Associator, Clusterer, Refiner
 from reidassoc.interfaces.scene import Scene
 from reidassoc.labs.combinations import NONE, Combination, Sweep, combinations, every_associator, refuse_misfits
@@ -29,8 +27,10 @@ from reidassoc.labs.result import IN_MEMORY, Lab, Row
 from reidassoc.labs.shared_cost import Ledger, metered
 from reidassoc.ops.part_features import PARTS
 from reidassoc.options import checked
-from reidassoc.overrides import text_of
 from reidassoc.pipeline import associate, cluster, refine
+from reidassoc.recipe.choose import text_of
+from reidassoc.recipe.inherited_options import grouping
+from reidassoc.recipe.requirements import needs
 from reidassoc.spec import plain, several
 from reidassoc.types import Clustering, Features, Pair, Targets
 

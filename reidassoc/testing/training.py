@@ -19,7 +19,7 @@ from reidassoc.interfaces.batch import Batch, View
 from reidassoc.interfaces.checks import refuse_banks
 from reidassoc.interfaces.plugins import Dataset, Network, NetworkOutput, Objective, Refiner
 from reidassoc.interfaces.scene import Scene
-from reidassoc.recipe import Optimiser
+from reidassoc.recipe.model import Optimiser
 from reidassoc.testing.contracts import (
     ContractError,
     Device,

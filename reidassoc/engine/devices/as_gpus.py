@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from reidassoc.errors import RecipeError
 from reidassoc.interfaces.plugins import NetworkOutput
-from reidassoc.recipe import Recipe
+from reidassoc.recipe.model import Recipe
 
 
 def chunks(count: int, groups: int) -> list[slice]:

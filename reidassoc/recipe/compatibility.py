@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations, groupby, product
 from typing import Any
 
-from reidassoc.fitting import GIVERS, candidates, gives, misfits, needs, unmet
+from reidassoc.recipe.requirements import GIVERS, candidates, gives, misfits, needs, unmet
 
 PAIRS = (  # kinds of the rows and of the columns of the grids
     ("associators", "clusterers"),

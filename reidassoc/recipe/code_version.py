@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import reidassoc.registry as registry
-from reidassoc.recipe import Recipe, Stage
+from reidassoc.recipe.model import Recipe, Stage
 from reidassoc.spec import Spec
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import reidassoc.registry as registry
 from reidassoc.errors import ReidassocError
 from reidassoc.options import defaults_of
-from reidassoc.recipe import Part, Recipe
-from reidassoc.sources import code
+from reidassoc.recipe.code_version import code
+from reidassoc.recipe.model import Part, Recipe
 from reidassoc.spec import Spec
 
 ASIDE = {
