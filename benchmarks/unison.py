@@ -35,7 +35,7 @@ from reidassoc.labs.combinations import Combination, combinations
 from reidassoc.labs.result import Row
 from reidassoc.ops.prototypes import centroids
 from reidassoc.pipeline import associate, cluster, refine
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 from reidassoc.types import Modality, Targets
 
 HERE = Path(__file__).parent

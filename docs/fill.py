@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from reidassoc import registry
-from reidassoc.options import options_of
+from reidassoc.registry.options import options_of
 from reidassoc.scaffold import source as scaffolded
 
 DOCS = Path(__file__).parent

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from reidassoc import Clustering, Clusters, Features, Modality, Pair, Scene, registry
 from reidassoc.ops.prototypes import centroids
-from reidassoc.options import options_of
 from reidassoc.pipeline import associate
-from reidassoc.spec import Spec
+from reidassoc.registry.options import options_of
+from reidassoc.registry.spec import Spec
 
 IMAGES = Path(__file__).parent / "images" / "methods"
 NAMES = ("mult", "mmm", "salcr", "pgm", "otla", "bccm", "cma", "cclnet", "clu", "brst", "rpnr", "nulc", "unison")

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from reidassoc.entry import name_of
 from reidassoc.errors import DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.interfaces.banks import Bank, Banks
 from reidassoc.interfaces.checks import refuse_association, refuse_banks, refuse_clustering, refuse_targets
@@ -23,6 +22,7 @@ from reidassoc.ops.precision import broken_rows
 from reidassoc.ops.unit_rows import rows_off_unit, zero_rows
 from reidassoc.recipe.compose import Method
 from reidassoc.recipe.requirements import needs
+from reidassoc.registry.entry import name_of
 from reidassoc.types import Association, Clustering, Features, Pair, Targets
 
 T = TypeVar("T")

@@ -12,10 +12,10 @@ import torch
 
 from reidassoc import registry
 from reidassoc.engine.train import run
-from reidassoc.entrypoints import out_of_step
 from reidassoc.ops.compiled.dispatch import compiled, without_numba
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.model import Recipe
+from reidassoc.registry.entry_points import out_of_step
 
 hypothesis.settings.register_profile(  # a machine that is busy is no fault
     "ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -41,13 +41,13 @@ from reidassoc.engine import checkpoint
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.errors import ReidassocError
 from reidassoc.files.features import read_features
-from reidassoc.options import construct
 from reidassoc.recipe.compose import compose
 from reidassoc.recipe.load import load_recipe
 from reidassoc.recipe.model import Optimiser
 from reidassoc.recipe.override import override
+from reidassoc.registry.options import construct
+from reidassoc.registry.spec import Spec, parse_value
 from reidassoc.report.write import write_report
-from reidassoc.spec import Spec, parse_value
 from reidassoc.testing import toy_scene
 from reidassoc.types import Modality
 from reidassoc.weights import read_state

@@ -21,7 +21,7 @@ from reidassoc.engine import train
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.load import parse_recipe
 from reidassoc.recipe.model import Recipe
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 
 TREES = {"SYSU-MM01": "sysu_mm01", "RegDB": "regdb", "LLCM": "llcm"}  # /data/NAME in the docs
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)

@@ -23,7 +23,7 @@ from reidassoc.engine.result import Result
 from reidassoc.errors import DataError, DeviceError, PluginError, RecipeError, ReidassocError, SpecError
 from reidassoc.files.features import FeatureFile
 from reidassoc.recipe.choose import choose
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 from reidassoc.testing import toy_features, toy_identity
 from reidassoc_plugins.associators.mult import Mult
 from reidassoc_plugins.associators.nearest import Nearest

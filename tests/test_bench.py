@@ -25,7 +25,7 @@ import torch
 from click.testing import CliRunner
 from rich.console import Console
 
-from reidassoc import entrypoints, registry
+from reidassoc import registry
 from reidassoc.bench.formats import markdown
 from reidassoc.bench.plan import Plan, named_roots, read_plan, shared_starts
 from reidassoc.bench.progress import Watch
@@ -46,6 +46,7 @@ from reidassoc.recipe.choose import choose
 from reidassoc.recipe.code_version import sources, start_name
 from reidassoc.recipe.load import load_recipe
 from reidassoc.recipe.override import override
+from reidassoc.registry import entry_points
 
 SPECS = sorted((Path(__file__).parent.parent / "benchmarks" / "specs").glob("*.yaml"))
 TINY = """
@@ -378,8 +379,8 @@ def test_a_stranger_s_package_is_watched_and_what_we_ship_is_not(
     """It may be installed with -e, and be edited under the same version."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # texts of one second and size would share it
-    own, real = EntryPoint("mine", "stranger:Mine", "reidassoc.associators"), entrypoints.installed
-    monkeypatch.setattr(entrypoints, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
+    own, real = EntryPoint("mine", "stranger:Mine", "reidassoc.associators"), entry_points.installed
+    monkeypatch.setattr(entry_points, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
     found = []
     for text in (MINE, MINE + "# another thought"):
         (tmp_path / "stranger.py").write_text(text)

@@ -13,7 +13,7 @@ from reidassoc import Clusterer, Clustering, Features, Modality, Pair, registry
 from reidassoc.errors import PluginError, SpecError
 from reidassoc.ops.partition import by_first_member
 from reidassoc.ops.prototypes import centroids
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 from reidassoc.testing import CASES, Toy, check_clusterer, toy_features
 from reidassoc_plugins.clusterers import kmeans as kmeans_module
 from reidassoc_plugins.clusterers.hdbscan import Hdbscan

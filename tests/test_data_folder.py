@@ -18,7 +18,7 @@ from reidassoc.engine import train
 from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.recipe.choose import choose
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 from reidassoc_plugins.datasets.synthetic import Synthetic
 
 LOST = r"{run}: its data were in {data}, where nothing is now; give --data FOLDER"

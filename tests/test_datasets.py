@@ -17,7 +17,7 @@ from toy_dataset import ABSENT, Toy
 from reidassoc import Dataset, registry
 from reidassoc.data.export import export
 from reidassoc.errors import DataError
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 from reidassoc.types import Modality, Pair, Records, Rule, Trial
 from reidassoc_plugins.datasets import folders
 from reidassoc_plugins.datasets.llcm import Llcm, camera_of

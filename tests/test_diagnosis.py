@@ -31,13 +31,13 @@ from reidassoc import (
     registry,
 )
 from reidassoc.data.images import ArrayImages
-from reidassoc.entry import Entry
 from reidassoc.errors import PluginError
 from reidassoc.interfaces.plugins import Dataset, Network, Objective, Refiner, Sampling
 from reidassoc.ops import transport
 from reidassoc.ops.assignment import cosine_table, of_samples, rows_of_samples
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.votes import vote
+from reidassoc.registry.entry import Entry
 from reidassoc.testing import (
     ContractError,
     Toy,

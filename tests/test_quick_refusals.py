@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from reidassoc import registry
-from reidassoc.entrypoints import installed, ours
 from reidassoc.interfaces.plugins import KINDS
-from reidassoc.options import options_of
-from reidassoc.outline import DECLARED
+from reidassoc.registry.entry_points import installed, ours
+from reidassoc.registry.options import options_of
+from reidassoc.registry.outline import DECLARED
 
 WITHOUT_TORCH = """
 import sys

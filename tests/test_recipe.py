@@ -33,7 +33,7 @@ def test_every_shipped_recipe_composes(name: str, tmp_path: Path) -> None:
 
 def _options(recipe: Recipe) -> set[str]:
     from reidassoc import registry
-    from reidassoc.options import options_of
+    from reidassoc.registry.options import options_of
 
     return {option.name for option in options_of(registry.get("datasets", recipe.dataset.name))}
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from reidassoc import Associator, Scene, entrypoints, registry
+from reidassoc import Associator, Scene, registry
 from reidassoc.cli import cli
-from reidassoc.entrypoints import CHECKOUT, out_of_step
 from reidassoc.errors import PluginError, SpecError
 from reidassoc.interfaces.plugins import KINDS
 from reidassoc.pipeline import guarded
+from reidassoc.registry import entry_points
+from reidassoc.registry.entry_points import CHECKOUT, out_of_step
 from reidassoc.types import Association
 
 FILE = '''
@@ -130,8 +131,8 @@ def test_a_file_s_class_may_not_bear_an_installed_plug_in_s_name(
     registry.load_file(f"{path}:Other")  # the class that is asked for, alone
     with pytest.raises(PluginError, match=r"class MyIdea: .* has associator 'mult' already"):
         registry.load_file(str(path))
-    own, real = EntryPoint("my_idea", "reidassoc_my_idea:MyIdea", "reidassoc.associators"), entrypoints.installed
-    monkeypatch.setattr(entrypoints, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
+    own, real = EntryPoint("my_idea", "reidassoc_my_idea:MyIdea", "reidassoc.associators"), entry_points.installed
+    monkeypatch.setattr(entry_points, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
     path.write_text(FILE)
     with pytest.raises(PluginError, match=r"reidassoc_my_idea:MyIdea has associator 'my_idea' already; .*--plugin"):
         registry.load_file(str(path))
@@ -239,14 +240,14 @@ def test_a_file_s_plug_ins_are_shown(tmp_path: Path) -> None:
 
 
 def test_a_broken_package_breaks_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = entrypoints.installed
+    real = entry_points.installed
     broken = EntryPoint("broken", "no_such_module_anywhere:Thing", "reidassoc.associators")
     wrong = EntryPoint("wrong", "pathlib:Path", "reidassoc.associators")
 
     def with_broken(group: str) -> tuple[EntryPoint, ...]:
         return (*real(group), *(point for point in (broken, wrong) if point.group == group))
 
-    monkeypatch.setattr(entrypoints, "installed", with_broken)
+    monkeypatch.setattr(entry_points, "installed", with_broken)
     found = {entry.name: entry for entry in registry.entries("associators")}
     assert "ModuleNotFoundError" in found["broken"].problem
     assert "is no associator" in found["wrong"].problem
@@ -266,7 +267,7 @@ def test_a_package_takes_no_name_of_ours_and_none_of_another_package(
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "strangers.py").write_text(FILE + FILE.replace("MyIdea", "Other"))
     (tmp_path / "plain.py").write_text("from reidassoc import Associator\n\nclass Plain(Associator):\n    ...\n")
-    real, group = entrypoints.installed, "reidassoc.associators"
+    real, group = entry_points.installed, "reidassoc.associators"
     points = [("mult", "a:Mult"), ("idea", "strangers:MyIdea"), ("idea", "strangers:Other"), ("plain", "plain:Plain")]
     own = [EntryPoint(name, value, group) for name, value in points]
     monkeypatch.setattr(
@@ -287,8 +288,8 @@ def test_a_plugin_without_a_text_is_found_all_the_same(monkeypatch: pytest.Monke
     """As one that Cython has compiled."""
     compiled = dataclass(frozen=True, kw_only=True)(type("Compiled", (Associator,), {"__module__": "builtins"}))
     monkeypatch.setattr("builtins.Compiled", compiled, raising=False)
-    own, real = EntryPoint("compiled", "builtins:Compiled", "reidassoc.associators"), entrypoints.installed
-    monkeypatch.setattr(entrypoints, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
+    own, real = EntryPoint("compiled", "builtins:Compiled", "reidassoc.associators"), entry_points.installed
+    monkeypatch.setattr(entry_points, "installed", lambda group: (*real(group), *([own] if group == own.group else [])))
     entry = registry.find("associators", "compiled")
     assert (entry.cls, entry.problem, entry.text_hash) == (compiled, "", "")
 

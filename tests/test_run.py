@@ -398,7 +398,7 @@ def test_what_was_counted_before_a_run_was_cut_off_is_counted_once(
 
 
 def ra_spec(name: str, **options: Any) -> Any:
-    from reidassoc.spec import Spec
+    from reidassoc.registry.spec import Spec
 
     return Spec(name, options)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from reidassoc.errors import PluginError, SpecError
-from reidassoc.options import construct, options_of
-from reidassoc.spec import Spec, parse_value
+from reidassoc.registry.options import construct, options_of
+from reidassoc.registry.spec import Spec, parse_value
 
 VALUES = st.one_of(
     st.booleans(),

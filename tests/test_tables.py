@@ -27,7 +27,7 @@ from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError
 from reidassoc.files.features import read_features
 from reidassoc.recipe.load import load_recipe, parse_recipe
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 
 ALL = "all-search single-shot"
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from reidassoc import extras
 from reidassoc.cli import cli
 from reidassoc.engine import trackers
 from reidassoc.engine.folder import RunFolder
@@ -20,6 +19,7 @@ from reidassoc.engine.trackers import scalars, tracker
 from reidassoc.errors import ReidassocError
 from reidassoc.recipe.configuration import method_digest
 from reidassoc.recipe.model import Recipe
+from reidassoc.registry import extras
 
 
 def row(epoch: int) -> dict[str, Any]:

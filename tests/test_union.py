@@ -16,7 +16,7 @@ from reidassoc.engine.evaluate import asked_for, refuse_leak
 from reidassoc.errors import DataError, RecipeError, ReidassocError
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.compose import compose
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 from reidassoc.testing import check_dataset
 
 

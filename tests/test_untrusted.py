@@ -23,7 +23,7 @@ from reidassoc.files.features import read_features
 from reidassoc.files.npz import bomb
 from reidassoc.recipe.load import load_recipe
 from reidassoc.recipe.yaml_reader import LIMIT, read_yaml
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 from reidassoc.weights import read_state
 
 ROOT = Path(__file__).parent.parent

@@ -13,13 +13,13 @@ from pydantic import Field
 from torch import Tensor
 
 from reidassoc import OUTLIER, Clusterer, Clustering, Clusters, Features, Pair
-from reidassoc.extras import needed
 from reidassoc.ops.affinity import affinity
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.partition import by_first_member
 from reidassoc.ops.precision import check_features
 from reidassoc.ops.prototypes import clusters_of
 from reidassoc.ops.seeds import seed_for
+from reidassoc.registry.extras import needed
 
 INFOMAP_SEEDS = 2**31 - 1  # it takes 1 to this
 

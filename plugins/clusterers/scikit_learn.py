@@ -17,7 +17,7 @@ from reidassoc.ops.partition import by_first_member
 from reidassoc.ops.precision import check_features
 from reidassoc.ops.prototypes import clusters_of
 from reidassoc.ops.seeds import NUMPY_SEEDS, seed_for
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 
 
 @dataclass(frozen=True, kw_only=True)

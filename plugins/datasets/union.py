@@ -21,7 +21,7 @@ from torch import Tensor
 import reidassoc.registry as registry
 from reidassoc.errors import DataError
 from reidassoc.interfaces import Dataset
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 from reidassoc.types import ImageSource, Pair, Records, Trial
 
 PLACES = ("first", "second")

@@ -17,9 +17,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reidassoc.errors import DataError, RecipeError, SpecError, nearest_name
-from reidassoc.extras import needed
 from reidassoc.interfaces import Network, NetworkOutput
 from reidassoc.ops.precision import at_least_single
+from reidassoc.registry.extras import needed
 from reidassoc.weights import load_into, read_state, reason, unprefixed
 from reidassoc_plugins.networks.necks import neck
 from reidassoc_plugins.networks.parts import PartHeads, of_streams

@@ -7,7 +7,7 @@ from typing import Any
 
 from reidassoc.bench.results import Outcome
 from reidassoc.errors import DataError
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 
 PLAIN = "plain"
 DATA = "data fingerprint"

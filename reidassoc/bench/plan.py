@@ -13,17 +13,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import reidassoc.registry as registry
-from reidassoc.entry import hash_of
 from reidassoc.errors import RecipeError, ReidassocError, nearest_name
 from reidassoc.files.paths import refuse_no_grid
-from reidassoc.options import REQUIRED, options_of
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.code_version import code, sources, start_name
 from reidassoc.recipe.compose import compose
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.validation_messages import first_fault, in_words, unknown_key
 from reidassoc.recipe.yaml_reader import read_yaml
-from reidassoc.spec import Spec
+from reidassoc.registry.entry import hash_of
+from reidassoc.registry.options import REQUIRED, options_of
+from reidassoc.registry.spec import Spec
 
 Changes = dict[str, Any]
 

@@ -23,7 +23,7 @@ from reidassoc.engine.result import go_on_with
 from reidassoc.errors import DataError, ReidassocError, SpecError
 from reidassoc.evaluation.queries import load_scores
 from reidassoc.files.paths import refuse_no_results
-from reidassoc.spec import Spec, several
+from reidassoc.registry.spec import Spec, several
 
 KEPT = (
     "recipe", "digest", "method", "configuration", "files", "dataset", "seed", "epochs", "flags", "setting", "protocols",

@@ -25,7 +25,7 @@ from reidassoc.bench.runner import SILENT, THREADS, Runner, last_line
 from reidassoc.bench.store import Store, held, locked
 from reidassoc.bench.worker import over, reached, ready, work
 from reidassoc.errors import DataError, ReidassocError
-from reidassoc.extras import needed
+from reidassoc.registry.extras import needed
 
 COMMANDS = ("sbatch", "srun", "squeue", "scancel")
 DEFAULTS = {"time": "24:00:00", "cpus-per-task": "4"}

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from reidassoc.errors import DataError, SpecError
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=True)]
 

@@ -44,7 +44,7 @@ def synth(out: Path, layout: str, size: str, jpeg: bool, seed: int) -> None:
     # Imported late, here and below: help must not import torch.
     import reidassoc.registry as registry
     from reidassoc.data.export import export
-    from reidassoc.spec import Spec
+    from reidassoc.registry.spec import Spec
 
     dataset = registry.build("datasets", Spec("synthetic", {"size": size, "seed": seed}))
     count = export(dataset, out, layout=layout, jpeg=jpeg)
@@ -73,7 +73,7 @@ def check(root: Path, dataset: str | None) -> None:
     from reidassoc.data import check as checking  # now that the path is right: torch
     from reidassoc.data.progress import Progress
     from reidassoc.errors import DataError
-    from reidassoc.spec import Spec
+    from reidassoc.registry.spec import Spec
 
     known = {entry.name: entry.cls for entry in registry.entries("datasets") if hasattr(entry.cls, "recognises")}
     candidates = {name: cls for name, cls in known.items() if cls is not None}

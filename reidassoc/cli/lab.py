@@ -81,7 +81,7 @@ def lab(
     import reidassoc.registry as registry
     from reidassoc.files.paths import refuse_no_features
     from reidassoc.labs.combinations import NONE, split
-    from reidassoc.spec import Spec
+    from reidassoc.registry.spec import Spec
 
     load_plugins(plugins)
     for kind, texts in (("clusterers", clusterers), ("associators", associators)):

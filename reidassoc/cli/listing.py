@@ -32,9 +32,9 @@ def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> No
     from rich.table import Table
 
     import reidassoc.registry as registry
-    from reidassoc.entry import kind_of
     from reidassoc.interfaces.plugins import KINDS
     from reidassoc.recipe.load import shipped_recipes
+    from reidassoc.registry.entry import kind_of
 
     load_plugins(plugins)
     if matrix:
@@ -79,8 +79,8 @@ def show(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     from rich.table import Table
 
     import reidassoc.registry as registry
-    from reidassoc.entry import kind_of
-    from reidassoc.options import options_of
+    from reidassoc.registry.entry import kind_of
+    from reidassoc.registry.options import options_of
 
     load_plugins(plugins)
     if len(names) > 2:

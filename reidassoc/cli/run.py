@@ -216,7 +216,7 @@ def run(
 def parsed_changes(changes: tuple[str, ...]) -> list[tuple[str, object]]:
     """``--set PATH=VALUE`` as pairs; RecipeError if one has no equals sign."""
     from reidassoc.errors import RecipeError
-    from reidassoc.spec import parse_value
+    from reidassoc.registry.spec import parse_value
 
     pairs = []
     for change in changes:

@@ -24,10 +24,10 @@ from reidassoc.files.features import unit_features
 from reidassoc.interfaces.plugins import Associator, Clusterer
 from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.unit_rows import rows_off_unit
-from reidassoc.options import checked, refuse_out_of_range
 from reidassoc.pipeline import associate as run_associator
 from reidassoc.pipeline import cluster
-from reidassoc.spec import plain
+from reidassoc.registry.options import checked, refuse_out_of_range
+from reidassoc.registry.spec import plain
 from reidassoc.types import Features, Modality, Pair, Targets
 
 Labels = npt.NDArray[np.int64]

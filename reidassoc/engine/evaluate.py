@@ -27,7 +27,7 @@ from reidassoc.evaluation.rerank import transductive as make_step
 from reidassoc.evaluation.retrieval import Retrieval, retrieve
 from reidassoc.interfaces.plugins import Dataset
 from reidassoc.recipe.model import Recipe
-from reidassoc.spec import Spec, several
+from reidassoc.registry.spec import Spec, several
 from reidassoc.types import Pair, Trial
 
 TRANSDUCTIVE = "transductive: ranks each trial's queries and gallery together"

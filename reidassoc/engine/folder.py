@@ -22,7 +22,7 @@ from reidassoc.evaluation.queries import QueryScores, save_scores
 from reidassoc.files.paths import refuse_no_run
 from reidassoc.recipe.load import load_recipe
 from reidassoc.recipe.model import Recipe
-from reidassoc.spec import Spec, folders_of
+from reidassoc.registry.spec import Spec, folders_of
 from reidassoc.types import Targets
 
 METRICS = "metrics.jsonl"

@@ -15,10 +15,10 @@ from reidassoc.engine.result import Result
 from reidassoc.engine.train import run as train
 from reidassoc.errors import RecipeError
 from reidassoc.interfaces.plugins import Associator, Clusterer, Dataset, Network, Objective, Refiner
-from reidassoc.options import checked
 from reidassoc.recipe.choose import BASE, choose, text_of
 from reidassoc.recipe.model import Recipe
-from reidassoc.spec import plain, several
+from reidassoc.registry.options import checked
+from reidassoc.registry.spec import plain, several
 
 
 def run(

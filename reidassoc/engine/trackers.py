@@ -14,8 +14,8 @@ from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.log import Observer
 from reidassoc.engine.result import Result
 from reidassoc.errors import ReidassocError
-from reidassoc.extras import needed
 from reidassoc.recipe.configuration import method_digest
+from reidassoc.registry.extras import needed
 
 PROJECT = "reidassoc"
 

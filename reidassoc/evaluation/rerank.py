@@ -18,8 +18,8 @@ from reidassoc.errors import SpecError, nearest_name
 from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.ops.precision import full_float32
 from reidassoc.ops.propagation import propagate
-from reidassoc.options import construct
-from reidassoc.spec import Spec
+from reidassoc.registry.options import construct
+from reidassoc.registry.spec import Spec
 from reidassoc.types import Pair
 
 Rerank = Callable[[Tensor, Tensor], Tensor]

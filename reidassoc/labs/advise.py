@@ -18,7 +18,7 @@ from reidassoc.files.features import FeatureFile, read_features
 from reidassoc.ops.affinity import affinity
 from reidassoc.ops.dbscan import dbscan
 from reidassoc.pipeline import check_features
-from reidassoc.spec import several
+from reidassoc.registry.spec import several
 from reidassoc.types import Features, Modality, Pair
 
 Labels = npt.NDArray[np.int64]

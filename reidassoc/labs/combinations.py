@@ -11,9 +11,9 @@ from typing import Any
 import reidassoc.registry as registry
 from reidassoc.errors import PluginError, RecipeError, SpecError, nearest_name
 from reidassoc.interfaces.plugins import Refiner
-from reidassoc.options import options_of
 from reidassoc.recipe.requirements import needs, quoted, unmet
-from reidassoc.spec import Spec, parse_value
+from reidassoc.registry.options import options_of
+from reidassoc.registry.spec import Spec, parse_value
 
 NONE = "none"  # the refiner choice that refines nothing
 

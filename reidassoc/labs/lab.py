@@ -16,7 +16,6 @@ import reidassoc.registry as registry
 from reidassoc.engine.associate import on_device
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.devices.peak_memory import peak_bytes, start_peak
-from reidassoc.entry import name_of
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.labels import coverage, label_quality
 from reidassoc.files.features import FeatureFile, read_features
@@ -26,12 +25,13 @@ from reidassoc.labs.combinations import NONE, Combination, Sweep, combinations, 
 from reidassoc.labs.result import IN_MEMORY, Lab, Row
 from reidassoc.labs.shared_cost import Ledger, metered
 from reidassoc.ops.part_features import PARTS
-from reidassoc.options import checked
 from reidassoc.pipeline import associate, cluster, refine
 from reidassoc.recipe.choose import text_of
 from reidassoc.recipe.inherited_options import grouping
 from reidassoc.recipe.requirements import needs
-from reidassoc.spec import plain, several
+from reidassoc.registry.entry import name_of
+from reidassoc.registry.options import checked
+from reidassoc.registry.spec import plain, several
 from reidassoc.types import Clustering, Features, Pair, Targets
 
 FILE_EPOCH = "epoch"

@@ -12,7 +12,7 @@ from reidassoc.recipe.inherited_options import exchanged, in_place_of
 from reidassoc.recipe.load import load_recipe, parse_recipe, shipped_recipes
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
-from reidassoc.spec import Spec, several
+from reidassoc.registry.spec import Spec, several
 
 BASE = "mult"  # the recipe whose other parts a method without a recipe of its own is run with
 BASE_DATASET = "sysu_mm01"  # the settings for a dataset without a recipe of its own

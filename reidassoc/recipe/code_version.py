@@ -8,7 +8,7 @@ from pathlib import Path
 
 import reidassoc.registry as registry
 from reidassoc.recipe.model import Recipe, Stage
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 
 
 def sources(recipe: Recipe, epochs: int | None = None) -> dict[str, str]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import reidassoc.registry as registry
 from reidassoc.errors import ReidassocError
-from reidassoc.options import defaults_of
 from reidassoc.recipe.code_version import code
 from reidassoc.recipe.model import Part, Recipe
-from reidassoc.spec import Spec
+from reidassoc.registry.options import defaults_of
+from reidassoc.registry.spec import Spec
 
 ASIDE = {
     "name",

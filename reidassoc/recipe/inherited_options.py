@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import reidassoc.registry as registry
-from reidassoc.options import options_of
-from reidassoc.spec import Spec
+from reidassoc.registry.options import options_of
+from reidassoc.registry.spec import Spec
 
 AFFINITY = ("k1", "k2")  # they belong to the data, not to a clusterer
 

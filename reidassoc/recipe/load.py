@@ -12,12 +12,12 @@ from pydantic import (
     ValidationError,
 )
 
-from reidassoc.entrypoints import installed
 from reidassoc.errors import RecipeError, SpecError, nearest_file, nearest_name
 from reidassoc.recipe.extends import extended, members
 from reidassoc.recipe.model import Augmentation, Optimiser, Recipe, Stage
 from reidassoc.recipe.validation_messages import first_fault, in_words, unknown_key
 from reidassoc.recipe.yaml_reader import read_yaml
+from reidassoc.registry.entry_points import installed
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable  # moved to importlib.resources.abc in Python 3.11

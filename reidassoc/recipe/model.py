@@ -23,7 +23,7 @@ from pydantic import (
     field_validator,
 )
 
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 
 if TYPE_CHECKING:
     pass  # moved to importlib.resources.abc in Python 3.11

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 import reidassoc.registry as registry
 from reidassoc.errors import RecipeError, nearest_name
-from reidassoc.options import options_of
 from reidassoc.recipe.load import parse_recipe
 from reidassoc.recipe.model import Part, Recipe
-from reidassoc.spec import Spec, plain
+from reidassoc.registry.options import options_of
+from reidassoc.registry.spec import Spec, plain
 
 
 def override(recipe: Recipe, changes: Sequence[tuple[str, Any]], *, said: str = "--set ") -> Recipe:

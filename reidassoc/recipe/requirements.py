@@ -25,7 +25,7 @@ from typing import Any
 
 import reidassoc.registry as registry
 from reidassoc.errors import ReidassocError
-from reidassoc.spec import Spec
+from reidassoc.registry.spec import Spec
 
 EVERYWHERE = frozenset({"affinity", "losses", "cameras", "augmented", "maps"})  # what every stage has
 DRAWN_FROM = {"own": frozenset[str](), "paired": frozenset({"cross"}), "shared": frozenset({"shared"})}

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from reidassoc.errors import nearest_name
-from reidassoc.spec import QUOTE
+from reidassoc.registry.spec import QUOTE
 
 EXPECTED: Mapping[str, Callable[[Mapping[str, Any], Any], str]] = {
     "bool": lambda limits, given: "true or false",

@@ -19,6 +19,7 @@ import torch
 from reidassoc import __version__
 from reidassoc.data.tiles import COLUMNS
 from reidassoc.files.atomic import write_text
+from reidassoc.registry.spec import several
 from reidassoc.report import sections
 from reidassoc.report.associations import explored
 from reidassoc.report.browser import browsed
@@ -31,7 +32,6 @@ from reidassoc.report.material import Chapter, chapters, read_named
 from reidassoc.report.pdf import write_figures
 from reidassoc.report.sections import Section
 from reidassoc.report.sprites import sheets_of
-from reidassoc.spec import several
 
 SCRIPTS = ("start.js", "tables.js", "charts.js", "associations.js", "retrieval.js")
 NAMED = 4  # methods in a title

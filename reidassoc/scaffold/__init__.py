@@ -17,9 +17,9 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from reidassoc import __version__, registry
-from reidassoc.entry import kind_of
 from reidassoc.errors import PluginError
-from reidassoc.plugin_files import read_file
+from reidassoc.registry.entry import kind_of
+from reidassoc.registry.plugin_file import read_file
 
 CLASS, NAME = "MyIdea", "my_idea"  # of the plug-ins that are copied
 NAME_FORM = re.compile(r"[a-z][a-z0-9]+(_[a-z][a-z0-9]+)*")

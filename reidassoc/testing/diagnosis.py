@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-from reidassoc.entry import Entry
 from reidassoc.errors import ReidassocError, SpecError
-from reidassoc.options import checked, default_of, hints_of, options_of
+from reidassoc.registry.entry import Entry
+from reidassoc.registry.options import checked, default_of, hints_of, options_of
 from reidassoc.testing.advice import advice_for, as_code, in_words
 from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer
 from reidassoc.testing.lines import own_line

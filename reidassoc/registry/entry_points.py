@@ -12,11 +12,11 @@ from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from reidassoc.entry import Entry, hash_of
-from reidassoc.outline import OURS, outline
+from reidassoc.registry.entry import Entry, hash_of
+from reidassoc.registry.outline import OURS, outline
 
 GROUP = "reidassoc."
-CHECKOUT = Path(__file__).resolve().parent.parent  # of an editable install; a wheel has no setup.cfg there
+CHECKOUT = Path(__file__).resolve().parents[2]  # of an editable install; a wheel has no setup.cfg there
 
 
 def installed(group: str) -> tuple[EntryPoint, ...]:

@@ -10,11 +10,11 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from reidassoc.entry import Entry, hash_of, name_of, refuse_name
-from reidassoc.entrypoints import holds, owner_of
 from reidassoc.errors import PluginError, nearest_file
-from reidassoc.import_hints import import_hint
 from reidassoc.interfaces.plugins import KINDS
+from reidassoc.registry.entry import Entry, hash_of, name_of, refuse_name
+from reidassoc.registry.entry_points import holds, owner_of
+from reidassoc.registry.import_hints import import_hint
 
 
 def read_file(text: str) -> list[Entry]:

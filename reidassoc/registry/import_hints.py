@@ -10,7 +10,7 @@ from pathlib import Path
 import reidassoc
 from reidassoc.errors import nearest_name
 
-FURTHER = ("types", "interfaces", "errors", "banks", "batch", "spec", "extras", "archives", "weights")  # public ones
+FURTHER = ("types", "interfaces", "errors", "registry.spec", "registry.extras", "files.npz", "weights")  # public ones
 NO_NAME = re.compile(r"cannot import name '(\w+)' from '(reidassoc[\w.]*)'")
 NO_MODULE = re.compile(r"No module named '(reidassoc\.[\w.]+)'")
 HERE = Path(reidassoc.__file__).parent

@@ -14,13 +14,13 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from reidassoc.entry import Entry, kind_of, name_of, refuse_name
-from reidassoc.entrypoints import bearers, holds, installed_names, load, out_of_step, owner_of
 from reidassoc.errors import PluginError, SpecError, nearest_name
 from reidassoc.interfaces.plugins import KINDS
-from reidassoc.options import construct, refuse_missing_files
-from reidassoc.plugin_files import read_file
-from reidassoc.spec import Spec
+from reidassoc.registry.entry import Entry, kind_of, name_of, refuse_name
+from reidassoc.registry.entry_points import bearers, holds, installed_names, load, out_of_step, owner_of
+from reidassoc.registry.options import construct, refuse_missing_files
+from reidassoc.registry.plugin_file import read_file
+from reidassoc.registry.spec import Spec
 
 ADDED = "added"  # the origin of a class that came neither from a package nor from a file
 NAMED = "only ra.associate takes such an object; name one of scikit-learn's: sklearn(estimator='Name(option=value)')"
