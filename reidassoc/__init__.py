@@ -50,7 +50,7 @@ _PUBLIC = {
     "reidassoc.labs.lab": ("lab",),
     "reidassoc.labs.advise": ("advise",),
     "reidassoc.labs.advise_epochs": ("advise_epochs",),
-    "reidassoc.report.write": ("write_report",),
+    "reidassoc.report.page_writer": ("write_report",),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from reidassoc.recipe.choose import choose
     from reidassoc.recipe.load import load_recipe
     from reidassoc.recipe.model import Recipe
-    from reidassoc.report.write import write_report
+    from reidassoc.report.page_writer import write_report
     from reidassoc.types import (
         OUTLIER,
         SHARED,

@@ -47,7 +47,7 @@ from reidassoc.recipe.model import Optimiser
 from reidassoc.recipe.override import override
 from reidassoc.registry.options import construct
 from reidassoc.registry.spec import Spec, parse_value
-from reidassoc.report.write import write_report
+from reidassoc.report.page_writer import write_report
 from reidassoc.testing import toy_scene
 from reidassoc.types import Modality
 from reidassoc.weights import read_state

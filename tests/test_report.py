@@ -28,20 +28,20 @@ from reidassoc.engine.report_data import Images
 from reidassoc.engine.result import Result
 from reidassoc.errors import DataError
 from reidassoc.evaluation.queries import load_scores, save_scores
-from reidassoc.report import own as own_module
+from reidassoc.report import run_page as own_module
 from reidassoc.report import sections
 from reidassoc.report.associations import NONE, RIGHT, UNTOLD, WRONG, Face, faces, of_epoch
-from reidassoc.report.browser import browsed
+from reidassoc.report.chapters import Chapter, chapters, read_named
 from reidassoc.report.charts import Curves, Line, ticks
 from reidassoc.report.cost import costs
 from reidassoc.report.curves import cmc, over_epochs
-from reidassoc.report.material import Chapter, chapters, read_named
-from reidassoc.report.own import OwnPage
+from reidassoc.report.page_writer import template
 from reidassoc.report.pdf import write_figures
-from reidassoc.report.sprites import joined, sheets_of
+from reidassoc.report.retrieval import browsed
+from reidassoc.report.run_page import OwnPage
 from reidassoc.report.svg import DASHES
 from reidassoc.report.svg import curves as svg_of
-from reidassoc.report.write import template
+from reidassoc.report.thumbnails import joined, sheets_of
 from reidassoc.types import Modality, Pair
 
 HOSTILE = "</script><script>alert(1)</script>&\"'"
@@ -284,7 +284,7 @@ def test_sheets_join_the_thumbnails_of_runs_of_other_sizes(chapter: Chapter) -> 
 
 def test_a_benchmark_s_datasets_are_chapters(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Path] = []
-    monkeypatch.setattr("reidassoc.report.write.write_figures", lambda charts, folder: drawn.append(folder))
+    monkeypatch.setattr("reidassoc.report.page_writer.write_figures", lambda charts, folder: drawn.append(folder))
     cells = []
     for name, dataset in (("a", "synthetic(size='tiny')"), ("b", "synthetic(size='default')")):
         cells.append({"id": name, "method": "mult", "dataset": dataset, "seed": 0})

@@ -16,7 +16,7 @@ from reidassoc.errors import DataError
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.configuration import configuration, method_digest
 from reidassoc.recipe.model import Recipe
-from reidassoc.report.material import chapters, read_named
+from reidassoc.report.chapters import chapters, read_named
 
 
 def stored(folder: Path, seed: int, recipe: Recipe, name: str = "pgm", gain: float = 0.0, **changes: Any) -> Path:

@@ -56,7 +56,7 @@ def report(
         if not Path(run).exists():
             refuse_no_results(Path(run.partition("=")[2] or run))
 
-    from reidassoc.report.write import write_report  # now that the paths are right: torch
+    from reidassoc.report.page_writer import write_report  # now that the paths are right: torch
 
     path = write_report(
         runs, out, figures=figures, protocol=protocol, allow=allow, published=not no_published, pictures=not no_pictures,

@@ -185,7 +185,7 @@ def run(
     from reidassoc.engine.log import Everyone, Terminal
     from reidassoc.engine.trackers import tracker
     from reidassoc.engine.train import run as train
-    from reidassoc.report.own import PAGE, OwnPage
+    from reidassoc.report.run_page import PAGE, OwnPage
 
     if resume:
         what = RunFolder.open(Path(resume)).located_recipe(root)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reidassoc.report.chapters import Chapter, Method, Shown
 from reidassoc.report.charts import Bars
-from reidassoc.report.material import Chapter, Method, Shown
 
 PARTS = {
     "extract": "features",

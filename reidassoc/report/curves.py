@@ -13,8 +13,8 @@ import numpy as np
 from reidassoc.bench.results import data_name
 from reidassoc.evaluation.figures import mean_of
 from reidassoc.evaluation.ranking import MAX_RANK
+from reidassoc.report.chapters import Chapter, Method, Shown
 from reidassoc.report.charts import Curves, Line, average, deviation
-from reidassoc.report.material import Chapter, Method, Shown
 
 RANKS = tuple(range(1, MAX_RANK + 1))
 SPARSE_RANKS = (1, 5, 10, 20)  # what a result without its queries still knows

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from reidassoc.report.chapters import Chapter, Method
 from reidassoc.report.charts import Dots
-from reidassoc.report.material import Chapter, Method
 from reidassoc.types import Modality
 
 PERPLEXITY = 20.0

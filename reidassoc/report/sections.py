@@ -11,10 +11,10 @@ from reidassoc.bench.results import Outcome
 from reidassoc.bench.table import LEVEL, figures
 from reidassoc.evaluation.figures import NOTHING, figure_text
 from reidassoc.report import svg
+from reidassoc.report.chapters import Chapter
 from reidassoc.report.charts import COLOURS, Curves, Dots
 from reidassoc.report.cost import PARTS, Cost, shown
 from reidassoc.report.curves import known_people, subtitle
-from reidassoc.report.material import Chapter
 
 MADE_WITH = ("reidassoc", "torch", "python")
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from reidassoc.evaluation.nearest_images import Leaders
-from reidassoc.report.material import Chapter, Method
-from reidassoc.report.sprites import Sheets
+from reidassoc.report.chapters import Chapter, Method
+from reidassoc.report.thumbnails import Sheets
 
 PER_MILLE = 1000
 

@@ -22,16 +22,16 @@ from reidassoc.files.atomic import write_text
 from reidassoc.registry.spec import several
 from reidassoc.report import sections
 from reidassoc.report.associations import explored
-from reidassoc.report.browser import browsed
+from reidassoc.report.chapters import Chapter, chapters, read_named
 from reidassoc.report.charts import Chart
 from reidassoc.report.cost import chart as cost_chart
 from reidassoc.report.cost import costs
 from reidassoc.report.curves import cmc, over_epochs
 from reidassoc.report.embedding import maps
-from reidassoc.report.material import Chapter, chapters, read_named
 from reidassoc.report.pdf import write_figures
+from reidassoc.report.retrieval import browsed
 from reidassoc.report.sections import Section
-from reidassoc.report.sprites import sheets_of
+from reidassoc.report.thumbnails import sheets_of
 
 SCRIPTS = ("start.js", "tables.js", "charts.js", "associations.js", "retrieval.js")
 NAMED = 4  # methods in a title

@@ -7,7 +7,7 @@ import shlex
 from reidassoc.engine.log import Observer
 from reidassoc.engine.result import Result
 from reidassoc.errors import ReidassocError
-from reidassoc.report.write import write_report
+from reidassoc.report.page_writer import write_report
 
 PAGE = "report.html"
 

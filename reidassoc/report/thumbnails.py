@@ -13,7 +13,7 @@ import torch
 
 from reidassoc.data.tiles import COLUMNS, pack, resized, unpack
 from reidassoc.engine.report_data import Images
-from reidassoc.report.material import Chapter
+from reidassoc.report.chapters import Chapter
 from reidassoc.types import Modality
 
 QUALITY = 75  # of the sheets on the page
