@@ -25,7 +25,7 @@ import torch
 
 import reidassoc as ra
 from reidassoc.engine.devices.peak_memory import resident
-from reidassoc.engine.log import Observer
+from reidassoc.runs.observer import Observer
 
 RESULT = Path(__file__).parent / "results" / "soak.json"
 ROOM = 16 << 20  # bytes

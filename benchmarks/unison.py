@@ -26,7 +26,6 @@ import yaml
 from scipy import stats
 
 from reidassoc import Clustering, Clusters, Features, Pair, Recipe, choose, registry, run, save_features
-from reidassoc.engine.log import Observer
 from reidassoc.evaluation.labels import coverage, label_quality
 from reidassoc.evaluation.statistics import holm
 from reidassoc.files.features import FeatureFile, read_features
@@ -36,6 +35,7 @@ from reidassoc.labs.result import Row
 from reidassoc.ops.prototypes import centroids
 from reidassoc.pipeline import associate, cluster, refine
 from reidassoc.registry.spec import Spec
+from reidassoc.runs.observer import Observer
 from reidassoc.types import Modality, Targets
 
 HERE = Path(__file__).parent

@@ -18,12 +18,12 @@ from sklearn.cluster import AgglomerativeClustering
 import reidassoc as ra
 from reidassoc import Association, Associator, Pair, Recipe, Scene, SoftLabels, registry
 from reidassoc.engine import run
-from reidassoc.engine.log import Everyone, Observer
-from reidassoc.engine.result import Result
 from reidassoc.errors import DataError, DeviceError, PluginError, RecipeError, ReidassocError, SpecError
 from reidassoc.files.features import FeatureFile
 from reidassoc.recipe.choose import choose
 from reidassoc.registry.spec import Spec
+from reidassoc.runs.observer import Everyone, Observer
+from reidassoc.runs.result import Result
 from reidassoc.testing import toy_features, toy_identity
 from reidassoc_plugins.associators.mult import Mult
 from reidassoc_plugins.associators.nearest import Nearest
@@ -129,7 +129,7 @@ def test_torch_s_devices_are_devices(tmp_path: Path) -> None:
             "changes: expected paths with values, as in {'clusterer.eps': 0.5}, got 'clus",
         ),
         ({"changes": [("clusterer.eps", 0.5, 1)]}, "changes: expected paths with values"),
-        ({"log": print}, "log: expected an object of a subclass of reidassoc.engine.log.Observer, got print"),
+        ({"log": print}, "log: expected an object of a subclass of reidassoc.runs.observer.Observer, got print"),
         ({"log": [Everyone([]), Everyone]}, "log: expected an object of a subclass of .*, got Everyone"),
         ({"log": 3}, "log: expected an object of a subclass of .*, got int"),
         ({"keep": "x"}, "keep must be int ≥ 1, got 'x'"),

@@ -15,9 +15,9 @@ from reidassoc.engine import checkpoint
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.ema import Average
 from reidassoc.engine.evaluate import Evaluation
-from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import CheckpointError
 from reidassoc.recipe.override import override
+from reidassoc.runs.folder import RunFolder
 
 
 def small_network() -> nn.Sequential:

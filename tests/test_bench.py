@@ -35,9 +35,6 @@ from reidassoc.bench.store import Store, held, locked
 from reidassoc.bench.table import compare_results
 from reidassoc.bench.worker import SharingLog, work
 from reidassoc.cli import cli
-from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.log import Observer
-from reidassoc.engine.result import changed_files
 from reidassoc.engine.shared_start import leave_snapshot, snapshot_path, start_from
 from reidassoc.engine.train import run
 from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, ReidassocError
@@ -47,6 +44,9 @@ from reidassoc.recipe.code_version import sources, start_name
 from reidassoc.recipe.load import load_recipe
 from reidassoc.recipe.override import override
 from reidassoc.registry import entry_points
+from reidassoc.runs.folder import RunFolder
+from reidassoc.runs.observer import Observer
+from reidassoc.runs.result import changed_files
 
 SPECS = sorted((Path(__file__).parent.parent / "benchmarks" / "specs").glob("*.yaml"))
 TINY = """

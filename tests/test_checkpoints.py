@@ -16,12 +16,12 @@ from torch import nn
 import reidassoc as ra
 from reidassoc.cli.run import run as command
 from reidassoc.engine import checkpoint, train
-from reidassoc.engine.folder import FolderTaken, RunFolder
-from reidassoc.engine.log import Terminal
 from reidassoc.errors import DataError
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
+from reidassoc.runs.folder import FolderTaken, RunFolder
+from reidassoc.runs.terminal import Terminal
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,6 @@ from training_step import R, V, a_batch, random_step
 
 import reidassoc as ra
 from reidassoc import Modality, Pair, SoftLabels, Targets, registry
-from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.label_stage import Labelled
 from reidassoc.engine.objective_modules import Heads
 from reidassoc.errors import CheckpointError, PluginError
@@ -28,6 +27,7 @@ from reidassoc.ops.triplet import hardest_triplet
 from reidassoc.recipe.compose import Method, Weighted
 from reidassoc.recipe.model import Optimiser, Recipe
 from reidassoc.recipe.override import override
+from reidassoc.runs.folder import RunFolder
 from reidassoc.testing import ContractError, check_objective, toy_scene
 from reidassoc.types import STREAMS
 from reidassoc_plugins.objectives.classifier import Classifier

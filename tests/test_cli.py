@@ -27,9 +27,9 @@ from reidassoc.cli import cli, main
 from reidassoc.cli.options import GROUPS
 from reidassoc.cli.output import protocol_table, result_table, transductive_table
 from reidassoc.data.export import export
-from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.result import Result
 from reidassoc.errors import DataError
+from reidassoc.runs.folder import RunFolder
+from reidassoc.runs.result import Result
 
 SETTINGS = [word for path, value in SMALL for word in ("--set", f"{path}={value}")]
 TINY = ["--dataset", "synthetic(size='tiny')", "--device", "cpu", *SETTINGS]

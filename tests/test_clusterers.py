@@ -320,11 +320,11 @@ def test_identity_follows_the_order_of_samples_and_modalities() -> None:
 
 
 def test_identities_reach_a_clusterer_only_if_they_are_allowed() -> None:
-    from reidassoc.engine.result import flags
     from reidassoc.errors import RecipeError
     from reidassoc.pipeline import cluster
     from reidassoc.recipe.choose import choose
     from reidassoc.recipe.compose import compose
+    from reidassoc.runs.result import flags
 
     with pytest.raises(
         RecipeError, match="identity needs 'identity', but it sees true identities: say so with --oracle"

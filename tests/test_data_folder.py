@@ -15,10 +15,10 @@ from reidassoc.bench.plan import read_plan
 from reidassoc.cli import cli
 from reidassoc.data.export import export
 from reidassoc.engine import train
-from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.recipe.choose import choose
 from reidassoc.registry.spec import Spec
+from reidassoc.runs.folder import RunFolder
 from reidassoc_plugins.datasets.synthetic import Synthetic
 
 LOST = r"{run}: its data were in {data}, where nothing is now; give --data FOLDER"

@@ -67,7 +67,7 @@ def test_stage_1_learns_each_modality(
 ) -> None:
     """Leave-one-out Rank-1 within each modality of unseen identities, after stage 1 alone."""
     from reidassoc.engine import checkpoint
-    from reidassoc.engine.folder import RunFolder
+    from reidassoc.runs.folder import RunFolder
 
     recipe = choose(recipe="base/synthetic", changes=[("intra.epochs", 8), ("evaluate_every", 0)])
     folder = tmp_path_factory.mktemp("stage") / "run"

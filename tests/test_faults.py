@@ -26,13 +26,13 @@ from reidassoc.bench.runner import Worker, open_benchmark
 from reidassoc.cli import main
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import extract as extract_module
-from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.log import Observer
 from reidassoc.engine.out_of_memory import by_batches, ran_out, too_large
 from reidassoc.errors import DataError, DeviceError
 from reidassoc.interfaces.plugins import Objective, Sampling
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
+from reidassoc.runs.folder import RunFolder
+from reidassoc.runs.observer import Observer
 
 ROOT = Path(__file__).parent.parent
 

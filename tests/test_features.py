@@ -13,9 +13,9 @@ from conftest import SMALL
 
 import reidassoc as ra
 from reidassoc.cli import cli
-from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import CheckpointError, DataError, ReidassocError
 from reidassoc.files.features import read_features
+from reidassoc.runs.folder import RunFolder
 
 
 def test_the_lab_repeats_what_the_run_measured(rival: Path, tmp_path: Path) -> None:

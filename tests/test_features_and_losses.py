@@ -17,9 +17,9 @@ from reidassoc.engine import checkpoint
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.evaluate import prepare_evaluation
 from reidassoc.engine.extract import extract
-from reidassoc.engine.folder import RunFolder
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
+from reidassoc.runs.folder import RunFolder
 from reidassoc.types import Modality
 
 

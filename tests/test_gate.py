@@ -17,7 +17,6 @@ from torch import Tensor, nn
 import reidassoc as ra
 from reidassoc import registry
 from reidassoc.engine.finite_step import finite_step, update
-from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.loop import LOST
 from reidassoc.engine.loss_meter import Tally
 from reidassoc.engine.optim import build_optimiser
@@ -28,6 +27,7 @@ from reidassoc.interfaces.plugins import Objective, Sampling
 from reidassoc.ops.banks import plan_rounds
 from reidassoc.recipe.model import Optimiser, Recipe
 from reidassoc.recipe.override import override
+from reidassoc.runs.folder import RunFolder
 from reidassoc.testing import pretended_device
 
 CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 import reidassoc as ra
 from reidassoc.cli import cli
 from reidassoc.engine import checkpoint
-from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import RecipeError
 from reidassoc.ops import neighbours
 from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.ops.memory_limit import block_rows, dense_fits, memory_limit
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
+from reidassoc.runs.folder import RunFolder
 from reidassoc.types import Targets, TopLabels
 
 

@@ -17,13 +17,13 @@ from reidassoc import registry
 from reidassoc.data.loader import HostBatch
 from reidassoc.engine import associate as engine_associate
 from reidassoc.engine import train
-from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.step import Step
 from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.compiled.dispatch import without_numba
 from reidassoc.pipeline import associate, cluster
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.load import load_recipe
+from reidassoc.runs.folder import RunFolder
 from reidassoc.testing import Toy, pretended_device
 from reidassoc.types import Pair
 

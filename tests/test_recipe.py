@@ -142,7 +142,7 @@ def test_methods_on_the_synthetic_pedestrians_differ_in_nothing_but_the_method(n
 
 
 def test_supervised_recipes_say_so() -> None:
-    from reidassoc.engine.result import flags
+    from reidassoc.runs.result import flags
 
     chosen = load_recipe("supervised/synthetic")
     assert chosen.oracle

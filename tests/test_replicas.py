@@ -14,7 +14,6 @@ from torch import Tensor, nn
 import reidassoc as ra
 from reidassoc.engine import step
 from reidassoc.engine.devices.as_gpus import chunks, refuse_uneven, replicated
-from reidassoc.engine.result import flags
 from reidassoc.errors import RecipeError
 from reidassoc.interfaces.plugins import NetworkOutput
 from reidassoc.recipe.choose import choose
@@ -22,6 +21,7 @@ from reidassoc.recipe.compose import compose
 from reidassoc.recipe.load import load_recipe
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
+from reidassoc.runs.result import flags
 from reidassoc.types import STREAMS
 from reidassoc_plugins.networks.tiny import Tiny
 from reidassoc_plugins.networks.two_stream import TwoStream

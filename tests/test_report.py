@@ -23,9 +23,7 @@ import reidassoc as ra
 from reidassoc.bench.results import export, read_results
 from reidassoc.cli import cli
 from reidassoc.data.tiles import COLUMNS, pack
-from reidassoc.engine.folder import SCORES
 from reidassoc.engine.report_data import Images
-from reidassoc.engine.result import Result
 from reidassoc.errors import DataError
 from reidassoc.evaluation.queries import load_scores, save_scores
 from reidassoc.report import run_page as own_module
@@ -42,6 +40,8 @@ from reidassoc.report.run_page import OwnPage
 from reidassoc.report.svg import DASHES
 from reidassoc.report.svg import curves as svg_of
 from reidassoc.report.thumbnails import joined, sheets_of
+from reidassoc.runs.folder import SCORES
+from reidassoc.runs.result import Result
 from reidassoc.types import Modality, Pair
 
 HOSTILE = "</script><script>alert(1)</script>&\"'"

@@ -22,14 +22,14 @@ from reidassoc.cli.import_checkpoint import import_checkpoint as command
 from reidassoc.cli.output import reproduction_table
 from reidassoc.cli.reproduce import reproduce as reproduce_command
 from reidassoc.data.export import export
-from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.import_checkpoint import FORMATS, import_checkpoint
-from reidassoc.engine.log import Observer
 from reidassoc.errors import CheckpointError, RecipeError
 from reidassoc.evaluation.statistics import estimate
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
+from reidassoc.runs.folder import RunFolder
+from reidassoc.runs.observer import Observer
 from reidassoc_plugins.networks.two_stream import TwoStream
 
 GOLDEN = Path(__file__).parent / "golden" / "network"

@@ -21,9 +21,7 @@ from reidassoc.data.export import export
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint, train
 from reidassoc.engine.evaluate import evaluate
-from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.label_stage import FALLBACKS, KEPT_LABELS, RELAXED, SKIPPED
-from reidassoc.engine.log import Observer
 from reidassoc.engine.step import Step
 from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, ReidassocError
 from reidassoc.evaluation.queries import load_scores
@@ -31,6 +29,8 @@ from reidassoc.interfaces.plugins import Clusterer, Objective, Sampling
 from reidassoc.ops.prototypes import centroids
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
+from reidassoc.runs.folder import RunFolder
+from reidassoc.runs.observer import Observer
 from reidassoc.types import Clustering, Clusters, Features, Modality, Pair
 from reidassoc_plugins.networks.tiny import Tiny
 

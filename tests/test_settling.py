@@ -12,8 +12,8 @@ from sklearn.metrics import adjusted_rand_score
 
 import reidassoc as ra
 from reidassoc.cli import cli
-from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import CheckpointError, DataError, RecipeError, ReidassocError
+from reidassoc.runs.folder import RunFolder
 
 SAMPLES, PEOPLE = 240, 24
 

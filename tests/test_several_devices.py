@@ -26,11 +26,11 @@ from reidassoc.engine.devices import device, processes
 from reidassoc.engine.devices.as_gpus import refuse_uneven
 from reidassoc.engine.devices.device import open_device, open_devices
 from reidassoc.engine.devices.ranks import shares
-from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DeviceError, RecipeError, ReidassocError
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
+from reidassoc.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from reidassoc.bench.slurm import STUCK, Job, SlurmRunner, end_quietly_when_requ
 from reidassoc.bench.store import Store, locked
 from reidassoc.bench.worker import ready, work
 from reidassoc.cli import cli, main
-from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError, RecipeError, ReidassocError
+from reidassoc.runs.folder import RunFolder
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "local-slurm"
 

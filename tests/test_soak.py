@@ -15,9 +15,9 @@ import pytest
 from torch import Tensor
 
 import reidassoc as ra
-from reidassoc.engine.folder import KEPT
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
+from reidassoc.runs.folder import KEPT
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"

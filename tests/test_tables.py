@@ -23,11 +23,11 @@ from reidassoc.bench.table import Table, compare_results
 from reidassoc.bench.terminal_table import print_columns
 from reidassoc.cli.table import table as command
 from reidassoc.engine.devices import processes
-from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError
 from reidassoc.files.features import read_features
 from reidassoc.recipe.load import load_recipe, parse_recipe
 from reidassoc.registry.spec import Spec
+from reidassoc.runs.folder import RunFolder
 
 ALL = "all-search single-shot"
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from reidassoc.engine import log as module
-from reidassoc.engine.log import Terminal
+from reidassoc.runs import observer as module
+from reidassoc.runs.terminal import Terminal
 
 
 @pytest.fixture

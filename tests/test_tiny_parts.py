@@ -9,10 +9,10 @@ import torch
 from conftest import SMALL
 
 import reidassoc as ra
-from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.step import Step
 from reidassoc.interfaces.banks import Banks
 from reidassoc.recipe.choose import choose
+from reidassoc.runs.folder import RunFolder
 from reidassoc.types import STREAMS
 from reidassoc_plugins.networks.parts import FIRST, OWN, SECOND, as_rows
 from reidassoc_plugins.networks.tiny import Tiny

@@ -11,15 +11,15 @@ import pytest
 from click.testing import CliRunner
 
 from reidassoc.cli import cli
-from reidassoc.engine import trackers
-from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.log import Everyone, Observer
-from reidassoc.engine.result import Result
-from reidassoc.engine.trackers import scalars, tracker
 from reidassoc.errors import ReidassocError
 from reidassoc.recipe.configuration import method_digest
 from reidassoc.recipe.model import Recipe
 from reidassoc.registry import extras
+from reidassoc.runs import trackers
+from reidassoc.runs.folder import RunFolder
+from reidassoc.runs.observer import Everyone, Observer
+from reidassoc.runs.result import Result
+from reidassoc.runs.trackers import scalars, tracker
 
 
 def row(epoch: int) -> dict[str, Any]:

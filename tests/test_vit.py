@@ -16,9 +16,9 @@ from conftest import SMALL
 from torch import Tensor, nn
 
 from reidassoc.cli import main
-from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.run import run
 from reidassoc.errors import CheckpointError, DataError, PluginError, RecipeError, SpecError
+from reidassoc.runs.folder import RunFolder
 from reidassoc_plugins.networks.vit import Vit
 
 SIZE = (64, 32)

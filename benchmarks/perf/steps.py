@@ -28,9 +28,7 @@ from reidassoc.engine.checkpoint import State
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.ema import Average
 from reidassoc.engine.extract import extract, unit_features
-from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.label_stage import Given, label
-from reidassoc.engine.log import Observer
 from reidassoc.engine.loop import Run
 from reidassoc.engine.optim import build_optimiser
 from reidassoc.engine.setup import build_network, calibrate, translate
@@ -40,6 +38,8 @@ from reidassoc.recipe.compose import compose
 from reidassoc.recipe.load import load_recipe
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
+from reidassoc.runs.folder import RunFolder
+from reidassoc.runs.observer import Observer
 from reidassoc.types import STREAMS, Features, Modality, Pair
 
 PEOPLE, IMAGES = 32, 8  # of the synthetic training set: 256 + 256 images

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from reidassoc.bench.results import Outcome
-from reidassoc.engine.result import ORACLE
 from reidassoc.evaluation.figures import mean_of
 from reidassoc.evaluation.statistics import Comparison, compare, estimate, interval
+from reidassoc.runs.result import ORACLE
 
 
 def interval_text(outcomes: Sequence[Outcome], protocol: str) -> str:

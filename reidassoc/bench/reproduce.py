@@ -14,8 +14,6 @@ import reidassoc.registry as registry
 from reidassoc.bench.paired import matrix
 from reidassoc.bench.published import Published, content, published
 from reidassoc.bench.results import Outcome, read_run
-from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.log import Observer
 from reidassoc.engine.train import run
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.evaluation.figures import mean_of
@@ -24,6 +22,8 @@ from reidassoc.recipe.code_version import named_sources
 from reidassoc.recipe.configuration import configuration
 from reidassoc.recipe.load import load_recipe, shipped_recipes
 from reidassoc.recipe.model import Recipe
+from reidassoc.runs.folder import RunFolder
+from reidassoc.runs.observer import Observer
 
 SHOWN = ("rank1", "mAP", "mINP")
 

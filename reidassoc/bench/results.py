@@ -18,12 +18,12 @@ import numpy.typing as npt
 import reidassoc.registry as registry
 from reidassoc.bench.rows import row_names
 from reidassoc.bench.stored import read_failure, read_result
-from reidassoc.engine.folder import SCORES, RunFolder
-from reidassoc.engine.result import go_on_with
 from reidassoc.errors import DataError, ReidassocError, SpecError
 from reidassoc.evaluation.queries import load_scores
 from reidassoc.files.paths import refuse_no_results
 from reidassoc.registry.spec import Spec, several
+from reidassoc.runs.folder import SCORES, RunFolder
+from reidassoc.runs.result import go_on_with
 
 KEPT = (
     "recipe", "digest", "method", "configuration", "files", "dataset", "seed", "epochs", "flags", "setting", "protocols",

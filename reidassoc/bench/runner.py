@@ -23,9 +23,9 @@ from reidassoc.bench.store import Store
 from reidassoc.bench.table import Table, compare_results
 from reidassoc.bench.worker import over, work
 from reidassoc.engine.devices.device import open_device
-from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import ReidassocError
 from reidassoc.recipe.code_version import start_name
+from reidassoc.runs.folder import RunFolder
 
 LOOK_S = 0.5  # between two looks at the workers
 SILENT = "it printed nothing"

@@ -12,10 +12,10 @@ from reidassoc.bench.comparable import differences, refuse
 from reidassoc.bench.paired import against_best, interval_text, is_oracle
 from reidassoc.bench.published import published
 from reidassoc.bench.results import Outcome, Results, seconds_of, shown_name
-from reidassoc.engine.result import ORACLE
 from reidassoc.errors import DataError, nearest_name
 from reidassoc.evaluation.figures import mean_of
 from reidassoc.evaluation.statistics import Comparison, estimate
+from reidassoc.runs.result import ORACLE
 
 Mark = Literal["best", "second", ""]
 LEVEL = 0.05

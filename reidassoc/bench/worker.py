@@ -18,13 +18,13 @@ from typing import Any
 from reidassoc.bench.plan import Cell, Plan
 from reidassoc.bench.store import Store
 from reidassoc.data.file_lock import held
-from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.log import Observer
 from reidassoc.engine.shared_start import leave_snapshot, snapshot_path, start_from
 from reidassoc.engine.train import run
 from reidassoc.errors import ReidassocError
 from reidassoc.recipe.code_version import start_name
 from reidassoc.recipe.model import Recipe
+from reidassoc.runs.folder import RunFolder
+from reidassoc.runs.observer import Observer
 
 LOOK_AGAIN_S = 0.5  # between two looks at cells that others hold
 

@@ -61,7 +61,7 @@ def reproduce(
 
     from reidassoc.bench.reproduce import reproduce as attempt  # now that names, options and paths are right: torch
     from reidassoc.cli.output import reproduction_table
-    from reidassoc.engine.log import Terminal
+    from reidassoc.runs.terminal import Terminal
 
     place = out or Path("runs") / f"reproduce-{what.name.replace('/', '-')}"
     reproduction_table(

@@ -181,11 +181,12 @@ def run(
             refuse_no_weights(weights)
 
     from reidassoc.cli.output import result_table  # now that names, options and paths are right: torch
-    from reidassoc.engine.folder import RunFolder
-    from reidassoc.engine.log import Everyone, Terminal
-    from reidassoc.engine.trackers import tracker
     from reidassoc.engine.train import run as train
     from reidassoc.report.run_page import PAGE, OwnPage
+    from reidassoc.runs.folder import RunFolder
+    from reidassoc.runs.observer import Everyone
+    from reidassoc.runs.terminal import Terminal
+    from reidassoc.runs.trackers import tracker
 
     if resume:
         what = RunFolder.open(Path(resume)).located_recipe(root)

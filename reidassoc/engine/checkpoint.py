@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from reidassoc.engine.ema import Average
-from reidassoc.engine.folder import KEPT, RunFolder
 from reidassoc.engine.objective_modules import Heads
 from reidassoc.engine.optim import load_optimiser
 from reidassoc.errors import CheckpointError
 from reidassoc.files.npz import bomb
+from reidassoc.runs.folder import KEPT, RunFolder
 from reidassoc.types import Modality, Pair, SoftLabels, Targets, TopLabels
 from reidassoc.weights import reason
 

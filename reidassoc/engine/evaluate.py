@@ -19,7 +19,6 @@ from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.extract import extract
-from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.evaluation.queries import QueryScores, query_scores
 from reidassoc.evaluation.rerank import Rerank
@@ -28,6 +27,7 @@ from reidassoc.evaluation.retrieval import Retrieval, retrieve
 from reidassoc.interfaces.plugins import Dataset
 from reidassoc.recipe.model import Recipe
 from reidassoc.registry.spec import Spec, several
+from reidassoc.runs.folder import RunFolder
 from reidassoc.types import Pair, Trial
 
 TRANSDUCTIVE = "transductive: ranks each trial's queries and gallery together"

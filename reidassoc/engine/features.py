@@ -17,11 +17,11 @@ from reidassoc.engine import checkpoint
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.evaluate import untrained
 from reidassoc.engine.extract import extract
-from reidassoc.engine.folder import RunFolder, epoch_of
 from reidassoc.engine.setup import build_network, calibrate, training_images
 from reidassoc.errors import CheckpointError, RecipeError
 from reidassoc.files.features import FeatureFile, check_ending, write_features
 from reidassoc.recipe.model import Recipe
+from reidassoc.runs.folder import RunFolder, epoch_of
 from reidassoc.types import Features, Pair
 
 

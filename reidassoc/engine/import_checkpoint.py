@@ -12,10 +12,10 @@ import torch
 
 import reidassoc.registry as registry
 from reidassoc.engine import checkpoint
-from reidassoc.engine.folder import IMPORTED, RunFolder
 from reidassoc.errors import CheckpointError, nearest_name
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.model import Recipe
+from reidassoc.runs.folder import IMPORTED, RunFolder
 from reidassoc.weights import Layout, load_checkpoint, load_into, read_state, unprefixed
 
 # What the published networks are, as options of two_stream. agw is ADCA's, PGM's and that of MMM's first stage.

@@ -23,9 +23,7 @@ from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.devices.sync_batch_norm import by_itself
 from reidassoc.engine.evaluate import Evaluation
 from reidassoc.engine.extract import extract
-from reidassoc.engine.folder import KEPT, RunFolder
 from reidassoc.engine.label_stage import FALLBACKS, SKIPPED, Given, Labelled, label
-from reidassoc.engine.log import Observer
 from reidassoc.engine.loss_meter import Reading, Tally
 from reidassoc.engine.optim import build_optimiser, learning_rate, set_learning_rate
 from reidassoc.engine.out_of_memory import ran_out, too_large
@@ -40,6 +38,8 @@ from reidassoc.ops.seeds import seed_for
 from reidassoc.pipeline import declare
 from reidassoc.recipe.compose import Composed, Method
 from reidassoc.recipe.model import Optimiser, Recipe, Stage
+from reidassoc.runs.folder import KEPT, RunFolder
+from reidassoc.runs.observer import Observer
 from reidassoc.types import Modality, Pair
 
 LOG_EVERY = 10  # steps between two readings of the losses, the only ones that wait for the device

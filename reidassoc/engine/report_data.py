@@ -22,11 +22,11 @@ from reidassoc.data.tiles import pack, packed_as, tile_size
 from reidassoc.engine import checkpoint
 from reidassoc.engine.devices.device import open_device
 from reidassoc.engine.evaluate import Evaluation, prepare_evaluation, untrained
-from reidassoc.engine.folder import RunFolder
 from reidassoc.engine.setup import training_images
 from reidassoc.errors import DataError
 from reidassoc.evaluation.nearest_images import Leaders, leaders, spread
 from reidassoc.files.npz import Arrays, read_npz
+from reidassoc.runs.folder import RunFolder
 from reidassoc.types import UNKNOWN_IDENTITY, Modality, Pair
 
 EXHIBITS = "exhibits.npz"

@@ -9,9 +9,6 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from reidassoc.engine.folder import KEPT, RunFolder
-from reidassoc.engine.log import Everyone, Observer
-from reidassoc.engine.result import Result
 from reidassoc.engine.train import run as train
 from reidassoc.errors import RecipeError
 from reidassoc.interfaces.plugins import Associator, Clusterer, Dataset, Network, Objective, Refiner
@@ -19,6 +16,9 @@ from reidassoc.recipe.choose import BASE, choose, text_of
 from reidassoc.recipe.model import Recipe
 from reidassoc.registry.options import checked
 from reidassoc.registry.spec import plain, several
+from reidassoc.runs.folder import KEPT, RunFolder
+from reidassoc.runs.observer import Everyone, Observer
+from reidassoc.runs.result import Result
 
 
 def run(
@@ -134,5 +134,5 @@ def observers(log: Observer | Sequence[Observer] | None) -> list[Observer]:
     for one in given:
         if isinstance(one, type) or not all(callable(getattr(one, name, None)) for name in methods):
             what = getattr(one, "__name__", type(one).__name__)
-            raise RecipeError(f"log: expected an object of a subclass of reidassoc.engine.log.Observer, got {what}")
+            raise RecipeError(f"log: expected an object of a subclass of reidassoc.runs.observer.Observer, got {what}")
     return given

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 from reidassoc.engine import checkpoint
-from reidassoc.engine.folder import ENVIRONMENT, METRICS, RunFolder, labels_name
 from reidassoc.errors import CheckpointError
 from reidassoc.recipe.code_version import named_sources, start_name
 from reidassoc.recipe.model import Recipe
+from reidassoc.runs.folder import ENVIRONMENT, METRICS, RunFolder, labels_name
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -22,11 +22,8 @@ from reidassoc.engine.devices.processes import note
 from reidassoc.engine.devices.sync_batch_norm import normalise_jointly
 from reidassoc.engine.ema import Average
 from reidassoc.engine.evaluate import prepare_evaluation
-from reidassoc.engine.folder import ENVIRONMENT, IMPORTED, KEPT, FolderTaken, RunFolder
-from reidassoc.engine.log import Observer
 from reidassoc.engine.loop import Run
 from reidassoc.engine.optim import build_optimiser
-from reidassoc.engine.result import Result, changed_files, summarise
 from reidassoc.engine.setup import build_network, calibrate, training_images, translate
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.ops.memory_limit import memory_limit
@@ -34,6 +31,9 @@ from reidassoc.recipe.code_version import named_sources, parts
 from reidassoc.recipe.compose import Composed, compose
 from reidassoc.recipe.load import load_recipe
 from reidassoc.recipe.model import Optimiser, Recipe
+from reidassoc.runs.folder import ENVIRONMENT, IMPORTED, KEPT, FolderTaken, RunFolder
+from reidassoc.runs.observer import Observer
+from reidassoc.runs.result import Result, changed_files, summarise
 from reidassoc.types import Pair
 
 

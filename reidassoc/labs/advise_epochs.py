@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from reidassoc.engine.folder import RunFolder, labels_name
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.files.npz import read_npz
 from reidassoc.labs.advise import Labels, agreement, neither_empty_nor_merged, shape_of
+from reidassoc.runs.folder import RunFolder, labels_name
 from reidassoc.types import Modality, Pair
 
 WINDOW = 3  # epochs over which agreement is averaged: single ones jump

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reidassoc.engine.folder import RunFolder
 from reidassoc.errors import DataError
+from reidassoc.runs.folder import RunFolder
 
 Number = Annotated[float, Field(strict=True)]
 

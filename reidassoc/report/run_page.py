@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 
-from reidassoc.engine.log import Observer
-from reidassoc.engine.result import Result
 from reidassoc.errors import ReidassocError
 from reidassoc.report.page_writer import write_report
+from reidassoc.runs.observer import Observer
+from reidassoc.runs.result import Result
 
 PAGE = "report.html"
 

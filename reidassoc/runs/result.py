@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import reidassoc.registry as registry
-from reidassoc.engine.folder import ENVIRONMENT, RunFolder
 from reidassoc.errors import PluginError, RecipeError
 from reidassoc.evaluation.figures import figure_text, mean_of
 from reidassoc.recipe.code_version import named_sources, parts
 from reidassoc.recipe.compose import Composed
 from reidassoc.recipe.configuration import configuration
 from reidassoc.recipe.model import Recipe
+from reidassoc.runs.folder import ENVIRONMENT, RunFolder
 
 ORACLE = "uses true identities"  # the flag of a run that is a bound, not a method
 

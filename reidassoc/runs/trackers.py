@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reidassoc.engine.folder import RunFolder
-from reidassoc.engine.log import Observer
-from reidassoc.engine.result import Result
 from reidassoc.errors import ReidassocError
 from reidassoc.recipe.configuration import method_digest
 from reidassoc.registry.extras import needed
+from reidassoc.runs.folder import RunFolder
+from reidassoc.runs.observer import Observer
+from reidassoc.runs.result import Result
 
 PROJECT = "reidassoc"
 
