@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from reidassoc.bench.formats import markdown, write_between
-from reidassoc.bench.results import Results, read_results
-from reidassoc.bench.table import compare_results, measured_on
+from reidassoc.tables.formats import markdown, write_between
+from reidassoc.tables.read import Results, read_results
+from reidassoc.tables.table import compare_results, measured_on
 
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / "benchmarks" / "results" / "every_method"

@@ -43,8 +43,8 @@ _PUBLIC = {
     "reidassoc.engine.associate": ("associate",),
     "reidassoc.engine.run": ("run",),
     "reidassoc.engine.evaluate": ("evaluate",),
-    "reidassoc.bench.results": ("read_results",),
-    "reidassoc.bench.table": ("compare_results",),
+    "reidassoc.tables.read": ("read_results",),
+    "reidassoc.tables.table": ("compare_results",),
     "reidassoc.bench.runner": ("open_benchmark",),
     "reidassoc.engine.features": ("save_features",),
     "reidassoc.labs.lab": ("lab",),
@@ -56,9 +56,7 @@ _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
 if TYPE_CHECKING:
     import reidassoc.registry as registry
-    from reidassoc.bench.results import read_results
     from reidassoc.bench.runner import open_benchmark
-    from reidassoc.bench.table import compare_results
     from reidassoc.engine.associate import associate
     from reidassoc.engine.evaluate import evaluate
     from reidassoc.engine.features import save_features
@@ -74,6 +72,8 @@ if TYPE_CHECKING:
     from reidassoc.recipe.load import load_recipe
     from reidassoc.recipe.model import Recipe
     from reidassoc.report.page_writer import write_report
+    from reidassoc.tables.read import read_results
+    from reidassoc.tables.table import compare_results
     from reidassoc.types import (
         OUTLIER,
         SHARED,

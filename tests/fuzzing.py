@@ -31,10 +31,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reidassoc import registry
-from reidassoc.bench.formats import as_csv, as_html, latex, markdown
 from reidassoc.bench.plan import read_plan
-from reidassoc.bench.results import read_results
-from reidassoc.bench.table import compare_results
 from reidassoc.data.images import read_image
 from reidassoc.data.tiles import pack
 from reidassoc.engine import checkpoint
@@ -48,6 +45,9 @@ from reidassoc.recipe.override import override
 from reidassoc.registry.options import construct
 from reidassoc.registry.spec import Spec, parse_value
 from reidassoc.report.page_writer import write_report
+from reidassoc.tables.formats import as_csv, as_html, latex, markdown
+from reidassoc.tables.read import read_results
+from reidassoc.tables.table import compare_results
 from reidassoc.testing import toy_scene
 from reidassoc.types import Modality
 from reidassoc.weights import read_state

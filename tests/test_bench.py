@@ -26,13 +26,10 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from reidassoc import registry
-from reidassoc.bench.formats import markdown
 from reidassoc.bench.plan import Plan, named_roots, read_plan, shared_starts
 from reidassoc.bench.progress import Watch
-from reidassoc.bench.results import read_results
 from reidassoc.bench.runner import Runner, open_benchmark, share
 from reidassoc.bench.store import Store, held, locked
-from reidassoc.bench.table import compare_results
 from reidassoc.bench.worker import SharingLog, work
 from reidassoc.cli import cli
 from reidassoc.engine.shared_start import leave_snapshot, snapshot_path, start_from
@@ -47,6 +44,9 @@ from reidassoc.registry import entry_points
 from reidassoc.runs.folder import RunFolder
 from reidassoc.runs.observer import Observer
 from reidassoc.runs.result import changed_files
+from reidassoc.tables.formats import markdown
+from reidassoc.tables.read import read_results
+from reidassoc.tables.table import compare_results
 
 SPECS = sorted((Path(__file__).parent.parent / "benchmarks" / "specs").glob("*.yaml"))
 TINY = """

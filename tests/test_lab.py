@@ -18,7 +18,6 @@ from click.testing import CliRunner
 
 import reidassoc as ra
 from reidassoc import Association, Associator, Clustering, Features, Pair, Scene, registry
-from reidassoc.bench.terminal_table import laid_out
 from reidassoc.cli import cli
 from reidassoc.cli.output import lab_table
 from reidassoc.engine.devices.peak_memory import peak_bytes, start_peak
@@ -30,6 +29,7 @@ from reidassoc.labs.result import Lab, Row, caption, columns, record, render, te
 from reidassoc.labs.shared_cost import Ledger, metered
 from reidassoc.ops.affinity import affinity
 from reidassoc.pipeline import associate, cluster
+from reidassoc.tables.terminal_table import laid_out
 from reidassoc.testing import toy_features, toy_identity
 
 TOY = FeatureFile(toy_features(), toy_identity())

@@ -11,9 +11,9 @@ import pytest
 
 from reidassoc import registry
 from reidassoc.bench.plan import read_plan
-from reidassoc.bench.results import Results, read_results
 from reidassoc.recipe.load import load_recipe, shipped_recipes
 from reidassoc.registry.options import options_of
+from reidassoc.tables.read import Results, read_results
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
 from method_results import MARKER, METHODS, PAGES, ROOT, STORE, table

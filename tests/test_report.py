@@ -20,7 +20,6 @@ import torch
 from click.testing import CliRunner
 
 import reidassoc as ra
-from reidassoc.bench.results import export, read_results
 from reidassoc.cli import cli
 from reidassoc.data.tiles import COLUMNS, pack
 from reidassoc.engine.report_data import Images
@@ -42,6 +41,7 @@ from reidassoc.report.svg import curves as svg_of
 from reidassoc.report.thumbnails import joined, sheets_of
 from reidassoc.runs.folder import SCORES
 from reidassoc.runs.result import Result
+from reidassoc.tables.read import export, read_results
 from reidassoc.types import Modality, Pair
 
 HOSTILE = "</script><script>alert(1)</script>&\"'"

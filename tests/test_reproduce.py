@@ -16,7 +16,6 @@ from rich.console import Console
 import reidassoc as ra
 from reidassoc import registry
 from reidassoc.bench import reproduce as module
-from reidassoc.bench.published import Published
 from reidassoc.bench.reproduce import Verdict, changes, flat, reproduce, targets
 from reidassoc.cli.import_checkpoint import import_checkpoint as command
 from reidassoc.cli.output import reproduction_table
@@ -30,6 +29,7 @@ from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
 from reidassoc.runs.folder import RunFolder
 from reidassoc.runs.observer import Observer
+from reidassoc.tables.published import Published
 from reidassoc_plugins.networks.two_stream import TwoStream
 
 GOLDEN = Path(__file__).parent / "golden" / "network"

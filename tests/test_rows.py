@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from test_tables import ALL, cell
 
-from reidassoc.bench.results import export, read_results
-from reidassoc.bench.rows import row_names
-from reidassoc.bench.table import compare_results
 from reidassoc.errors import DataError
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.configuration import configuration, method_digest
 from reidassoc.recipe.model import Recipe
 from reidassoc.report.chapters import chapters, read_named
+from reidassoc.tables.read import export, read_results
+from reidassoc.tables.rows import row_names
+from reidassoc.tables.table import compare_results
 
 
 def stored(folder: Path, seed: int, recipe: Recipe, name: str = "pgm", gain: float = 0.0, **changes: Any) -> Path:

@@ -12,9 +12,9 @@ import pytest
 
 from reidassoc import registry
 from reidassoc.bench.plan import read_plan
-from reidassoc.bench.results import Outcome, read_results
-from reidassoc.bench.table import figures
 from reidassoc.recipe.choose import choose
+from reidassoc.tables.read import Outcome, read_results
+from reidassoc.tables.table import figures
 
 ROOT = Path(__file__).parent.parent
 PROTOCOL = "all-search single-shot"

@@ -16,11 +16,6 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from reidassoc import registry
-from reidassoc.bench.formats import FORMATS, as_csv, as_html, figure, latex, markdown, terminal_table, write_between
-from reidassoc.bench.published import content, published
-from reidassoc.bench.results import Results, export, read_results
-from reidassoc.bench.table import Table, compare_results
-from reidassoc.bench.terminal_table import print_columns
 from reidassoc.cli.table import table as command
 from reidassoc.engine.devices import processes
 from reidassoc.errors import DataError
@@ -28,6 +23,11 @@ from reidassoc.files.features import read_features
 from reidassoc.recipe.load import load_recipe, parse_recipe
 from reidassoc.registry.spec import Spec
 from reidassoc.runs.folder import RunFolder
+from reidassoc.tables.formats import FORMATS, as_csv, as_html, figure, latex, markdown, terminal_table, write_between
+from reidassoc.tables.published import content, published
+from reidassoc.tables.read import Results, export, read_results
+from reidassoc.tables.table import Table, compare_results
+from reidassoc.tables.terminal_table import print_columns
 
 ALL = "all-search single-shot"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from reidassoc.bench.terminal_table import Column, laid_out
 from reidassoc.cli.output import console_of, print_labels, protocol_table, transductive_table
 from reidassoc.evaluation.figures import NOTHING
+from reidassoc.tables.terminal_table import Column, laid_out
 
 OFFICIAL = [
     f"{search}-search {shots}-shot (official galleries)"

@@ -15,7 +15,6 @@ from click.testing import CliRunner
 
 from reidassoc import registry
 from reidassoc.bench.plan import read_plan
-from reidassoc.bench.results import read_results
 from reidassoc.cli import cli
 from reidassoc.engine import checkpoint
 from reidassoc.errors import CheckpointError, DataError, RecipeError
@@ -24,6 +23,7 @@ from reidassoc.files.npz import bomb
 from reidassoc.recipe.load import load_recipe
 from reidassoc.recipe.yaml_reader import LIMIT, read_yaml
 from reidassoc.registry.spec import Spec
+from reidassoc.tables.read import read_results
 from reidassoc.weights import read_state
 
 ROOT = Path(__file__).parent.parent

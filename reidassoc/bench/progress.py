@@ -13,8 +13,8 @@ from rich.table import Table as RichTable
 
 from reidassoc.bench.plan import Cell, Plan
 from reidassoc.bench.store import Store
-from reidassoc.bench.terminal_table import Column, drawn, laid_out
 from reidassoc.evaluation.figures import figure_text
+from reidassoc.tables.terminal_table import Column, drawn, laid_out
 
 PAUSE_S = 60  # between two lines on how far the runs are
 NAMED = 4  # runs in such a line

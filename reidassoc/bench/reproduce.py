@@ -11,9 +11,6 @@ from typing import Any
 import torch
 
 import reidassoc.registry as registry
-from reidassoc.bench.paired import matrix
-from reidassoc.bench.published import Published, content, published
-from reidassoc.bench.results import Outcome, read_run
 from reidassoc.engine.train import run
 from reidassoc.errors import DataError, RecipeError
 from reidassoc.evaluation.figures import mean_of
@@ -24,6 +21,9 @@ from reidassoc.recipe.load import load_recipe, shipped_recipes
 from reidassoc.recipe.model import Recipe
 from reidassoc.runs.folder import RunFolder
 from reidassoc.runs.observer import Observer
+from reidassoc.tables.paired_tests import matrix
+from reidassoc.tables.published import Published, content, published
+from reidassoc.tables.read import Outcome, read_run
 
 SHOWN = ("rank1", "mAP", "mINP")
 

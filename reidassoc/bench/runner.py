@@ -15,17 +15,17 @@ from typing import IO
 
 import torch
 
-from reidassoc.bench.formats import markdown
 from reidassoc.bench.plan import Cell, Plan, read_plan, read_same_plan
 from reidassoc.bench.progress import Watch
-from reidassoc.bench.results import Results, read_results
 from reidassoc.bench.store import Store
-from reidassoc.bench.table import Table, compare_results
 from reidassoc.bench.worker import over, work
 from reidassoc.engine.devices.device import open_device
 from reidassoc.errors import ReidassocError
 from reidassoc.recipe.code_version import start_name
 from reidassoc.runs.folder import RunFolder
+from reidassoc.tables.formats import markdown
+from reidassoc.tables.read import Results, read_results
+from reidassoc.tables.table import Table, compare_results
 
 LOOK_S = 0.5  # between two looks at the workers
 SILENT = "it printed nothing"

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reidassoc.bench.plan import Cell, Plan
-from reidassoc.bench.stored import read_failure
 from reidassoc.data.file_lock import held as held  # as: jobs on a cluster take both from here
 from reidassoc.data.file_lock import locked as locked
 from reidassoc.errors import DataError
 from reidassoc.runs.folder import RunFolder
+from reidassoc.tables.schema import read_failure
 
 State = Literal["finished", "failed", "running", "begun", "waiting"]
 

@@ -126,12 +126,12 @@ def bench(
 
     refuse_no_grid(spec)
 
-    from reidassoc.bench.formats import print_table  # now that the path is right: torch
     from reidassoc.bench.plan import named_roots
-    from reidassoc.bench.results import export
     from reidassoc.bench.runner import open_benchmark
     from reidassoc.bench.slurm import on_slurm
     from reidassoc.errors import ReidassocError
+    from reidassoc.tables.formats import print_table  # now that the path is right: torch
+    from reidassoc.tables.read import export
 
     runner = open_benchmark(
         spec, out=out, roots=named_roots(roots), seeds=seeds, jobs=jobs or 1, device=device, pictures=not no_pictures

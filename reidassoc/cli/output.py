@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.text import Text
 
 from reidassoc.bench.reproduce import Reproduction
-from reidassoc.bench.terminal_table import Column, print_columns
 from reidassoc.engine.associate import Associated
 from reidassoc.evaluation.crowding import crowding
 from reidassoc.evaluation.figures import NOTHING, figure_text
@@ -20,6 +19,7 @@ from reidassoc.labs.advise import Advice
 from reidassoc.labs.advise_epochs import Settling
 from reidassoc.labs.result import Lab, caption, columns, hints, percent, text_table
 from reidassoc.runs.result import Result
+from reidassoc.tables.terminal_table import Column, print_columns
 from reidassoc.types import Modality
 
 COLUMNS = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP"}

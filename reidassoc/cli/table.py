@@ -53,10 +53,10 @@ def table(
     for run in runs:
         refuse_no_results(run)
 
-    from reidassoc.bench.formats import FORMATS, write_between  # now that the paths are right: torch
-    from reidassoc.bench.results import read_results
-    from reidassoc.bench.table import DEFAULT, compare_results, measured_on
     from reidassoc.files.atomic import write_text
+    from reidassoc.tables.formats import FORMATS, write_between  # now that the paths are right: torch
+    from reidassoc.tables.read import read_results
+    from reidassoc.tables.table import DEFAULT, compare_results, measured_on
 
     if into and (out or kind not in ("rich", "markdown")):
         raise click.UsageError("--into writes Markdown into a page; leave out --out and --format")

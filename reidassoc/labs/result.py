@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reidassoc.bench.terminal_table import Column
 from reidassoc.evaluation.crowding import crowding
 from reidassoc.evaluation.figures import NOTHING, figure_text
 from reidassoc.labs.combinations import NONE, Combination
+from reidassoc.tables.terminal_table import Column
 from reidassoc.types import Modality, Pair
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reidassoc.bench.results import Outcome, Results, read_results, shown_name
-from reidassoc.bench.table import Table, compare_results
 from reidassoc.engine.report_data import Exhibits, exhibits_of
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.queries import QueryScores, load_scores
 from reidassoc.files.npz import read_npz
 from reidassoc.report.epochs import read_epochs
 from reidassoc.runs.folder import SCORES, RunFolder, labels_name
+from reidassoc.tables.read import Outcome, Results, read_results, shown_name
+from reidassoc.tables.table import Table, compare_results
 
 COLUMNS = ("seeds", "rank1", "rank10", "mAP", "mINP", "interval", "best", "precision", "seconds")
 MOST_OF_A_REASON = 300  # characters

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from reidassoc.bench.results import data_name
 from reidassoc.evaluation.figures import mean_of
 from reidassoc.evaluation.ranking import MAX_RANK
 from reidassoc.report.chapters import Chapter, Method, Shown
 from reidassoc.report.charts import Curves, Line, average, deviation
+from reidassoc.tables.read import data_name
 
 RANKS = tuple(range(1, MAX_RANK + 1))
 SPARSE_RANKS = (1, 5, 10, 20)  # what a result without its queries still knows

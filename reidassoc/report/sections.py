@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from reidassoc.bench.formats import as_html, figure
-from reidassoc.bench.results import Outcome
-from reidassoc.bench.table import LEVEL, figures
 from reidassoc.evaluation.figures import NOTHING, figure_text
 from reidassoc.report import svg
 from reidassoc.report.chapters import Chapter
 from reidassoc.report.charts import COLOURS, Curves, Dots
 from reidassoc.report.cost import PARTS, Cost, shown
 from reidassoc.report.curves import known_people, subtitle
+from reidassoc.tables.formats import as_html, figure
+from reidassoc.tables.read import Outcome
+from reidassoc.tables.table import LEVEL, figures
 
 MADE_WITH = ("reidassoc", "torch", "python")
 

@@ -40,7 +40,7 @@ class Published:
 @cache
 def content() -> dict[str, Any]:
     """The whole of the package data, read once."""
-    text = files("reidassoc.bench").joinpath("published.yaml").read_text(encoding="utf-8")
+    text = files("reidassoc.tables").joinpath("published.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text)  # type: ignore[no-any-return]
 
 

@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 import reidassoc.registry as registry
-from reidassoc.bench.rows import row_names
-from reidassoc.bench.stored import read_failure, read_result
 from reidassoc.errors import DataError, ReidassocError, SpecError
 from reidassoc.evaluation.queries import load_scores
 from reidassoc.files.paths import refuse_no_results
 from reidassoc.registry.spec import Spec, several
 from reidassoc.runs.folder import SCORES, RunFolder
 from reidassoc.runs.result import go_on_with
+from reidassoc.tables.rows import row_names
+from reidassoc.tables.schema import read_failure, read_result
 
 KEPT = (
     "recipe", "digest", "method", "configuration", "files", "dataset", "seed", "epochs", "flags", "setting", "protocols",
@@ -50,7 +50,7 @@ class Outcome:
         queries: by protocol; empty for runs that kept none.
         origin: where it was read.
         date: of the result, UTC.
-        row: what its row of a table is called, see :mod:`reidassoc.bench.rows`; `Results` says it.
+        row: what its row of a table is called, see :mod:`reidassoc.tables.rows`; `Results` says it.
     """
 
     name: str

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reidassoc.bench.folding import GAP, fold, fold_heading, heading_width, least_width, shares
+from reidassoc.tables.wrap import GAP, fold, fold_heading, heading_width, least_width, shares
 
 HEADING_LINES = 4
 WORDS = 20  # characters that a column of words keeps, folded: columns that can be spared make room for them

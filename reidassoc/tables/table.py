@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from reidassoc.bench.comparable import differences, refuse
-from reidassoc.bench.paired import against_best, interval_text, is_oracle
-from reidassoc.bench.published import published
-from reidassoc.bench.results import Outcome, Results, seconds_of, shown_name
 from reidassoc.errors import DataError, nearest_name
 from reidassoc.evaluation.figures import mean_of
 from reidassoc.evaluation.statistics import Comparison, estimate
 from reidassoc.runs.result import ORACLE
+from reidassoc.tables.comparable import differences, refuse
+from reidassoc.tables.paired_tests import against_best, interval_text, is_oracle
+from reidassoc.tables.published import published
+from reidassoc.tables.read import Outcome, Results, seconds_of, shown_name
 
 Mark = Literal["best", "second", ""]
 LEVEL = 0.05

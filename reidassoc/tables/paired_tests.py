@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from reidassoc.bench.results import Outcome
 from reidassoc.evaluation.figures import mean_of
 from reidassoc.evaluation.statistics import Comparison, compare, estimate, interval
 from reidassoc.runs.result import ORACLE
+from reidassoc.tables.read import Outcome
 
 
 def interval_text(outcomes: Sequence[Outcome], protocol: str) -> str:

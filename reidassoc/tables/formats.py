@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.markup import escape as rich_escape
 from rich.text import Text
 
-from reidassoc.bench.table import COLUMNS, Entry, Row, Table
-from reidassoc.bench.terminal_table import Column, print_columns
 from reidassoc.errors import DataError
 from reidassoc.evaluation.figures import figure_text
 from reidassoc.files.atomic import write_text
+from reidassoc.tables.table import COLUMNS, Entry, Row, Table
+from reidassoc.tables.terminal_table import Column, print_columns
 
 TEXT_COLUMNS = ("interval", "each")
 LATEX = {

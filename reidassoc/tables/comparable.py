@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reidassoc.bench.results import Outcome
 from reidassoc.errors import DataError
 from reidassoc.registry.spec import Spec
+from reidassoc.tables.read import Outcome
 
 PLAIN = "plain"
 DATA = "data fingerprint"
