@@ -51,7 +51,7 @@ from reidassoc.ops.transport import transport
 from reidassoc.ops.triplet import hardest_triplet
 from reidassoc.ops.unit_rows import unit_rows
 from reidassoc.ops.votes import vote, winner
-from reidassoc.testing.pretend import pretended_device
+from reidassoc.testing.fake_gpu import pretended_device
 from reidassoc.types import Clusters, Features, Modality, Pair, SoftLabels
 
 TOLERANCE = 1e-5  # of the largest value; whole numbers are equal. docs/reliability.md states it

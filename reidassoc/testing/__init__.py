@@ -6,8 +6,8 @@
 """
 
 from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer
+from reidassoc.testing.fake_gpu import PretendError, pretended_device
 from reidassoc.testing.outliers import check_outliers
-from reidassoc.testing.pretend import PretendError, pretended_device
 from reidassoc.testing.properties import check_permutation, check_renumbering, check_swap
 from reidassoc.testing.scenes import CASES, Toy, permuted, renumbered, swapped, toy_features, toy_identity, toy_scene
 from reidassoc.testing.training import check_dataset, check_network, check_objective, check_refiner, toy_step

@@ -14,9 +14,9 @@ from torch import Tensor
 from reidassoc.interfaces.plugins import Associator, Clusterer, Plugin
 from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.prototypes import centroids
-from reidassoc.testing.pretend import name_of
+from reidassoc.testing.fake_gpu import name_of
 from reidassoc.testing.scenes import CASES, Toy
-from reidassoc.testing.state import changed, state_of
+from reidassoc.testing.stateless import changed, state_of
 from reidassoc.types import Association, Clustering, Clusters, Modality, Pair, SoftLabels, Targets
 
 Device = torch.device | str

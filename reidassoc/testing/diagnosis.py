@@ -16,9 +16,9 @@ from reidassoc.registry.entry import Entry
 from reidassoc.registry.options import checked, default_of, hints_of, options_of
 from reidassoc.testing.advice import advice_for, as_code, in_words
 from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer
+from reidassoc.testing.fake_gpu import PretendError, pretended_device
 from reidassoc.testing.lines import own_line
 from reidassoc.testing.outliers import check_outliers
-from reidassoc.testing.pretend import PretendError, pretended_device
 from reidassoc.testing.properties import DISTINCT, check_permutation, check_renumbering, check_swap
 from reidassoc.testing.scenes import CASES, Toy
 from reidassoc.testing.training import TRAINABLE, check_dataset, check_network, check_objective, check_refiner
