@@ -49,8 +49,8 @@ from reidassoc.testing import (
     check_outliers,
     check_refiner,
 )
-from reidassoc.testing.advice import advice_for
-from reidassoc.testing.diagnosis import diagnose, smallest
+from reidassoc.testing.check.advice import advice_for
+from reidassoc.testing.check.diagnosis import diagnose, smallest
 from reidassoc.types import Records, Targets
 from reidassoc_plugins.clusterers.dbscan import Dbscan
 from reidassoc_plugins.datasets.synthetic import Synthetic

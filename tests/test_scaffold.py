@@ -25,7 +25,7 @@ from reidassoc.recipe.choose import choose
 from reidassoc.recipe.compose import compose
 from reidassoc.scaffold import new
 from reidassoc.testing import ContractError
-from reidassoc.testing.diagnosis import diagnose
+from reidassoc.testing.check.diagnosis import diagnose
 from reidassoc_plugins.associators.nearest import Nearest
 
 KINDS = ("clusterer", "associator", "refiner", "objective", "network", "dataset")

@@ -76,7 +76,7 @@ def check(targets: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     load_plugins(plugins)
     wanted = [found for target in targets for found in registry.named(target)]
 
-    from reidassoc.testing.diagnosis import diagnose  # now that the names are right: torch
+    from reidassoc.testing.check.diagnosis import diagnose  # now that the names are right: torch
 
     broken = []
     for entry, spec in wanted:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reidassoc.interfaces.plugins import Associator
+from reidassoc.testing.check.lines import own_line
 from reidassoc.testing.contracts import ContractError, run
-from reidassoc.testing.lines import own_line
 from reidassoc.testing.properties import DISTINCT, check_renumbering, pairs
 from reidassoc.testing.scenes import Toy
 from reidassoc.types import Association

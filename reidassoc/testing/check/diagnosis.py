@@ -14,10 +14,10 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from reidassoc.errors import ReidassocError, SpecError
 from reidassoc.registry.entry import Entry
 from reidassoc.registry.options import checked, default_of, hints_of, options_of
-from reidassoc.testing.advice import advice_for, as_code, in_words
+from reidassoc.testing.check.advice import advice_for, as_code, in_words
+from reidassoc.testing.check.lines import own_line
 from reidassoc.testing.contracts import ContractError, check_associator, check_clusterer
 from reidassoc.testing.fake_gpu import PretendError, pretended_device
-from reidassoc.testing.lines import own_line
 from reidassoc.testing.outliers import check_outliers
 from reidassoc.testing.properties import DISTINCT, check_permutation, check_renumbering, check_swap
 from reidassoc.testing.scenes import CASES, Toy
