@@ -16,19 +16,22 @@ LAYERS = [  # each may import itself and what stands before it
         errors
         types
         ops
-        scene banks batch interfaces outline paths
-        archives yaml_text entry entrypoints import_hints plugin_files extras spec faults options registry
-        affinity answers inheritance recipe overrides sources fitting pipeline matrix weights
+        interfaces files weights
+        registry
+        recipe
+        pipeline
         data evaluation scaffold
+        runs
+        tables
         engine
         testing
-        bench report
+        labs bench report
         cli
         __main__
     """.strip().splitlines()
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-PUBLIC = {"ops", "types", "interfaces", "errors", "spec", "registry", "weights", "archives", "extras", "data.images"}
+PUBLIC = {"ops", "types", "interfaces", "errors", "registry", "weights", "files", "data.images"}
 CORE = Path(reidassoc.__file__).parent
 PLUGINS = Path(next(iter(reidassoc_plugins.__path__)))
 
