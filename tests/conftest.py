@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
 import torch
+from support.small import SMALL
 
 from reidassoc import registry
 from reidassoc.engine.train import run
@@ -27,17 +27,6 @@ def pytest_configure() -> None:
     """Plug-ins are found by what the installation wrote down: hundreds of failures would hide that it is old."""
     if names := sorted({point.name for point in out_of_step()}):
         pytest.exit(f"setup.cfg and the installation differ in {', '.join(names)}: run pip install -e . again", 2)
-
-
-SMALL: list[tuple[str, Any]] = [
-    ("intra.epochs", 2),
-    ("cross.epochs", 3),
-    ("intra.iterations", 4),
-    ("cross.iterations", 4),
-    ("intra.identities", 6),
-    ("cross.identities", 6),
-    ("evaluate_every", 2),
-]
 
 
 @pytest.fixture(autouse=True, scope="session")
