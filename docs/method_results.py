@@ -48,9 +48,9 @@ def table(page: str, results: Results) -> str:
     rows = ("base", "nearest", *METHODS[page], "oracle")
     own = replace(
         results,
-        outcomes=tuple(outcome for outcome in results.outcomes if outcome.row in rows),
+        outcomes=tuple(outcome for outcome in results.outcomes if outcome.name in rows),
         missing=tuple(lacking for lacking in results.missing if lacking[0] in rows),
-        rows=rows,
+        names=rows,
         title="Synthetic pedestrians",
     )
     compared = compare_results(own, protocol=PROTOCOL, columns=COLUMNS, allow=True, beside_published=False)
