@@ -9,6 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from support.exact_rows import exact_rows
 
 import reidassoc as ra
 from reidassoc.cli import cli
@@ -48,8 +51,9 @@ def test_a_limit_is_positive(gib: float) -> None:
         pass
 
 
-def test_small_blocks_give_the_same_neighbours() -> None:
-    x = F.normalize(torch.randn(300, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 150))
+def test_small_blocks_give_the_same_neighbours(seed: int, count: int) -> None:
+    x = exact_rows(count, 16, seed)
     index, affinity = neighbours.nearest(x, x, 9)[1], jaccard_similarity(x, k1=9, k2=3)
     with memory_limit(1e-5):
         assert torch.equal(neighbours.nearest(x, x, 9)[1], index)

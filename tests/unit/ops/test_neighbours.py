@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from support.exact_rows import exact_rows
 from torch import Tensor
 
 from reidassoc.ops import bfloat16, neighbours
@@ -17,21 +22,46 @@ def unit(n: int, d: int = 16, seed: int = 0) -> Tensor:
     return F.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
+def assert_nearest(queries: Tensor, keys: Tensor, similarity: Tensor, index: Tensor) -> None:
+    """Compare with a sort in float64: other neighbours only where float32 can't tell which is nearer."""
+    k = index.shape[1]
+    want = queries.double() @ keys.double().T
+    want_similarity, want_index = torch.sort(want, dim=1, descending=True, stable=True)
+    torch.testing.assert_close(similarity.double(), want_similarity[:, :k], rtol=1e-6, atol=1e-6)
+    differ = index != want_index[:, :k]
+    gap = (want.gather(1, index) - want_similarity[:, :k]).abs() / want.abs().max()
+    assert float(gap[differ].max() if bool(differ.any()) else 0.0) < 1e-6
+    assert all(len(row.unique()) == k for row in index)
+
+
 def plain(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
     value, index = torch.sort(queries @ keys.T, dim=1, descending=True, stable=True)
     return value[:, :k], index[:, :k]
 
 
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(1, 120),
+    k=st.integers(1, 12),
+    block=st.sampled_from([1, 64, 1 << 24]),
+)
+def test_equals_a_full_sort_ties_included(seed: int, count: int, k: int, block: int) -> None:
+    x, y = exact_rows(count, 16, seed), exact_rows(40, 16, seed + 1)
+    with patch.object(neighbours, "BLOCK_ELEMENTS", block):
+        for keys in (x, y):
+            for got, want in zip(nearest(x, keys, k), plain(x, keys, k), strict=True):
+                assert torch.equal(got, want)
+
+
 @pytest.mark.parametrize("block", [1 << 9, 1 << 12, 1 << 24])
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_equals_a_full_sort(monkeypatch: pytest.MonkeyPatch, block: int, symmetric: bool) -> None:
+@pytest.mark.parametrize("seed", [0, 1])
+def test_equals_a_full_sort(monkeypatch: pytest.MonkeyPatch, block: int, symmetric: bool, seed: int) -> None:
     monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", block)
-    x = unit(700)
-    keys = x if symmetric else unit(600, seed=1)
+    x = unit(700, seed=seed)
+    keys = x if symmetric else unit(600, seed=seed + 1)
     similarity, index = nearest(x, keys, 9)
-    want_similarity, want_index = plain(x, keys, 9)
-    assert torch.equal(index, want_index)
-    torch.testing.assert_close(similarity, want_similarity)
+    assert_nearest(x, keys, similarity, index)
     assert similarity.dtype == torch.float32
     assert index.dtype == torch.int64
 
@@ -88,13 +118,7 @@ def test_screening_changes_nothing(screened: pytest.MonkeyPatch, block: int, spr
     screened.setattr(neighbours, "BLOCK_ELEMENTS", block)
     x, y = blobs(500, spread=spread), blobs(300, seed=1, spread=spread)
     for queries, keys in ((x, x), (x, y), (3 * y, 2 * x)):
-        similarity, index = nearest(queries, keys, 9)
-        want = queries.double() @ keys.double().T
-        want_similarity, want_index = torch.sort(want, dim=1, descending=True, stable=True)
-        torch.testing.assert_close(similarity.double(), want_similarity[:, :9], rtol=1e-6, atol=1e-6)
-        differ = index != want_index[:, :9]  # only where float32 itself can't tell
-        gap = (want.gather(1, index) - want_similarity[:, :9]).abs() / want.abs().max()
-        assert float(gap[differ].max() if bool(differ.any()) else 0.0) < 1e-6
+        assert_nearest(queries, keys, *nearest(queries, keys, 9))
 
 
 def test_screening_gives_rows_up_that_it_cannot_tell(screened: pytest.MonkeyPatch) -> None:
