@@ -49,7 +49,7 @@ def features(
     from reidassoc import registry
     from reidassoc.errors import RecipeError
     from reidassoc.overrides import choose
-    from reidassoc.paths import refuse_no_run
+    from reidassoc.paths import check_ending, refuse_no_run
 
     load_plugins(plugins)
     named = {
@@ -62,6 +62,7 @@ def features(
         raise RecipeError(f"{run} has its own recipe; leave out: {', '.join(given)}")
     if run is None and epoch is not None:
         raise RecipeError("--epoch chooses among a run's checkpoints; name the run folder")
+    check_ending(Path(out))
     source = run or choose(**named)  # type: ignore[arg-type]
     if isinstance(source, str):
         refuse_no_run(Path(source))

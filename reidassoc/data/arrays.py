@@ -22,7 +22,7 @@ from reidassoc.data.tensor_files import read_arrays, write_arrays
 from reidassoc.errors import DataError
 from reidassoc.ops.exact import broken_rows
 from reidassoc.ops.part_features import PARTS
-from reidassoc.paths import FEATURE_ARRAYS, refuse_no_features
+from reidassoc.paths import FEATURE_ARRAYS, check_ending, refuse_no_features
 from reidassoc.types import TRACKLET, Features, Modality, Pair
 
 
@@ -92,19 +92,6 @@ def write_features(path: str | Path, file: FeatureFile) -> None:
         if file.identity is not None:
             arrays[f"identity_{modality}"] = file.identity[modality].cpu().numpy()
     write_arrays(path, arrays, file.notes)
-
-
-def check_ending(path: Path) -> None:
-    """Refuse a name that is neither .safetensors nor .npz, and a folder that is not there, before any work."""
-    if path.suffix not in {".safetensors", ".npz"}:
-        raise DataError(f"feature files end in .safetensors or .npz, got '{path}'")
-    check_folder(path)
-
-
-def check_folder(path: Path) -> None:
-    """Refuse a file whose folder is not there, before any work."""
-    if not path.parent.is_dir():
-        raise DataError(f"can't write {path}: there is no folder {path.parent}")
 
 
 def features_from(arrays: Arrays, modality: Modality, path: Path) -> Features:

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from reidassoc import registry
-from reidassoc.data.arrays import FeatureFile, check_ending, write_features
+from reidassoc.data.arrays import FeatureFile, write_features
 from reidassoc.data.store import ImageStore
 from reidassoc.engine import checkpoint
 from reidassoc.engine.device import open_device
@@ -20,6 +20,7 @@ from reidassoc.engine.extract import extract
 from reidassoc.engine.folder import RunFolder, epoch_of
 from reidassoc.engine.start import build_network, calibrate, training_images
 from reidassoc.errors import CheckpointError
+from reidassoc.paths import check_ending
 from reidassoc.recipe import Recipe
 from reidassoc.types import Features, Pair
 
