@@ -42,8 +42,9 @@ def associate(
       reidassoc associate features.npz --clusterer 'dbscan(eps=0.6)' --associator mult --out labels.npz
     """
     import reidassoc.registry as registry
-    from reidassoc.files.paths import refuse_no_features
+    from reidassoc.files.paths import check_folder, refuse_no_features
 
+    check_folder(Path(out))
     load_plugins(plugins)
     for kind, spec in (("clusterers", clusterer), ("associators", associator)):
         if spec:
@@ -52,11 +53,10 @@ def associate(
 
     from reidassoc.cli.output import associated_table
     from reidassoc.engine.associate import associate as label
-    from reidassoc.files.features import check_folder, read_features, write_labels
+    from reidassoc.files.features import read_features, write_labels
     from reidassoc.ops.memory_limit import memory_limit as limited
     from reidassoc.recipe.inherited_options import grouping  # now that names, options and paths are right: torch
 
-    check_folder(Path(out))
     loaded = read_features(features)
     (clusterer,) = grouping([clusterer] if clusterer else [], loaded.notes.get("clusterer", ""))
     with limited(memory_limit):

@@ -48,7 +48,7 @@ def features(
 
     import reidassoc.registry as registry
     from reidassoc.errors import RecipeError
-    from reidassoc.files.paths import refuse_no_run
+    from reidassoc.files.paths import check_ending, refuse_no_run
     from reidassoc.recipe.choose import choose
 
     load_plugins(plugins)
@@ -62,6 +62,7 @@ def features(
         raise RecipeError(f"{run} has its own recipe; leave out: {', '.join(given)}")
     if run is None and epoch is not None:
         raise RecipeError("--epoch chooses among a run's checkpoints; name the run folder")
+    check_ending(Path(out))
     source = run or choose(**named, root=root)  # type: ignore[arg-type]
     if isinstance(source, str):
         refuse_no_run(Path(source))

@@ -19,7 +19,8 @@ from reidassoc.engine.evaluate import untrained
 from reidassoc.engine.extract import extract
 from reidassoc.engine.setup import build_network, calibrate, training_images
 from reidassoc.errors import CheckpointError, RecipeError
-from reidassoc.files.features import FeatureFile, check_ending, write_features
+from reidassoc.files.features import FeatureFile, write_features
+from reidassoc.files.paths import check_ending
 from reidassoc.recipe.model import Recipe
 from reidassoc.runs.folder import RunFolder, epoch_of
 from reidassoc.types import Features, Pair

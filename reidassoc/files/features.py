@@ -22,7 +22,7 @@ from torch import Tensor
 from reidassoc.errors import DataError
 from reidassoc.files.arrays import read_arrays, write_arrays
 from reidassoc.files.npz import Arrays
-from reidassoc.files.paths import FEATURE_ARRAYS, refuse_no_features
+from reidassoc.files.paths import FEATURE_ARRAYS, check_ending, refuse_no_features
 from reidassoc.ops.part_features import PARTS
 from reidassoc.ops.precision import broken_rows
 from reidassoc.ops.unit_rows import unit_rows
@@ -107,19 +107,6 @@ def write_features(path: str | Path, file: FeatureFile) -> None:
         if file.identity is not None:
             arrays[f"identity_{modality}"] = file.identity[modality].cpu().numpy()
     write_arrays(path, arrays, file.notes)
-
-
-def check_ending(path: Path) -> None:
-    """Refuse a name that is neither .safetensors nor .npz, and a folder that is not there, before any work."""
-    if path.suffix not in {".safetensors", ".npz"}:
-        raise DataError(f"feature files end in .safetensors or .npz, got '{path}'")
-    check_folder(path)
-
-
-def check_folder(path: Path) -> None:
-    """Refuse a file whose folder is not there, before any work."""
-    if not path.parent.is_dir():
-        raise DataError(f"can't write {path}: there is no folder {path.parent}")
 
 
 def features_from(arrays: Arrays, modality: Modality, path: Path) -> Features:

@@ -66,3 +66,16 @@ def refuse_no_weights(weights: str) -> None:
             f"no weights file {weights}{nearest_file(Path(weights), '.pt', '.pth', '.safetensors')}; expected a "
             ".safetensors file or a torch checkpoint"
         )
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a name that is neither .safetensors nor .npz, and a folder that is not there, before any work."""
+    if path.suffix not in {".safetensors", ".npz"}:
+        raise DataError(f"feature files end in .safetensors or .npz, got '{path}'")
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a file whose folder is not there, before any work."""
+    if not path.parent.is_dir():
+        raise DataError(f"can't write {path}: there is no folder {path.parent}")

@@ -1,18 +1,17 @@
 """The outlines of plug-ins: their classes with fields, attributes and docstrings, but without methods.
 
-A plug-in's module imports torch, which takes seconds. Names, options and ranges are known without it: the parts of the
-module that describe them are read from its text and run, and nothing else of it.
+A plug-in's module imports torch, which takes seconds. Names, options and ranges are known without it: of the module's own text,
+what describes a class is loaded, as an import loads all of it.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
-import importlib
-import sys
 from functools import cache
+from importlib.abc import InspectLoader
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from reidassoc import interfaces
@@ -22,6 +21,16 @@ INTERFACES = (interfaces.Plugin, *interfaces.Plugin.__subclasses__())
 DECLARED = {"licence"}.union(*(each.__annotations__ for each in INTERFACES))
 
 
+class TextLoader(InspectLoader):
+    """Loads a module from a text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def get_source(self, fullname: str) -> str:
+        return self.text
+
+
 @cache
 def outline(module: str, name: str) -> Any:
     """The outline of a class in a module of plug-ins; of another name there, its value.
@@ -29,72 +38,55 @@ def outline(module: str, name: str) -> Any:
     Raises:
         ImportError: what the outline needs can't be imported, or is not in the module.
     """
-    return Outlines.of(module).value(name)
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"No module named '{module}'")
+    body = [described(node) for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body]
+    needed = names_behind(name, body)
+    loaded = ModuleType(module)
+    reduced: list[ast.stmt] = []
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(OURS):
+            of = {alias.asname or alias.name: alias.name for alias in node.names}
+            vars(loaded).update({each: outline(str(node.module), of[each]) for each in needed & {*of}})
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            node.names = [alias for alias in node.names if bound_by_alias(alias) in needed]
+            reduced += [node] * bool(node.names)
+        elif not needed.isdisjoint(bound_by(node)):
+            reduced.append(node)
+    TextLoader(ast.unparse(ast.Module(reduced, []))).exec_module(loaded)
+    return getattr(loaded, name)
 
 
-class Outlines:
-    """The top level of a module's text: each name is resolved when it is asked for, and only as far as it is needed."""
-
-    def __init__(self, module: str) -> None:
-        spec = find_spec(module)
-        if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(f"No module named '{module}'")
-        self.scope: dict[str, Any] = {"__name__": module}
-        self.bound: dict[str, ast.stmt] = {}
-        for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-            self.bound.update(dict.fromkeys(bound_by(node), node))
-
-    @staticmethod
-    @cache
-    def of(module: str) -> Outlines:
-        return Outlines(module)
-
-    def value(self, name: str) -> Any:
-        """What a name stands for at the module's top level."""
-        if name in self.scope:
-            return self.scope[name]
-        node = self.bound.get(name)
-        if node is None:
-            return getattr(builtins, name)
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            self.scope[name] = imported(node, name)
-        else:
-            self.run(described(node) if isinstance(node, ast.ClassDef) else node)
-        return self.scope[name]
-
-    def run(self, node: ast.stmt) -> None:
-        """Run one statement, once all names in it are known; annotations, too, are values then."""
-        own = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
-        for each in ast.walk(node):
-            if isinstance(each, ast.Name) and each.id not in own:
-                self.value(each.id)
-        exec(compile(ast.Module([node], []), str(self.scope["__name__"]), "exec", dont_inherit=True), self.scope)
+def names_behind(name: str, body: list[ast.stmt]) -> set[str]:
+    """A name of a module's top level and all names there that its value needs."""
+    nodes = {each: node for node in body for each in bound_by(node)}
+    needed, left = set[str](), {name}
+    while left:
+        needed |= left
+        inside = (each for one in left & {*nodes} for each in ast.walk(nodes[one]))
+        left = {each.id for each in inside if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)} - needed
+    return needed
 
 
 def bound_by(node: ast.stmt) -> list[str]:
     """The names that a statement of a module's top level binds."""
     if isinstance(node, (ast.Import, ast.ImportFrom)):
-        return [alias.asname or alias.name.partition(".")[0] for alias in node.names]
+        return [bound_by_alias(alias) for alias in node.names]
     if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return [each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
 
 
-def imported(node: ast.Import | ast.ImportFrom, name: str) -> Any:
-    """What an import binds a name to; from our other plug-in modules, by their outlines."""
-    if isinstance(node, ast.Import):
-        alias = next(each for each in node.names if name in (each.asname, each.name.partition(".")[0]))
-        module = importlib.import_module(alias.name)
-        return module if alias.asname else sys.modules[name]
-    alias = next(each for each in node.names if name in (each.asname, each.name))
-    if str(node.module).startswith(OURS):
-        return outline(str(node.module), alias.name)
-    return getattr(importlib.import_module(str(node.module)), alias.name)
+def bound_by_alias(alias: ast.alias) -> str:
+    return alias.asname or alias.name.partition(".")[0]
 
 
-def described(node: ast.ClassDef) -> ast.ClassDef:
-    """A class with its docstring, its fields, and of its attributes those that all plug-ins may declare; each method is None."""
+def described(node: ast.stmt) -> ast.stmt:
+    """Of a class its docstring, its fields, and of its attributes those that all plug-ins may declare; each method is None."""
+    if not isinstance(node, ast.ClassDef):
+        return node
     body: list[ast.stmt] = []
     for each in node.body:
         if isinstance(each, ast.FunctionDef) and (each.name == "__call__" or not each.name.startswith("__")):
@@ -104,4 +96,5 @@ def described(node: ast.ClassDef) -> ast.ClassDef:
             body += [each] * (is_field or not DECLARED.isdisjoint(bound_by(each)))
         elif isinstance(each, ast.Expr):
             body.append(each)
-    return ast.fix_missing_locations(ast.ClassDef(node.name, node.bases, node.keywords, body, node.decorator_list))
+    node.body = body
+    return node
