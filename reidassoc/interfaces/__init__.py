@@ -1,7 +1,11 @@
-"""What a plug-in sees and must return: the six protocols, scenes, batches and banks."""
+"""What a plug-in sees and must return: the six protocols, scenes, batches and banks.
 
-from reidassoc.interfaces.banks import Bank, Banks
-from reidassoc.interfaces.batch import Batch, View
+Scenes, batches and banks are imported when first used: they need torch, which commands that only look at names don't load.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from reidassoc.interfaces.plugins import (
     KINDS,
     Associator,
@@ -14,7 +18,13 @@ from reidassoc.interfaces.plugins import (
     Refiner,
     Sampling,
 )
-from reidassoc.interfaces.scene import Scene
+
+if TYPE_CHECKING:
+    from reidassoc.interfaces.banks import Bank, Banks
+    from reidassoc.interfaces.batch import Batch, View
+    from reidassoc.interfaces.scene import Scene
+
+_MODULES = {"Bank": "banks", "Banks": "banks", "Batch": "batch", "View": "batch", "Scene": "scene"}
 
 __all__ = [
     "KINDS",
@@ -33,3 +43,9 @@ __all__ = [
     "Scene",
     "View",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'reidassoc.interfaces' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"reidassoc.interfaces.{_MODULES[name]}"), name)
