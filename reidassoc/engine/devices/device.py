@@ -30,6 +30,7 @@ PACKAGES = (
     "numpy",
     "scipy",
     "POT",
+    "faiss-gpu",
     "faiss-cpu",
     "scikit-learn",
     "lightning-fabric",
