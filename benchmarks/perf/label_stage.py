@@ -120,7 +120,10 @@ def label(folder: Path, chosen: list[str] | None) -> None:
     from reidassoc.recipe.requirements import candidates
     from reidassoc.types import Modality
 
-    with np.load(folder / "few.npz") as x, np.load(folder / "few_identity.npz") as identity:
+    with (
+        np.load(folder / "few.npz", allow_pickle=False) as x,
+        np.load(folder / "few_identity.npz", allow_pickle=False) as identity,
+    ):
         features, people = ([arrays[str(m)] for m in Modality] for arrays in (x, identity))
     os.chdir(folder)  # where `from_file` finds the labels of the one before it
     for spec in chosen or [spec for spec, _ in candidates("associators")]:
@@ -137,7 +140,7 @@ def agreements(labels: Path, identity: Path) -> dict[str, float]:
     import torch
     from crowd import agreement
 
-    with np.load(labels) as found, np.load(identity) as people:
+    with np.load(labels, allow_pickle=False) as found, np.load(identity, allow_pickle=False) as people:
         return {
             f"{kind}_{modality}": agreement(
                 *(torch.from_numpy(a) for a in (found[f"{kind}_{modality}"], people[modality]))

@@ -20,8 +20,8 @@ def unit_rows(x: Tensor) -> Tensor:
     Args:
         x: (…, D) floating, D > 0.
 
-    >>> unit_rows(torch.tensor([[3e-30, 4e-30], [3e30, 4e30]])).tolist()
-    [[0.6000000238418579, 0.800000011920929], [0.6000000238418579, 0.800000011920929]]
+    >>> unit_rows(torch.tensor([[3e-30, 4e-30], [3e30, 4e30]])).mul(10).round().tolist()
+    [[6.0, 8.0], [6.0, 8.0]]
     """
     x = at_least_single(x.detach())
     peak = torch.linalg.vector_norm(x, ord=torch.inf, dim=-1, keepdim=True)

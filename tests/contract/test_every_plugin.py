@@ -189,7 +189,7 @@ def built_in(*kinds: str) -> list[tuple[str, str]]:
 
 @cache
 def checked_in(file: str) -> set[str]:
-    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
+    tree = ast.parse(next(TESTS.rglob(file)).read_text(encoding="utf-8"))
     return {
         node.name
         for node in ast.walk(tree)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "network"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "network"
 
 
 def released(form: str, path: Path, **more: Any) -> dict[str, torch.Tensor]:

@@ -217,7 +217,7 @@ def test_a_run_is_tested_on_another_dataset(tree: Path, tmp_path: Path) -> None:
     assert RunFolder(folder).metrics
 
 
-def test_it_runs_as_on_the_published_number_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs_as_on_the_published_number_of_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[int] = []
 
     def attempt(recipe: Recipe, **more: Any) -> None:
@@ -227,5 +227,5 @@ def test_it_runs_as_on_the_published_number_of_gpus(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(module, "reproduce", attempt)
     for extra in ([], ["--as-gpus", "1"]):
-        CliRunner().invoke(reproduce_command, ["mult/sysu_mm01", "--data", "/nowhere", *extra])
+        CliRunner().invoke(reproduce_command, ["mult/sysu_mm01", "--data", str(tmp_path), *extra])
     assert asked == [2, 1]

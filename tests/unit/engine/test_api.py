@@ -173,7 +173,7 @@ def test_who_follows_a_run_needs_the_methods_and_no_base_class() -> None:
     assert run.observers([own, Observer()])[0] is own
     for wrong in (print, type(own), Observer):
         with pytest.raises(
-            RecipeError, match=r"^log: expected an object of a subclass of reidassoc\.engine\.log\.Observer"
+            RecipeError, match=r"^log: expected an object of a subclass of reidassoc\.runs\.observer\.Observer"
         ):
             run.observers(wrong)  # type: ignore[arg-type]
 

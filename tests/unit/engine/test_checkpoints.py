@@ -147,12 +147,12 @@ def test_two_runs_that_begin_at_once_do_not_share_a_folder(
         folder.create(small)
     (folder.path / "recipe.yaml").unlink()
     with pytest.raises(FolderTaken):
-        train.begin(folder, folder.path, small, None, there=False)  # type: ignore[arg-type]
+        train.begin(folder, folder.path, small, None, there=False, pictures=False)  # type: ignore[arg-type]
     monkeypatch.chdir(tmp_path)
     chosen = train.chosen_folder(None, small, resume=False)
     RunFolder(chosen.path).create(small)  # meanwhile, by another one
     with ExitStack() as held:
-        assert train.begin(chosen, None, small, held, there=False).path == Path("runs/mult-synthetic-2")
+        assert train.begin(chosen, None, small, held, there=False, pictures=False).path == Path("runs/mult-synthetic-2")
 
 
 def test_a_folder_names_the_plugins_that_its_recipe_does_not_bring(small: Recipe) -> None:
@@ -170,7 +170,7 @@ def test_a_folder_behind_a_link_that_leads_nowhere_is_said(
     monkeypatch.chdir(tmp_path)
     Path("runs").symlink_to(tmp_path / "unmounted")
     with ExitStack() as held, pytest.raises(DataError, match=r"can't make the run folder .*: runs leads nowhere"):
-        train.begin(train.chosen_folder(None, small, resume=False), None, small, held, there=False)
+        train.begin(train.chosen_folder(None, small, resume=False), None, small, held, there=False, pictures=False)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux which file is flushed")

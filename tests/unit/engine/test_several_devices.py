@@ -45,7 +45,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "127.0.0.1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1", "REIDASSOC_CACHE": str(out / "cache"),
     }  # fmt: skip
-    script = Path(__file__).with_name("two_ranks.py")
+    script = Path(__file__).resolve().parents[2] / "support" / "two_ranks.py"
     started = [
         subprocess.Popen(
             [sys.executable, str(script), str(out)],
@@ -220,7 +220,8 @@ def test_a_terminated_run_ends_as_one_of_one_process(tmp_path: Path) -> None:
 
 CHILD = """
 import os, signal, time
-from reidassoc.engine import checkpoint, processes
+from reidassoc.engine import checkpoint
+from reidassoc.engine.devices import processes
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.SIG_IGN if os.environ["CHILD"] == "deaf" else signal.SIG_DFL)
 processes.end_with_parent()
@@ -232,7 +233,8 @@ time.sleep(60)
 WATCHER = """
 import sys
 from reidassoc import cli
-from reidassoc.engine import checkpoint, processes
+from reidassoc.engine import checkpoint
+from reidassoc.engine.devices import processes
 processes.COMMAND = (sys.executable, "child.py")
 cli.main()
 """

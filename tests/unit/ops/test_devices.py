@@ -58,7 +58,7 @@ TOLERANCE = 1e-5  # of the largest value; whole numbers are equal. docs/reliabil
 LOOSER = {
     "transport.transport": 1e-4,
     "transport.Plan": 1e-4,
-    "averaging.Averaging": 1e-4,
+    "transition.Averaging": 1e-4,
     "sparse_transport.sparse_transport": 1e-4,
 }  # hundreds of rounds
 CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -68,11 +68,11 @@ HOST = {
     "banks": {"Intake", "plan_rounds", "lasting_rounds"},
     "assignment": {"one_to_one", "in_rounds", "tiled", "greedy_pairs"},
     "seeds": {"seed_for", "generator_for"},
-    "exact": {"full_float32", "products", "no_autocast", "broken_rows"},
+    "precision": {"full_float32", "products", "no_autocast", "broken_rows"},
     "unit_rows": {"zero_rows", "rows_off_unit"},
-    "scaling": {"Round", "in_range"},
+    "sinkhorn": {"Round", "in_range"},
 }
-SWITCHES = {"accelerate", "half", "memory_limit", "shares"}
+SWITCHES = {"bfloat16", "memory_limit"}
 
 Case = Callable[[torch.device], Sequence[Tensor]]
 CASES: dict[str, Case] = {}
@@ -121,7 +121,7 @@ def _(device: torch.device) -> Sequence[Tensor]:
     return [*made, dbscan(made[0], eps=0.6, min_samples=3), first]
 
 
-@case("transport.transport", "transport.Plan", "averaging.Averaging")
+@case("transport.transport", "transport.Plan", "transition.Averaging")
 def _(device: torch.device) -> Sequence[Tensor]:
     plan = transport(people(60, device), people(40, device, 1), strength=10.0)
     y = torch.softmax(people(40, device, 2), dim=1)
@@ -144,7 +144,7 @@ def _(device: torch.device) -> Sequence[Tensor]:
 
 
 @case("sparse_transport.sparse_transport", "sparse_transport.SparsePlan", "sparse_transport.destinations",
-      "scaling.scales")  # fmt: skip
+      "sinkhorn.scales")  # fmt: skip
 def _(device: torch.device) -> Sequence[Tensor]:
     x, y = people(60, device), people(40, device, 1)
     plan = sparse_transport(x, y, strength=10.0, neighbours=12)
@@ -152,7 +152,7 @@ def _(device: torch.device) -> Sequence[Tensor]:
     return [*averages, plan.row_argmax(), destinations(x, y, strength=10.0)]
 
 
-@case("top_labels.top_softmax", "top_labels.blend", "top_labels.change")
+@case("sparse_labels.top_softmax", "sparse_labels.blend", "sparse_labels.change")
 def _(device: torch.device) -> Sequence[Tensor]:
     x, prototypes = people(50, device), people(9, device, 1)
     labels = top_softmax(x, prototypes, temperature=0.2, keep=4)
@@ -234,7 +234,7 @@ def _(device: torch.device) -> Sequence[Tensor]:
 
 
 @case("propagation.propagate", "prototypes.centroids", "prototypes.clusters_of", "prototypes.updated_centroids",
-      "partition.by_first_member", "exact.at_least_single", "exact.check_features", "unit_rows.unit_rows")  # fmt: skip
+      "partition.by_first_member", "precision.at_least_single", "precision.check_features", "unit_rows.unit_rows")  # fmt: skip
 def _(device: torch.device) -> Sequence[Tensor]:
     x, labels = people(50, device), whole(50, below=7, device=device)
     precision.check_features("x", x)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reidassoc import recipe as recipe_module
 from reidassoc.errors import PluginError, RecipeError, SpecError
+from reidassoc.recipe import load as recipe_module
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.compose import compose
 from reidassoc.recipe.load import RECIPE_GROUP, load_recipe, parse_recipe, shipped_recipes

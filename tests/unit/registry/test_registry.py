@@ -217,7 +217,7 @@ def test_a_plug_in_that_came_after_the_installation_is_told_from_an_unknown_one(
     }
     (tmp_path / "setup.cfg").write_text("[metadata]\nname = another\n")
     assert out_of_step(tmp_path) == set()
-    monkeypatch.setattr(registry, "out_of_step", lambda: {later})
+    monkeypatch.setattr(registry.lookup, "out_of_step", lambda: {later})
     with pytest.raises(PluginError, match=r"^no refiner 'later'; setup\.cfg has it, .* pip install -e \. again"):
         registry.build("refiners", "later")
     with pytest.raises(PluginError, match=r"setup\.cfg has it"):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from reidassoc.runs import observer as module
+from reidassoc.runs import terminal as module
 from reidassoc.runs.terminal import Terminal
 
 
