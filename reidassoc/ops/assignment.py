@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from reidassoc.ops.memory_limit import block_rows
+from reidassoc.ops.prototypes import BLOCK_ELEMENTS, inner_products
 from reidassoc.types import OUTLIER, Clusters, Pair, SoftLabels
 
 Partners = npt.NDArray[np.int64]
@@ -94,6 +96,27 @@ def greedy_pairs(count: Tensor, preference: Tensor) -> Pair[Tensor]:
         if row[a] == OUTLIER and column[b] == OUTLIER:
             row[a], column[b] = b, a
     return Pair(torch.from_numpy(row), torch.from_numpy(column))
+
+
+def similar_pairs(x: Pair[Tensor], own: Pair[Clusters], *, floor: float) -> Tensor:
+    """(K_v, K_r) int64: the pairs of images with a cosine of at least ``floor``, for each pair of clusters.
+
+    Args:
+        x: (N_v, D) and (N_r, D) unit rows.
+        own: the clusters of each modality; outliers count for none.
+    """
+    # By cluster, so that a running sum along a row contains every cluster's count between two of its entries.
+    rows, columns = own.map(lambda c: c.clustered[torch.sort(c.labels[c.clustered], stable=True).indices])
+    sizes = torch.bincount(own.infrared.labels[columns], minlength=own.infrared.count)
+    count = sizes.new_zeros(own.visible.count, own.infrared.count)
+    if 0 in (len(rows), len(columns)):
+        return count
+    theirs, ends = x.infrared[columns], sizes.cumsum(0)
+    for block in torch.split(rows, block_rows(BLOCK_ELEMENTS, len(columns))):
+        alike = inner_products(x.visible[block], theirs) >= floor
+        running = F.pad(alike.cumsum(dim=1, dtype=torch.int32), (1, 0)).long()
+        count.index_add_(0, own.visible.labels[block], running[:, ends] - running[:, ends - sizes])
+    return count
 
 
 def of_samples(labels: Tensor, partner: Tensor) -> Tensor:
