@@ -20,7 +20,7 @@ class Brst(Associator):
     Bidirectional Reverse Selection Transmission: Shi et al., "Hierarchical identity learning for unsupervised
     visible-infrared person re-identification", HIL, arXiv 2509.11587. Near enough is a cosine of at least ``ratio`` times the
     largest one that any sample has with the centroid; every other sample, and as published every outlier, has no cross label.
-    Own labels stay the clusterer's.
+    Own labels are the clusterer's.
 
     >>> from reidassoc.testing import toy_scene
     >>> bool((Brst(ratio=1.0)(toy_scene()).cross.visible.hard >= 0).sum() <= 8)

@@ -1,6 +1,6 @@
 """Entropic transport on the nearest pairs alone, and label rows of few entries, where whole matrices don't fit in memory.
 
-A far pair's entry in the kernel, exp(-strength * cost), is next to nothing beside a near pair's. Kept are, for every
+A far pair's entry in the kernel, exp(-strength * cost), is next to nothing compared with a near pair's. Kept are, for every
 point of either set, its nearest of the other one. All other pairs are taken at the cost that their points have on
 average: they add a matrix of rank one, which costs nothing, and without which an island of points with more mass on one
 side than on the other could not be served. The scaling is that of :mod:`reidassoc.ops.transport`.
@@ -25,7 +25,7 @@ from reidassoc.ops.transport import transport
 
 NEIGHBOURS = 100  # pairs of a point that a sparse kernel keeps
 ENTRIES = 32  # clusters of a sample that its label may spread over
-BLOCK_ELEMENTS = 1 << 23  # numbers held at once by a chunked step, at most
+BLOCK_ELEMENTS = 1 << 23  # numbers in memory at once in a chunked step, at most
 SAME_LENGTH = 1e-4  # squared lengths that differ by no more are those of unit vectors
 
 

@@ -14,7 +14,7 @@ MAX_DENSITY = 0.05  # above it the dense product of a plan is as fast as the spa
 
 @dataclass(frozen=True)
 class TransitionMatrix:
-    """A (N, M) matrix whose rows sum to 1 (or 0, where there is nothing to average): `averaging @ y` is (N, C).
+    """A (N, M) matrix whose rows sum to 1 (or 0, where there is nothing to average): `matrix @ y` is (N, C).
 
     A transport plan averages distributions alone: rows of `y` that sum to 1.
 
@@ -28,13 +28,6 @@ class TransitionMatrix:
         if isinstance(self.source, Plan):
             return self.source.average(y)
         return product(self.source, y)
-
-    @property
-    def sparse(self) -> Tensor:
-        """(N, M) CSR; TypeError for a plan that is held whole."""
-        if isinstance(self.source, Plan):
-            raise TypeError("this averaging is a whole transport plan, not a sparse matrix")
-        return self.source
 
     @staticmethod
     def of_affinity(affinity: Tensor) -> TransitionMatrix:
