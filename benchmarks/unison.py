@@ -74,7 +74,7 @@ class Judge:
         targets = refine(parts, self.scene, Targets.compose(self.scene.clustering, answer))
         seconds = time.perf_counter() - started
         row = Row(choice, Pair(0, 0), Pair(0.0, 0.0), quality=label_quality(targets, self.identity))
-        flags = torch.cat([targets.of(m, m.other).opinion[self.alone[m]] for m in Modality])
+        flags = torch.cat([targets.of(m, m.other).labelled[self.alone[m]] for m in Modality])
         false = float(flags.double().mean()) if len(flags) else -1.0
         return {**row.cross, "coverage": coverage(targets), "false": false, "seconds": seconds}
 

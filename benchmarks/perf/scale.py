@@ -31,11 +31,12 @@ from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.dbscan import dbscan
 from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.ops.memory_limit import DEFAULT_GIB, dense_fits, memory_limit
+from reidassoc.ops.near_pairs import NEIGHBOURS
 from reidassoc.ops.neighbours import nearest
-from reidassoc.ops.sparse_transport import NEIGHBOURS
 from reidassoc.pipeline import associate, cluster
 from reidassoc.types import Association, Features, Pair
 from reidassoc_plugins.associators.mult import Mult
+from reidassoc_plugins.associators.mult_near import MultNear
 from reidassoc_plugins.associators.salcr import Salcr
 from reidassoc_plugins.clusterers.dbscan import Dbscan
 
@@ -88,7 +89,7 @@ def main() -> None:
 def measure(count: int, stages: list[str]) -> dict[str, Any]:
     """Processor and wall seconds, and GiB above what the imports took, of each stage at one size."""
     warm, _ = crowd(Pair(400, 200), 8, 0, width=WIDTH)
-    label(warm, Mult(cross_neighbours=10))
+    label(warm, MultNear(neighbours=10))
     with memory_limit(1e-6):
         label(warm, Salcr(k=10))
     before = resident_bytes() / 2**30
@@ -107,7 +108,7 @@ def measure(count: int, stages: list[str]) -> dict[str, Any]:
         clustering = cluster(Dbscan(), features)
         row["clusters"] = [c.count for c in clustering.own]
         scene = Scene(0, 0, features, clustering)
-        for name, method in (("mult", Mult(cross_neighbours=NEIGHBOURS)), ("salcr", Salcr())):
+        for name, method in (("mult", MultNear()), ("salcr", Salcr())):
             if name in stages:
                 found = meter.measure(name, lambda m=method: associate(m, scene))
                 row[f"{name}_own_identity"] = [
@@ -128,7 +129,7 @@ def compare(count: int) -> dict[str, Any]:
     scene = Scene(0, 0, features, cluster(Dbscan(), features))
     assert dense_fits(count, count // 2)
     found: dict[str, Any] = {"visible": count, "infrared": count // 2}
-    whole, near = associate(Mult(), scene), associate(Mult(cross_neighbours=NEIGHBOURS), scene)
+    whole, near = associate(Mult(), scene), associate(MultNear(), scene)
     found["mult"] = shares(whole, near)
     whole = associate(Salcr(), scene)
     with memory_limit(1e-3):

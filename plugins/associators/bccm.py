@@ -20,7 +20,7 @@ class Bccm(Associator):
     Many-to-many Bilateral Cross-Modality Cluster Matching: Cheng et al., "Efficient bilateral cross-modality cluster
     matching for unsupervised visible-infrared person ReID", ACM MM 2023, arXiv 2305.12673. The cost is the squared distance
     of unit centroids. From K to L clusters, a partner may be taken ⌊K / L⌋ + 1 times. With ``link`` a cluster's label is
-    uniform over all opposite clusters that are no farther than its partner. Own labels stay the clusterer's; outliers have no
+    uniform over all opposite clusters that are no farther than its partner. Own labels are the clusterer's; outliers have no
     cross label.
 
     >>> from reidassoc.testing import toy_scene

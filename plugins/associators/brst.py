@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.precision import full_float32
+from reidassoc.ops.prototypes import inner_products
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Brst(Associator):
     Bidirectional Reverse Selection Transmission: Shi et al., "Hierarchical identity learning for unsupervised
     visible-infrared person re-identification", HIL, arXiv 2509.11587. Near enough is a cosine of at least ``ratio`` times the
     largest one that any sample has with the centroid; every other sample, and as published every outlier, has no cross label.
-    Own labels stay the clusterer's.
+    Own labels are the clusterer's.
 
     >>> from reidassoc.testing import toy_scene
     >>> bool((Brst(ratio=1.0)(toy_scene()).cross.visible.hard >= 0).sum() <= 8)
@@ -43,8 +43,7 @@ class Brst(Associator):
         labels = torch.full_like(mine.labels, OUTLIER)
         if target.count and len(rows):
             x = scene.features[modality].x[rows]
-            with full_float32(x.device):
-                similarity = x @ F.normalize(target.centroids, dim=1).T
+            similarity = inner_products(x, F.normalize(target.centroids, dim=1))
             best, centroid = similarity.max(dim=1)
             near = best >= self.ratio * similarity.amax(dim=0)[centroid]
             labels = labels.index_copy(0, rows, torch.where(near, centroid, OUTLIER))

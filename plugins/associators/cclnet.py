@@ -18,7 +18,7 @@ class Cclnet(Associator):
 
     The matching of CCLNet: Chen et al., "Unveiling the power of CLIP in unsupervised visible-infrared person
     re-identification", ACM MM 2023. Similarity is the cosine of centroids. The banks of matched clusters start from ``own``
-    times the cluster's centroid plus the rest of its partner's. Own labels stay the clusterer's; clusters without a partner
+    times the cluster's centroid plus the rest of its partner's. Own labels are the clusterer's; clusters without a partner
     and outliers have no cross label.
 
     >>> from reidassoc.testing import toy_scene

@@ -21,7 +21,7 @@ class Clu(Associator):
     visible-infrared person re-identification", GUR, ICCV 2023. Each of the ``across`` most similar clustered images votes for
     its cluster with weight exp(cosine / τ): the row's softmax, of which the top is kept. The answer is the most frequent one
     among the ``within`` most similar images of the sample's own modality, itself included. Of equals the smaller number wins.
-    Own labels stay the clusterer's. As published, outliers are left out before, and have no cross label.
+    Own labels are the clusterer's. As published, outliers are left out before, and have no cross label.
 
     >>> from reidassoc.testing import toy_scene
     >>> bool((Clu()(toy_scene()).cross.visible.hard >= -1).all())

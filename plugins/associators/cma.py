@@ -5,16 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from reidassoc import Association, Associator, Modality, Scene
-from reidassoc.ops.assignment import cosine_table, cross_labels, greedy_pairs, mixed_prototypes
-from reidassoc.ops.memory_limit import block_rows
-from reidassoc.ops.precision import full_float32
-
-BLOCK_ELEMENTS = 1 << 24  # similarities held at once, at most: 64 MiB of float32
+from reidassoc.ops.assignment import cosine_table, cross_labels, greedy_pairs, mixed_prototypes, similar_pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +35,7 @@ class Cma(Associator):
     def __call__(self, scene: Scene) -> Association:
         own = scene.clustering.own
         centroids = own.map(lambda clusters: clusters.centroids)
-        partner = greedy_pairs(self.count(scene).cpu(), cosine_table(*centroids))
+        count = similar_pairs(scene.features.map(lambda features: features.x), own, floor=self.floor)
+        partner = greedy_pairs(count.cpu(), cosine_table(*centroids))
         start = mixed_prototypes(centroids, partner, own=self.own)
         return Association(cross=cross_labels(own, partner), prototypes={str(m): start[m] for m in Modality})
-
-    def count(self, scene: Scene) -> Tensor:
-        """(K_v, K_r) int64: the pairs of similar images of each pair of clusters."""
-        own = scene.clustering.own
-        # By cluster, so that a running sum along a row holds every cluster's count between two of its entries.
-        rows, columns = own.map(lambda c: c.clustered[torch.sort(c.labels[c.clustered], stable=True).indices])
-        sizes = torch.bincount(own.infrared.labels[columns], minlength=own.infrared.count)
-        count = sizes.new_zeros(own.visible.count, own.infrared.count)
-        if 0 in (len(rows), len(columns)):
-            return count
-        theirs, ends = scene.features.infrared.x[columns], sizes.cumsum(0)
-        with full_float32(theirs.device):
-            for some in torch.split(rows, block_rows(BLOCK_ELEMENTS, len(columns))):
-                alike = scene.features.visible.x[some] @ theirs.T >= self.floor
-                running = torch.nn.functional.pad(alike.cumsum(dim=1, dtype=torch.int32), (1, 0)).long()
-                count.index_add_(0, own.visible.labels[some], running[:, ends] - running[:, ends - sizes])
-        return count

@@ -26,7 +26,7 @@ class Mmm(Associator):
     ``hungarian`` (paper, default) matches one-to-one at the least total cost and the leftovers of the larger side in
     further rounds, so that every cluster has a partner. ``greedy`` (released code, whose direction is ``infrared``) lets
     every visible cluster take its cheapest infrared one if that costs less than ``limit``; an infrared cluster's partner
-    is then the cheapest of those that took it, or nobody. A sample's cross label is its cluster's partner. Own labels stay
+    is then the cheapest of those that took it, or nobody. A sample's cross label is its cluster's partner. Own labels are
     the clusterer's; outliers have no cross label.
 
     >>> from reidassoc.testing import toy_scene

@@ -15,7 +15,7 @@ from reidassoc.ops.precision import full_float32
 class Nearest(Associator):
     """Give every sample the nearest centroid of the other modality, by cosine similarity.
 
-    Baseline. Outliers get a label, too; own labels stay the clusterer's. Where two centroids are equally near the
+    Baseline. Outliers get a label, too; own labels are the clusterer's. Where two centroids are equally near the
     smaller number wins.
 
     >>> from reidassoc.testing import toy_scene

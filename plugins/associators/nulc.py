@@ -10,13 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.memory_limit import block_rows
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.votes import vote
-from reidassoc.types import TopLabels
 from reidassoc_plugins.associators.pgm import Pgm
-
-BLOCK_ELEMENTS = 1 << 23  # labels held at once where they are many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +47,12 @@ class Nulc(Associator):
         return Association(cross=cross, own=own)
 
     def labelled(self, scene: Scene, labels: Tensor, modality: Modality, space: Modality) -> SoftLabels:
-        """The calibrated labels of a modality's samples in a space; where they are many, in blocks, the entries above 0 alone."""
+        """The calibrated labels of a modality's samples in a space."""
         target = scene.clustering.own[space]
         rows = target.clustered
         _, index = nearest(scene.features[modality].x, scene.features[space].x[rows], self.neighbours)
         ballots, size = target.labels[rows][index], torch.bincount(target.labels[rows], minlength=target.count)
-        if not isinstance(SoftLabels.one_hot(labels, target.count), TopLabels):
-            return self.calibrate(labels, overlap(ballots, size))
-        step = block_rows(BLOCK_ELEMENTS, target.count)
-        keep = min(ballots.shape[1] + 1, target.count)  # a sample's label, and a cluster for each neighbour
-        parts = [
-            top_of(self.calibrate(one, overlap(two, size)), keep)
-            for one, two in zip(torch.split(labels, step), torch.split(ballots, step), strict=True)
-        ]
-        index, value, weight = (torch.cat(part) for part in zip(*parts, strict=True))
-        return TopLabels(index, value, target.count, weight)
+        return self.calibrate(labels, overlap(ballots, size))
 
     def calibrate(self, labels: Tensor, share: Tensor) -> SoftLabels:
         """Soft labels and weights from hard labels (N,), −1 = none, and shares (N, K)."""
@@ -90,9 +77,3 @@ def overlap(ballots: Tensor, size: Tensor) -> Tensor:
     count = vote(ballots, len(size))
     share = count / (ballots.shape[1] - count + size).clamp(min=1)
     return (share / share.sum(dim=1, keepdim=True).clamp(min=1e-12)).float()
-
-
-def top_of(labels: SoftLabels, keep: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest entries of dense labels, (N, keep) clusters and values, of equal ones the smaller cluster first; the weights."""
-    value, index = torch.sort(labels.prob, dim=1, descending=True, stable=True)
-    return index[:, :keep], value[:, :keep], labels.weight

@@ -18,7 +18,7 @@ class Otla(Associator):
 
     Optimal-Transport Label Assignment: Wang et al., "Optimal transport for label-efficient visible-infrared person
     re-identification", ECCV 2022. Samples and clusters have uniform mass, so that no cluster takes all; the cost is the
-    squared distance of unit feature and un-normalised centroid. Own labels stay the clusterer's. As published, outliers
+    squared distance of unit feature and un-normalised centroid. Own labels are the clusterer's. As published, outliers
     are left out before, and have no cross label.
 
     >>> from reidassoc.testing import toy_scene

@@ -18,7 +18,7 @@ class Pgm(Associator):
     Progressive Graph Matching: Wu and Ye, "Unsupervised visible-infrared person re-identification via progressive graph
     matching and alternate learning", CVPR 2023. The cost of two clusters is exp(−cosine) of their centroids. The clusters
     of the larger side that a round leaves over meet all clusters of the smaller side in the next; the smaller side keeps its
-    first partner. Own labels stay the clusterer's; outliers have no cross label.
+    first partner. Own labels are the clusterer's; outliers have no cross label.
 
     >>> from reidassoc.testing import toy_scene
     >>> cross = Pgm()(toy_scene()).cross

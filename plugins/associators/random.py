@@ -15,7 +15,7 @@ from reidassoc.ops.seeds import generator_for
 class Random(Associator):
     """Match clusters across modalities at random: the lower bound.
 
-    One-to-one as far as the smaller side goes; the larger side's other clusters share partners evenly. Drawn anew each
+    One-to-one as far as the smaller side goes; the larger side's other clusters share partners evenly. New each
     epoch from (seed, epoch). Outliers stay outliers.
 
     >>> from reidassoc.testing import toy_scene

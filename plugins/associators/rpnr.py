@@ -24,7 +24,7 @@ class Rpnr(Associator):
     Optimal Transport Prototype Matching: Yin et al., "Robust pseudo-label learning with neighbor relation for unsupervised
     visible-infrared person re-identification", RPNR, ACM MM 2024, arXiv 2405.05613. Clusters have uniform mass, the cost is
     exp(−cosine) of their centroids, and the entropy's weight is ``regularisation``. Visible clusters take the largest entry of
-    their row of the plan, infrared ones that of their column. Own labels stay the clusterer's; outliers have no cross label.
+    their row of the plan, infrared ones that of their column. Own labels are the clusterer's; outliers have no cross label.
 
     >>> from reidassoc.testing import toy_scene
     >>> bool((Rpnr()(toy_scene()).cross.visible.hard[:48] >= 0).all())

@@ -10,13 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from reidassoc import OUTLIER, Association, Associator, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.memory_limit import block_rows
-from reidassoc.ops.precision import full_float32
+from reidassoc.ops.near_pairs import destinations
 from reidassoc.ops.propagation import propagate
-from reidassoc.ops.prototypes import centroids
-from reidassoc.ops.sparse_transport import destinations
-
-BLOCK_ELEMENTS = 1 << 24  # similarities held at once, at most: 64 MiB of float32
+from reidassoc.ops.prototypes import centroids, nearest_prototype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +35,7 @@ class Salcr(Associator):
 
     k: Annotated[int, Field(ge=1, description="neighbours of either modality in propagation (RegDB: 8)")] = 30
     strength: Annotated[float, Field(gt=0, description="λ of the optimal transport")] = 5.0
-    relabel_own: Annotated[bool, Field(description="give own labels anew (code) or keep the clusterer's (paper)")] = (
-        True
-    )
+    relabel_own: Annotated[bool, Field(description="renew own labels (code) or keep the clusterer's (paper)")] = True
     propagate: Annotated[bool, Field(description="spread features over both modalities first")] = True
 
     def __call__(self, scene: Scene) -> Association:
@@ -51,21 +45,16 @@ class Salcr(Associator):
         x = propagate(x, k=self.k) if self.propagate else x
         means = Pair.build(lambda m: centroids(x[m], own[m].labels[rows[m]], own[m].count))
 
-        def spread(modality: Modality, found: Tensor, space: Modality) -> SoftLabels:
+        def spread(modality: Modality, clustered: Tensor, space: Modality) -> SoftLabels:
             """Labels of all samples from those of the clustered ones."""
             labels = torch.full_like(own[modality].labels, OUTLIER)
-            return SoftLabels.one_hot(labels.index_copy(0, rows[modality], found), own[space].count)
+            return SoftLabels.one_hot(labels.index_copy(0, rows[modality], clustered), own[space].count)
 
         def cross(modality: Modality) -> SoftLabels:
             moved = destinations(x[modality], means[modality.other], strength=self.strength)
             return spread(modality, moved, modality.other)
 
-        def again(modality: Modality) -> SoftLabels:
-            size = block_rows(BLOCK_ELEMENTS, len(means[modality]))
-            with full_float32(x[modality].device):
-                found = [
-                    (part @ means[modality].T).argmax(dim=1) for part in torch.split(x[modality], size) if len(part)
-                ]
-            return spread(modality, torch.cat([rows[modality][:0], *found]), modality)  # found may be nothing
+        def relabel(modality: Modality) -> SoftLabels:
+            return spread(modality, nearest_prototype(x[modality], means[modality]), modality)
 
-        return Association(cross=Pair.build(cross), own=Pair.build(again) if self.relabel_own else None)
+        return Association(cross=Pair.build(cross), own=Pair.build(relabel) if self.relabel_own else None)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from reidassoc import OUTLIER, Association, Associator, Clusters, Features, Modality, Pair, Scene, SoftLabels
 from reidassoc.ops.assignment import of_samples
-from reidassoc.ops.precision import full_float32
 from reidassoc.ops.prototypes import centroids, updated_centroids
 
 MAX_ROUNDS = 1000  # of the scaling
@@ -40,7 +39,7 @@ class Unison(Associator):
     5. *Merge*: clusters with a common partner that answers one of them become that one; the answering one. Outliers take the
        own and the cross label of the nearest cluster of their modality.
 
-    Own labels are given anew (merged, outliers filled), and so are the prototypes of the spaces.
+    Own labels (merged, outliers filled) and the prototypes of the spaces are new.
 
     >>> from reidassoc.testing import toy_scene
     >>> cross = Unison()(toy_scene()).cross
@@ -69,9 +68,10 @@ class Unison(Associator):
                 lambda m: SoftLabels.one_hot(torch.full_like(own[m].labels, OUTLIER), own[m.other].count)
             )
             return Association(cross=cross)
-        x = scene.features.map(self.centred)
-        x = self.whitened(x, own) if self.metric else x
-        partner = self.partners(self.log_plan(self.similarity(x, own), own))
+        centred = scene.features.map(self.centred)
+        x = self.whitened(centred, own) if self.metric else centred
+        plan = self.log_plan(self.similarity(x, own), own)
+        partner = self.partners(plan)
         final = self.merged(partner) if self.merge else own.map(lambda c: torch.arange(c.count, device=c.labels.device))
         home = Pair.build(lambda m: self.filled(x[m], own[m]))
         labels = Pair.build(lambda m: of_samples(home[m], final[m]))
@@ -98,24 +98,23 @@ class Unison(Associator):
 
     def whitened(self, x: Pair[Tensor], own: Pair[Clusters]) -> Pair[Tensor]:
         """The features, unit rows, in the metric that clusters and anchors teach."""
-        with full_float32(x.visible.device):
-            width = x.visible.shape[1]
-            within = sum((scatter(x[m], own[m]) for m in Modality), x.visible.new_zeros(width, width))
-            identity = torch.eye(len(within), dtype=within.dtype, device=within.device)
-            start = Pair.build(lambda m: F.normalize(means(x[m], own[m]), dim=1))
-            total = scaled(within)
-            moved = x
-            for number in range(self.rounds + 1):
-                root = torch.linalg.cholesky(torch.linalg.inv(total + self.shrinkage * identity))
-                moved = x.map(lambda rows: F.normalize(rows @ root, dim=1))  # noqa: B023
-                if number == self.rounds:
-                    break
-                similarity = self.similarity(moved, own)
-                forth, back = similarity.argmax(dim=1), similarity.argmax(dim=0)
-                anchor = (back[forth] == torch.arange(len(forth), device=forth.device)).nonzero().flatten()
-                apart = start.visible[anchor] - start.infrared[forth[anchor]]
-                total = scaled(within) + scaled(apart.T @ apart)
-            return moved
+        width = x.visible.shape[1]
+        within = sum((scatter(x[m], own[m]) for m in Modality), x.visible.new_zeros(width, width))
+        identity = torch.eye(len(within), dtype=within.dtype, device=within.device)
+        start = Pair.build(lambda m: F.normalize(means(x[m], own[m]), dim=1))
+        total = scaled(within)
+        moved = x
+        for number in range(self.rounds + 1):
+            root = torch.linalg.cholesky(torch.linalg.inv(total + self.shrinkage * identity))
+            moved = x.map(lambda rows: F.normalize(rows @ root, dim=1))  # noqa: B023
+            if number == self.rounds:
+                break
+            similarity = self.similarity(moved, own)
+            forth, back = similarity.argmax(dim=1), similarity.argmax(dim=0)
+            anchor = (back[forth] == torch.arange(len(forth), device=forth.device)).nonzero().flatten()
+            apart = start.visible[anchor] - start.infrared[forth[anchor]]
+            total = scaled(within) + scaled(apart.T @ apart)
+        return moved
 
     def similarity(self, x: Pair[Tensor], own: Pair[Clusters]) -> Tensor:
         """(K_v, K_r) cosine of centroids, twice, less both sides' mean with their nearest; the cosine itself if no hubs."""

@@ -68,7 +68,7 @@ class Classifier(Objective):
         known = [batch.labels(view, self.space) for view in views]
         trust = [self.trust(batch.scene, batch.targets, view.modality)[view.rows] for view in views]
         weight = torch.cat([rows.weight * sure for rows, sure in zip(known, trust, strict=True)])
-        labels = SoftLabels.joined(known).weighted(weight)
+        labels = SoftLabels.joined(known).with_weight(weight)
         logits = module(torch.cat([view.z for view in views]))
         hard = torch.cat([rows.hard for rows in known])
         terms = {"identity": soft_cross_entropy(logits, labels)}
@@ -93,6 +93,6 @@ class Classifier(Objective):
 
         def make() -> tuple[SoftLabels, Tensor]:
             seed = seed_for(scene.seed, scene.epoch, "classifier", modality) % NUMPY_SEEDS
-            return labels, confidence(losses, labels.opinion, seed=seed)  # the labels are kept: their id is the key
+            return labels, confidence(losses, labels.labelled, seed=seed)  # the labels are kept: their id is the key
 
         return scene.features[modality].memo(("classifier", self, id(labels), scene.epoch), make)[1]

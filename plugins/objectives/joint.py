@@ -68,7 +68,7 @@ class Joint(Objective):
             if space in {str(view.modality), SHARED}:
                 labels = batch.labels(view, space)
                 loss = -(labels.prob * F.log_softmax(banks[f"joint.{space}"].logits(view.feature), dim=1)).sum(1)
-                total, count = total + loss * labels.opinion, count + labels.opinion
+                total, count = total + loss * labels.labelled, count + labels.labelled
         return total / count  # 0 / 0 is NaN
 
     def loss(self, batch: Batch, banks: Banks, space: str) -> Tensor:

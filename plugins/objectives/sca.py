@@ -92,6 +92,6 @@ class Sca(Objective):
                 prototypes = scene.prototypes(targets, self.space)
                 losses = prototype_loss(scene.features[modality].x, prototypes, labels, temperature=self.temperature)
             seed = seed_for(scene.seed, scene.epoch, "sca", modality) % NUMPY_SEEDS
-            return labels, confidence(losses, labels.opinion, seed=seed)  # the labels are kept: their id is the key
+            return labels, confidence(losses, labels.labelled, seed=seed)  # the labels are kept: their id is the key
 
         return scene.features[modality].memo(("sca", self, id(labels), scene.epoch), make)[1]

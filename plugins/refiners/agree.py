@@ -40,7 +40,7 @@ class Agree(Refiner):
         labels = targets.of(modality, modality.other)
         theirs, answer = targets.of(modality.other, modality.other), targets.of(modality.other, modality)
         if 0 in (labels.count, answer.count):
-            return labels.weighted(torch.zeros_like(labels.weight))
+            return labels.with_weight(torch.zeros_like(labels.weight))
         mine, named, home, said = targets.of(modality, modality).hard, labels.hard, theirs.hard, answer.hard
         counts = (home != OUTLIER) & (said != OUTLIER)
         cell = home[counts] * answer.count + said[counts]
@@ -49,4 +49,4 @@ class Agree(Refiner):
         answers = (votes == votes.amax(dim=1, keepdim=True)) & (votes > 0)
         known = (mine != OUTLIER) & (named != OUTLIER)
         agreed = known & answers[named.clamp(min=0), mine.clamp(min=0)]
-        return labels.weighted(labels.weight * agreed)
+        return labels.with_weight(labels.weight * agreed)

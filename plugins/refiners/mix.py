@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
 from reidassoc import Refiner, Scene, SoftLabels, Targets
-from reidassoc.types import TopLabels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +46,6 @@ class Mix(Refiner):
         """Sharpen one table of labels."""
         if labels.count == 0:
             return labels
-        if isinstance(labels, TopLabels):  # the first one of a row is its hard label
-            mixed = (1 - beta) * labels.value
-            mixed[:, 0] += beta * (labels.value.sum(dim=1) > 0)
-            return TopLabels(labels.index, mixed, labels.count, labels.weight)
-        silent = labels.prob.sum(dim=1, keepdim=True) == 0
-        hard = SoftLabels.one_hot(labels.prob.argmax(dim=1), labels.count).prob
-        mixed = beta * hard + (1 - beta) * labels.prob
-        return SoftLabels(torch.where(silent, labels.prob, mixed), labels.weight)
+        best = labels.value.argmax(dim=1, keepdim=True)
+        certain = (labels.value.sum(dim=1, keepdim=True) > 0).to(labels.value.dtype)
+        return replace(labels, value=((1 - beta) * labels.value).scatter_add(1, best, beta * certain))

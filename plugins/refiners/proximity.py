@@ -57,4 +57,4 @@ class Proximity(Refiner):
             cosine = scene.features[modality].x @ prototypes.T
         gap = cosine.gather(1, named.clamp(min=0)[:, None])[:, 0] - cosine.amax(dim=1)
         share = torch.where(named == OUTLIER, 1.0, torch.exp(gap / self.temperature))
-        return labels.weighted(labels.weight * share)
+        return labels.with_weight(labels.weight * share)

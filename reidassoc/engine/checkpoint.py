@@ -17,7 +17,7 @@ from reidassoc.engine.optim import load_optimiser
 from reidassoc.errors import CheckpointError
 from reidassoc.files.npz import bomb
 from reidassoc.runs.folder import KEPT, RunFolder
-from reidassoc.types import Modality, Pair, SoftLabels, Targets, TopLabels
+from reidassoc.types import Modality, Pair, SoftLabels, Targets
 from reidassoc.weights import reason
 
 FORMAT = 1
@@ -89,15 +89,11 @@ def packed(state: State, digest: str) -> dict[str, Any]:
 def pack_targets(targets: Targets | None) -> dict[str, Any] | None:
     if targets is None:
         return None
-    table = {f"{modality}|{space}": pack_labels(labels) for (modality, space), labels in targets.table.items()}
+    table = {
+        f"{modality}|{space}": (labels.value, labels.weight, labels.index, labels.count)
+        for (modality, space), labels in targets.table.items()
+    }
     return {"table": table, "prototypes": dict(targets.prototypes)}
-
-
-def pack_labels(labels: SoftLabels) -> tuple[Tensor, ...] | tuple[Tensor, Tensor, int, Tensor]:
-    """What one table of labels is made of: two things if it is dense, four if it is sparse."""
-    if isinstance(labels, TopLabels):
-        return labels.index, labels.value, labels.count, labels.weight
-    return labels.prob, labels.weight
 
 
 def unpack_targets(data: dict[str, Any] | None) -> Targets | None:
@@ -106,7 +102,7 @@ def unpack_targets(data: dict[str, Any] | None) -> Targets | None:
     table: dict[tuple[Modality, str], SoftLabels] = {}
     for key, stored in data["table"].items():
         modality, _, space = key.partition("|")
-        table[Modality(modality), space] = (SoftLabels if len(stored) == 2 else TopLabels)(*stored)
+        table[Modality(modality), space] = SoftLabels(*stored)
     prototypes: dict[str, Tensor] = data["prototypes"]
     return Targets(table, prototypes)
 

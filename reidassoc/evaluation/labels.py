@@ -178,6 +178,6 @@ def share(part: float, whole: float) -> float | None:
 
 def coverage(targets: Targets) -> float | None:
     """Share of all samples that are labelled in the other modality's space; None if there are no samples."""
-    said = [targets.of(m, m.other).opinion for m in Modality if targets.has(m, m.other)]
+    said = [targets.of(m, m.other).labelled for m in Modality if targets.has(m, m.other)]
     total = sum(len(targets.of(m, m)) for m in Modality)
     return sum(int(flags.sum()) for flags in said) / total if total else None

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from reidassoc.ops.memory_limit import block_rows
+from reidassoc.ops.prototypes import BLOCK_ELEMENTS, inner_products
 from reidassoc.types import OUTLIER, Clusters, Pair, SoftLabels
 
 Partners = npt.NDArray[np.int64]
@@ -21,7 +23,7 @@ def cosine_table(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def one_to_one(cost: Tensor) -> Pair[Tensor]:
-    """Match rows and columns one-to-one at the least total cost; what is left over on the larger side stays alone.
+    """Match rows and columns one-to-one at the least total cost; what is left over on the larger side has no partner.
 
     Args:
         cost: (K, L) floating, finite, on the host.
@@ -36,7 +38,7 @@ def one_to_one(cost: Tensor) -> Pair[Tensor]:
 
 
 def in_rounds(cost: Tensor) -> Pair[Tensor]:
-    """Match one-to-one, then the leftovers of the larger side again with all of the smaller side, until none is left.
+    """Match one-to-one, then the leftovers of the larger side again with all of the smaller side, until all have a partner.
 
     The smaller side keeps its partner of the first round. Arguments and result as in :func:`one_to_one`; nobody is −1
     unless the other side is empty.
@@ -96,6 +98,27 @@ def greedy_pairs(count: Tensor, preference: Tensor) -> Pair[Tensor]:
     return Pair(torch.from_numpy(row), torch.from_numpy(column))
 
 
+def similar_pairs(x: Pair[Tensor], own: Pair[Clusters], *, floor: float) -> Tensor:
+    """(K_v, K_r) int64: the pairs of images with a cosine of at least ``floor``, for each pair of clusters.
+
+    Args:
+        x: (N_v, D) and (N_r, D) unit rows.
+        own: the clusters of each modality; outliers count for none.
+    """
+    # By cluster, so that a running sum along a row contains every cluster's count between two of its entries.
+    rows, columns = own.map(lambda c: c.clustered[torch.sort(c.labels[c.clustered], stable=True).indices])
+    sizes = torch.bincount(own.infrared.labels[columns], minlength=own.infrared.count)
+    count = sizes.new_zeros(own.visible.count, own.infrared.count)
+    if 0 in (len(rows), len(columns)):
+        return count
+    theirs, ends = x.infrared[columns], sizes.cumsum(0)
+    for block in torch.split(rows, block_rows(BLOCK_ELEMENTS, len(columns))):
+        alike = inner_products(x.visible[block], theirs) >= floor
+        running = F.pad(alike.cumsum(dim=1, dtype=torch.int32), (1, 0)).long()
+        count.index_add_(0, own.visible.labels[block], running[:, ends] - running[:, ends - sizes])
+    return count
+
+
 def of_samples(labels: Tensor, partner: Tensor) -> Tensor:
     """(N,) int64: the partner of each sample's cluster; −1 for outliers and for clusters without a partner.
 
@@ -115,7 +138,7 @@ def of_samples(labels: Tensor, partner: Tensor) -> Tensor:
 
 
 def rows_of_samples(labels: Tensor, table: Tensor) -> Tensor:
-    """(N, L) float32: the row of each sample's cluster; all 0, no opinion, for outliers.
+    """(N, L) float32: the row of each sample's cluster; all 0, no label, for outliers.
 
     >>> rows_of_samples(torch.tensor([1, -1, 0]), torch.tensor([[0.8, 0.2], [0.5, 0.5]])).tolist()
     [[0.5, 0.5], [0.0, 0.0], [0.800000011920929, 0.20000000298023224]]
@@ -137,7 +160,7 @@ def rows_of_samples(labels: Tensor, table: Tensor) -> Tensor:
 
 
 def cross_labels(own: Pair[Clusters], partner: Pair[Tensor]) -> Pair[SoftLabels]:
-    """What a matching of clusters says of the samples: each is given its cluster's partner, in the other modality's space.
+    """Labels of the samples by a matching of clusters: each is given its cluster's partner, in the other modality's space.
 
     Args:
         own: the clusters of each modality, K_v and K_r of them.
@@ -145,7 +168,7 @@ def cross_labels(own: Pair[Clusters], partner: Pair[Tensor]) -> Pair[SoftLabels]
 
     Returns:
         certain labels (N_v, K_r) and (N_r, K_v), for ``Association(cross=…)``; outliers and samples of clusters without a
-        partner have no opinion.
+        partner have no label.
     """
     return Pair.build(lambda m: SoftLabels.one_hot(of_samples(own[m].labels, partner[m]), own[m.other].count))
 

@@ -21,8 +21,8 @@ def soft_cross_entropy(logits: Tensor, labels: SoftLabels, *, per_row: bool = Fa
 
 def mean_over_opinions(loss: Tensor, labels: SoftLabels, *, per_row: bool = False) -> Tensor:
     """Average a per-row loss (B,) with the labels' weights, over the rows with an opinion; `per_row` as above."""
-    weight = labels.weight * labels.opinion
-    total = labels.opinion.sum() if per_row else weight.sum()
+    weight = labels.weight * labels.labelled
+    total = labels.labelled.sum() if per_row else weight.sum()
     return (weight * loss).sum() / total.clamp_min(1 if per_row else 1e-12)
 
 

@@ -1,13 +1,15 @@
 """The memory limit of a label stage: how large its blocks are, and what is held as a whole matrix.
 
 The limit is no promise for the process: features, sparse affinities and labels come to it. It says how large one dense
-array may be. Where a larger one would be needed, a sparse form takes its place; blocks of work take 1/32 of it.
+array may be. A method that would need a larger one refuses, or keeps the nearest pairs alone; blocks take 1/32 of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from reidassoc.errors import RecipeError
 
 GIB = 1 << 30
 DEFAULT_GIB = 2.0  # every public dataset's arrays fit: SYSU-MM01's cross-modality kernel has 1.0
@@ -37,6 +39,16 @@ def memory_limit(gib: float | None) -> Iterator[None]:
 def dense_fits(rows: int, columns: int) -> bool:
     """Whether a (rows, columns) float32 array stays within the limit; on every machine the same answer."""
     return rows * columns * FLOAT_BYTES <= _limit_gib * GIB
+
+
+def require_dense(rows: int, columns: int, *, otherwise: str) -> None:
+    """RecipeError with the associator to use instead, if a (rows, columns) array exceeds the limit."""
+    if not dense_fits(rows, columns):
+        gib = rows * columns * FLOAT_BYTES / GIB
+        raise RecipeError(
+            f"an array of {rows} x {columns} numbers takes {gib:.3g} GiB, more than the memory limit of {_limit_gib:g} GiB; "
+            f"use associator {otherwise}, or a larger memory_limit"
+        )
 
 
 def block_rows(most: int, width: int) -> int:

@@ -1,11 +1,15 @@
-"""Cluster prototypes: the centroids that labels make."""
+"""Cluster prototypes: the centroids that labels make, and the samples' nearest ones."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from reidassoc.ops.memory_limit import block_rows
+from reidassoc.ops.precision import full_float32
 from reidassoc.types import OUTLIER, Clusters
+
+BLOCK_ELEMENTS = 1 << 24  # inner products held at once, at most: 64 MiB of float32
 
 
 def centroids(x: Tensor, labels: Tensor, num_clusters: int) -> Tensor:
@@ -52,3 +56,16 @@ def updated_centroids(x: Tensor, labels: Tensor, before: Tensor) -> Tensor:
     """(K, D): the centroids of new labels (N,) in [-1, K); a label that nobody has keeps its centroid from before (K, D)."""
     used = torch.bincount(labels[labels != OUTLIER], minlength=len(before)) > 0
     return torch.where(used[:, None], centroids(x, labels, len(before)), before)
+
+
+def inner_products(x: Tensor, prototypes: Tensor) -> Tensor:
+    """(N, K) inner products of (N, D) samples with (K, D) prototypes, in full float32 on every device."""
+    with full_float32(x.device):
+        return x @ prototypes.T
+
+
+def nearest_prototype(x: Tensor, prototypes: Tensor) -> Tensor:
+    """(N,) int64: the prototype of (K, D) with the largest inner product; K > 0 if there are samples."""
+    blocks = torch.split(x, block_rows(BLOCK_ELEMENTS, len(prototypes)))
+    index = [inner_products(block, prototypes).argmax(dim=1) for block in blocks if len(block)]
+    return torch.cat(index) if index else torch.zeros(0, dtype=torch.int64, device=x.device)

@@ -13,8 +13,8 @@ MAX_DENSITY = 0.05  # above it the dense product of a plan is as fast as the spa
 
 
 @dataclass(frozen=True)
-class Averaging:
-    """A (N, M) matrix whose rows sum to 1 (or 0, where there is nothing to average): `averaging @ y` is (N, C).
+class TransitionMatrix:
+    """A (N, M) matrix whose rows sum to 1 (or 0, where there is nothing to average): `matrix @ y` is (N, C).
 
     A transport plan averages distributions alone: rows of `y` that sum to 1.
 
@@ -29,24 +29,17 @@ class Averaging:
             return self.source.average(y)
         return product(self.source, y)
 
-    @property
-    def sparse(self) -> Tensor:
-        """(N, M) CSR; TypeError for a plan that is held whole."""
-        if isinstance(self.source, Plan):
-            raise TypeError("this averaging is a whole transport plan, not a sparse matrix")
-        return self.source
-
     @staticmethod
-    def of_affinity(affinity: Tensor) -> Averaging:
+    def of_affinity(affinity: Tensor) -> TransitionMatrix:
         """Average over the stored neighbours of a sparse CSR affinity, by their similarity."""
-        return Averaging(row_normalised(affinity))
+        return TransitionMatrix(row_normalised(affinity))
 
     @staticmethod
-    def of_plan(plan: Plan, *, lost: float = 0.0) -> Averaging:
+    def of_plan(plan: Plan, *, lost: float = 0.0) -> TransitionMatrix:
         """Average along the rows of a plan.
 
         With `lost` > 0 the lightest entries of every row, together at most this share of its mass, may be left out;
         they are if the rest is sparse enough to be faster. With 0 it is exact.
         """
         sparse = plan.truncated(lost, max_density=MAX_DENSITY) if lost > 0 else None
-        return Averaging(plan if sparse is None else sparse)
+        return TransitionMatrix(plan if sparse is None else sparse)

@@ -132,10 +132,11 @@ def toy_targets(scene: Scene, *, soft: bool) -> Targets:
 
 def check_labels(labels: SoftLabels, shape: tuple[int, int], where: str, device: Device) -> None:
     require(isinstance(labels, SoftLabels), where, no_labels(labels))
-    require(tuple(labels.prob.shape) == shape, where, f"prob must be {shape}, got {tuple(labels.prob.shape)}")
-    kind = str(labels.prob.dtype).removeprefix("torch.")
+    size = (len(labels), labels.count)
+    require(size == shape, where, f"prob must be {shape}, got {size}")
+    kind = str(labels.value.dtype).removeprefix("torch.")
     require(kind == "float32", where, f"prob is {kind}, expected float32")
-    found, wanted = labels.prob.device, torch.device(device)
+    found, wanted = labels.value.device, torch.device(device)
     require(found.type == wanted.type, where, f"prob is on {name_of(found)}, the scene on {name_of(wanted)}")
     valid(where, labels.validate)
 

@@ -118,7 +118,7 @@ def agree(one: SoftLabels, two: SoftLabels) -> Tensor:
 
 def ties(labels: SoftLabels, other: Tensor) -> Tensor:
     """(N,) bool: rows in which another cluster is as probable as the most probable one; −1 is none."""
-    there = labels.opinion & (other >= 0) & (other < labels.count)
+    there = labels.labelled & (other >= 0) & (other < labels.count)
     if labels.count == 0:
         return there
     column = other.clamp(0, labels.count - 1)[:, None]

@@ -1,7 +1,7 @@
 """The values that flow through reidassoc. All frozen; their tensors are never written into."""
 
 from reidassoc.types.features import TRACKLET, UNKNOWN_CAMERA, UNKNOWN_IDENTITY, UNKNOWN_TRACKLET, Features
-from reidassoc.types.labels import OUTLIER, Clustering, Clusters, SoftLabels, TopLabels
+from reidassoc.types.labels import OUTLIER, Clustering, Clusters, SoftLabels
 from reidassoc.types.modality import FEEDERS, FEEDING_ORDER, STREAMS, Modality, Pair
 from reidassoc.types.records import ImageSource, Records, Rule, Trial
 from reidassoc.types.targets import SHARED, Association, Targets
@@ -27,6 +27,5 @@ __all__ = [
     "Rule",
     "SoftLabels",
     "Targets",
-    "TopLabels",
     "Trial",
 ]

@@ -77,6 +77,10 @@ TRUST = {
         "test_mixed.py::test_the_order_of_samples_and_modalities_does_not_matter",
     ),
     ("associators", "mult"): ("test_mult.py::test_parity", "test_mult.py::test_permuting_samples_permutes_rows"),
+    ("associators", "mult_near"): (
+        "test_mult.py::test_mult_near_with_all_pairs_is_mult",
+        "test_mult.py::test_mult_near_permutes_with_the_samples",
+    ),
     ("associators", "nearest"): (
         "test_baselines.py::test_nearest_is_the_centroid_of_largest_cosine",
         "test_baselines.py::test_symmetries",

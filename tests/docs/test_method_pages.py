@@ -20,7 +20,7 @@ from method_results import MARKER, METHODS, PAGES, ROOT, STORE, table
 
 SECTIONS = ["Idea", "Options", "Paper and code", "Our results"]
 NO_PAPER = {"from_file", "nearest", "oracle", "random", "unison"}  # unison has docs/unison.md
-ALIASES = {"dagi"}
+ALIASES = {"dagi", "mult_near"}  # further names on a method's page
 PARTS = {"refiners": "refining", "objectives": "losses"}  # kind: page
 
 

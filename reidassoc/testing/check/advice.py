@@ -35,7 +35,7 @@ MISTAKEN: tuple[tuple[str, str], ...] = (
     ),
     (
         r"(?i)sparse_?csr|\bCSR\b",
-        "The affinity is a sparse CSR tensor, for which torch knows few functions. Averaging.of_affinity(graph) @ x of "
+        "The affinity is a sparse CSR tensor, for which torch knows few functions. TransitionMatrix.of_affinity(graph) @ x of "
         "reidassoc.ops.transition averages over neighbours, reidassoc.ops.sparse selects rows and looks pairs up; "
         "graph.to_dense() is (N, N), for small N only.",
     ),

@@ -22,6 +22,7 @@ from reidassoc.ops.assignment import (
     of_samples,
     one_to_one,
     rows_of_samples,
+    similar_pairs,
     tiled,
 )
 from reidassoc.ops.prototypes import centroids
@@ -261,7 +262,7 @@ def test_mixing_uses_the_centroids_from_before() -> None:
 # ---- cma
 
 
-def similar_pairs(scene: Scene) -> Tensor:
+def similar_pairs_plainly(scene: Scene) -> Tensor:
     """(K_v, K_r) int64: pairs of images with a cosine of at least 0.5, by the pair of their clusters, one by one."""
     own, x = scene.clustering.own, scene.features.map(lambda f: f.x)
     count = torch.zeros(own.visible.count, own.infrared.count, dtype=torch.int64)
@@ -273,18 +274,22 @@ def similar_pairs(scene: Scene) -> Tensor:
     return count
 
 
+def counted(scene: Scene) -> Tensor:
+    return similar_pairs(scene.features.map(lambda f: f.x), scene.clustering.own, floor=0.5)
+
+
 @pytest.mark.parametrize("case", ["ordinary", "more_infrared", "far_more_visible", "duplicates", "all_outliers"])
 @pytest.mark.parametrize("block", [1, 1 << 24])
 def test_cma_counts_similar_pairs(case: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reidassoc_plugins.associators.cma.BLOCK_ELEMENTS", block)
+    monkeypatch.setattr("reidassoc.ops.assignment.BLOCK_ELEMENTS", block)
     scene = CASES[case].scene()
-    assert torch.equal(Cma().count(scene), similar_pairs(scene))
+    assert torch.equal(counted(scene), similar_pairs_plainly(scene))
 
 
 @pytest.mark.parametrize("case", ["ordinary", "more_infrared", "far_more_visible"])
 def test_cma_against_a_plain_reading(case: str) -> None:
     scene = Toy(clusters=CASES[case].clusters, noise=1.2, gap=0.8, seed=3).scene()
-    own, count = scene.clustering.own, similar_pairs(scene)
+    own, count = scene.clustering.own, similar_pairs_plainly(scene)
     cosine = cosine_table(own.visible.centroids, own.infrared.centroids)
     pairs = [(i, j) for i in range(own.visible.count) for j in range(own.infrared.count) if count[i, j] > 0]
     partner: Pair[dict[int, int]] = Pair({}, {})
@@ -317,7 +322,7 @@ def test_cma_is_stable_and_leaves_unlike_clusters_alone() -> None:
 
     visible, infrared = one(6), one(4)
     scene = Scene(0, 0, Pair(visible[0], infrared[0]), Clustering(own=Pair(visible[1], infrared[1])))
-    count = Cma().count(scene)
+    count = counted(scene)
     partner = hard(Cma()(scene)).map(lambda labels: labels[::5])
     for a in range(6):
         for b in range(4):

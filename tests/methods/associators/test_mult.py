@@ -1,4 +1,4 @@
-"""Associator `mult`: contract, parity with the published code, permutation, swap."""
+"""Associators `mult` and `mult_near`: contract, parity with the published code, permutation, swap."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from support.golden_vectors import golden
 
 import reidassoc as ra
 from reidassoc import Association, Clustering, Clusters, Features, Pair, Scene, registry
+from reidassoc.errors import RecipeError
 from reidassoc.ops import transition
 from reidassoc.ops import transport as transport_module
 from reidassoc.ops.memory_limit import memory_limit
+from reidassoc.ops.near_pairs import ENTRIES
 from reidassoc.testing import check_associator, check_permutation, check_swap, toy_scene
-from reidassoc.types import TopLabels
 from reidassoc_plugins.associators.mult import Mult
+from reidassoc_plugins.associators.mult_near import MultNear
 from reidassoc_plugins.clusterers.dbscan import Dbscan
 
 SPACES = (("visible", "v"), ("infrared", "r"))
@@ -53,7 +55,7 @@ def many_people(people: int = 50, each: int = 24, width: int = 128) -> Scene:
     return Scene(0, 0, features, Dbscan(k1=12)(features, epoch=0, seed=0, previous=None))
 
 
-@pytest.mark.parametrize("spec", ["mult", "mult(truncation=0.0)", "mult(rounds=0)", "mult(cross_neighbours=5)"])
+@pytest.mark.parametrize("spec", ["mult", "mult(truncation=0.0)", "mult(rounds=0)", "mult_near(neighbours=5)"])
 def test_contract(spec: str) -> None:
     check_associator(registry.build("associators", spec))
 
@@ -113,7 +115,7 @@ def test_default_truncation_is_used_where_it_pays() -> None:
 
     moved = transport(scene.features.visible.x, scene.features.infrared.x, strength=25.0)
     assert isinstance(moved, plan)
-    assert not isinstance(transition.Averaging.of_plan(moved, lost=Mult.truncation).source, plan)
+    assert not isinstance(transition.TransitionMatrix.of_plan(moved, lost=Mult.truncation).source, plan)
 
 
 def test_outliers_get_labels_and_rows_sum_to_one() -> None:
@@ -135,25 +137,39 @@ def test_swapping_modalities_swaps_the_answer() -> None:
     check_swap(Mult(), agreement=0.95)
 
 
-def test_near_pairs_alone_give_nearly_the_same_labels() -> None:
+def test_arrays_beyond_the_memory_limit_name_mult_near() -> None:
+    scene = toy_scene()
+    kernel = len(scene.features.visible) * len(scene.features.infrared) * 4 / 2**30
+    with memory_limit(kernel * 0.99), pytest.raises(RecipeError, match="an array of"):
+        Mult()(scene)
+
+
+def test_mult_near_with_all_pairs_is_mult() -> None:
+    scene = toy_scene()
+    every = max(len(features) for features in scene.features)
+    # Rounds of the plain plan stop early, those of the sparse one converge; so both stop where labels no longer change.
+    one, two = (
+        Mult(truncation=0.0, rounds=5, tolerance=0)(scene),
+        MultNear(truncation=0.0, rounds=5, tolerance=0, neighbours=every)(scene),
+    )
+    assert agreement(one, two) >= 0.99
+    for a, b in zip((*(one.own or ()), *(one.cross or ())), (*(two.own or ()), *(two.cross or ())), strict=True):
+        torch.testing.assert_close(a.prob, b.prob, atol=0.02, rtol=0)
+
+
+def test_mult_near_gives_nearly_the_labels_of_mult() -> None:
     scene = many_people()
-    whole, near = Mult(k1=12)(scene), Mult(k1=12, cross_neighbours=30)(scene)
+    whole, near = Mult(k1=12)(scene), MultNear(k1=12, neighbours=30)(scene)
     assert near.cross is not None
-    assert isinstance(near.cross.visible, TopLabels)
+    assert near.cross.visible.value.shape[1] <= ENTRIES
     assert agreement(whole, near) >= 0.99
     for one, two in zip(whole.cross or (), near.cross, strict=True):
         assert float((one.prob - two.prob).abs().sum(1).mean()) < 0.05
 
 
-def test_near_pairs_are_taken_where_the_whole_does_not_fit() -> None:
-    scene = many_people()
-    with memory_limit(len(scene.features.visible) * len(scene.features.infrared) * 4 / 2**30 * 0.99):
-        forced = Mult(k1=12)(scene)
-    asked = Mult(k1=12, cross_neighbours=100)(scene)
-    assert forced.own is not None
-    assert isinstance(forced.own.infrared, TopLabels)
-    assert agreement(forced, asked) == 1
+def test_mult_near_permutes_with_the_samples() -> None:
+    check_permutation(MultNear(neighbours=12))
 
 
-def test_swapping_the_modalities_swaps_near_pairs_too() -> None:
-    check_swap(Mult(cross_neighbours=12), agreement=0.95)
+def test_mult_near_swaps_with_the_modalities() -> None:
+    check_swap(MultNear(neighbours=12), agreement=0.95)

@@ -16,9 +16,6 @@ from support.golden_vectors import golden
 from reidassoc import Associator, Clustering, Clusters, Features, Modality, Pair, Scene, SoftLabels, registry
 from reidassoc.ops.votes import vote, winner
 from reidassoc.testing import CASES, check_associator, check_permutation, check_swap, toy_scene
-from reidassoc.types import TopLabels
-from reidassoc.types import labels as labels_module
-from reidassoc_plugins.associators import nulc as nulc_module
 from reidassoc_plugins.associators.brst import Brst
 from reidassoc_plugins.associators.clu import Clu
 from reidassoc_plugins.associators.nulc import Nulc
@@ -212,22 +209,6 @@ def test_nulc_keeps_a_label_that_no_neighbour_supports() -> None:
     torch.testing.assert_close(labels.prob, torch.tensor([[0.7, 0.3], [0.0, 1.0], [0.0, 0.0]]))
     torch.testing.assert_close(labels.weight, torch.exp(torch.tensor([-10.0, -10.0, -10.0])))
     assert labels.hard.tolist() == [0, 1, -1]
-
-
-@pytest.mark.parametrize("case", MANY)
-def test_nulc_keeps_few_entries_where_labels_are_many(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = CASES[case].scene()
-    whole = Nulc(neighbours=3)(scene)
-    monkeypatch.setattr(labels_module, "DENSE_ENTRIES", 0)
-    monkeypatch.setattr(nulc_module, "BLOCK_ELEMENTS", 40)  # several blocks
-    few = Nulc(neighbours=3)(scene)
-    for one, other in zip((*few.own, *few.cross), (*whole.own, *whole.cross), strict=True):
-        assert isinstance(one, TopLabels)
-        assert one.index.shape[1] <= 4
-        one.validate()
-        assert torch.equal(one.prob, other.prob)
-        assert torch.equal(one.weight, other.weight)
-        assert torch.equal(one.hard, other.hard)
 
 
 def test_a_cluster_of_neighbours_backs_a_label_fully() -> None:

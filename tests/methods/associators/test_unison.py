@@ -210,7 +210,7 @@ def test_people_of_one_modality_are_doubted_more() -> None:
 def test_a_higher_floor_never_labels_more() -> None:
     scene = Toy(noise=1.2).scene()
     covered = [
-        sum(int(labels.opinion.sum()) for labels in Unison(floor=floor)(scene).cross or ())
+        sum(int(labels.labelled.sum()) for labels in Unison(floor=floor)(scene).cross or ())
         for floor in (0.0, 0.3, 0.6, 0.9, 1.0)
     ]
     assert covered == sorted(covered, reverse=True)

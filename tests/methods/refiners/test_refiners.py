@@ -79,16 +79,16 @@ def test_propagate_is_the_formula(rounds: int, fill: bool) -> None:
     for (modality, space), labels in targets.table.items():
         a = scene.affinity(k1=6, k2=3)[modality].to_dense()
         a = a / a.sum(dim=1, keepdim=True)
-        y = torch.where(labels.opinion[:, None], labels.prob, 0)
+        y = torch.where(labels.labelled[:, None], labels.prob, 0)
         for _ in range(rounds):
             y = (a @ y + y) / 2
         y = torch.nn.functional.normalize(y, p=1, dim=1)
-        kept = labels.weight > 0 if fill else labels.opinion
+        kept = labels.weight > 0 if fill else labels.labelled
         got = found.of(modality, space)
         torch.testing.assert_close(got.prob, torch.where(kept[:, None], y, labels.prob), atol=1e-5, rtol=0)
         assert torch.equal(got.weight, labels.weight)
         if not fill:
-            assert torch.equal(got.opinion, labels.opinion)
+            assert torch.equal(got.labelled, labels.labelled)
 
 
 def test_propagate_repairs_a_wrong_label_and_labels_an_outlier() -> None:

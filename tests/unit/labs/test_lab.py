@@ -65,7 +65,7 @@ def test_a_row_says_what_the_pipeline_says() -> None:
     scene = Scene(0, 0, TOY.features, cluster(registry.build("clusterers", GROUPING), TOY.features))
     cross = associate(registry.build("associators", "pgm"), scene).cross
     assert cross is not None
-    labelled = sum(int(labels.opinion.sum()) for labels in cross)
+    labelled = sum(int(labels.labelled.sum()) for labels in cross)
     assert row.coverage == labelled / sum(map(len, TOY.features))
     assert row.clusters == scene.clustering.own.map(lambda c: c.count)
     p, r = (row.quality[f"visible/{name}_cross"] for name in ("precision", "recall"))
@@ -462,7 +462,7 @@ class Sure(Associator):
     def __call__(self, scene: Scene) -> Association:
         found = registry.build("associators", "nearest")(scene)
         weight = 0.0 if self.power > 5 else 1.0
-        return Association(cross=found.cross.map(lambda labels: labels.weighted(torch.full((len(labels),), weight))))
+        return Association(cross=found.cross.map(lambda labels: labels.with_weight(torch.full((len(labels),), weight))))
 
 
 def test_specs_of_a_narrow_table_break_at_their_signs(

@@ -16,7 +16,14 @@ from torch import Tensor
 import reidassoc.ops
 from reidassoc.ops import partition, precision
 from reidassoc.ops.affinity import affinity
-from reidassoc.ops.assignment import cosine_table, cross_labels, mixed_prototypes, of_samples, rows_of_samples
+from reidassoc.ops.assignment import (
+    cosine_table,
+    cross_labels,
+    mixed_prototypes,
+    of_samples,
+    rows_of_samples,
+    similar_pairs,
+)
 from reidassoc.ops.banks import Intake, plan_rounds, update_banks
 from reidassoc.ops.bfloat16 import without_bfloat16
 from reidassoc.ops.compiled.dispatch import without_numba
@@ -26,11 +33,18 @@ from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.ops.losses import cross_prediction, mean_over_opinions, soft_cross_entropy
 from reidassoc.ops.memories import memory_cost, sub_memories
 from reidassoc.ops.mmd import kernel_width, mmd, mmd_by_label, same_label, squared_distances
+from reidassoc.ops.near_pairs import blend, change, destinations, sparse_transport, top_softmax
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.part_features import PARTS, unit_parts
 from reidassoc.ops.positives import Near, near_floor, near_rows, positive_loss
 from reidassoc.ops.propagation import propagate
-from reidassoc.ops.prototypes import centroids, clusters_of, updated_centroids
+from reidassoc.ops.prototypes import (
+    centroids,
+    clusters_of,
+    inner_products,
+    nearest_prototype,
+    updated_centroids,
+)
 from reidassoc.ops.sparse import (
     add_at,
     csr,
@@ -43,10 +57,8 @@ from reidassoc.ops.sparse import (
     sum_equal,
     transposed,
 )
-from reidassoc.ops.sparse_labels import blend, change, top_softmax
-from reidassoc.ops.sparse_transport import destinations, sparse_transport
 from reidassoc.ops.tracklets import pooled
-from reidassoc.ops.transition import Averaging
+from reidassoc.ops.transition import TransitionMatrix
 from reidassoc.ops.transport import transport
 from reidassoc.ops.triplet import hardest_triplet
 from reidassoc.ops.unit_rows import unit_rows
@@ -58,8 +70,8 @@ TOLERANCE = 1e-5  # of the largest value; whole numbers are equal. docs/reliabil
 LOOSER = {
     "transport.transport": 1e-4,
     "transport.Plan": 1e-4,
-    "transition.Averaging": 1e-4,
-    "sparse_transport.sparse_transport": 1e-4,
+    "transition.TransitionMatrix": 1e-4,
+    "near_pairs.sparse_transport": 1e-4,
 }  # hundreds of rounds
 CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -121,13 +133,13 @@ def _(device: torch.device) -> Sequence[Tensor]:
     return [*made, dbscan(made[0], eps=0.6, min_samples=3), first]
 
 
-@case("transport.transport", "transport.Plan", "transition.Averaging")
+@case("transport.transport", "transport.Plan", "transition.TransitionMatrix")
 def _(device: torch.device) -> Sequence[Tensor]:
     plan = transport(people(60, device), people(40, device, 1), strength=10.0)
     y = torch.softmax(people(40, device, 2), dim=1)
     few = plan.truncated(0.01)
     assert few is not None
-    averaged = [Averaging.of_plan(plan) @ y, Averaging.of_affinity(few) @ y, plan.average(y)]
+    averaged = [TransitionMatrix.of_plan(plan) @ y, TransitionMatrix.of_affinity(few) @ y, plan.average(y)]
     return [plan.dense(), plan.row_argmax(), plan.transposed.dense(), *averaged, few.to_dense().sum(1)]
 
 
@@ -143,7 +155,7 @@ def _(device: torch.device) -> Sequence[Tensor]:
     return [made, other, rows_of(made), row_normalised(made), transposed(made), product(made, dense), *added]
 
 
-@case("sparse_transport.sparse_transport", "sparse_transport.SparsePlan", "sparse_transport.destinations",
+@case("near_pairs.sparse_transport", "near_pairs.SparsePlan", "near_pairs.destinations",
       "sinkhorn.scales")  # fmt: skip
 def _(device: torch.device) -> Sequence[Tensor]:
     x, y = people(60, device), people(40, device, 1)
@@ -152,19 +164,19 @@ def _(device: torch.device) -> Sequence[Tensor]:
     return [*averages, plan.row_argmax(), destinations(x, y, strength=10.0)]
 
 
-@case("sparse_labels.top_softmax", "sparse_labels.blend", "sparse_labels.change")
+@case("near_pairs.top_softmax", "near_pairs.TopRows", "near_pairs.blend", "near_pairs.change")
 def _(device: torch.device) -> Sequence[Tensor]:
     x, prototypes = people(50, device), people(9, device, 1)
     labels = top_softmax(x, prototypes, temperature=0.2, keep=4)
     average = row_normalised(jaccard_similarity(x, k1=12))
-    mixed = blend(average, labels, labels, hold=0.3, keep=4)
+    mixed = blend(average, labels, labels, hold=0.3, count=9, keep=4)
     moved = torch.tensor(change(mixed, labels), dtype=torch.float32)
-    return [x for rows in (labels, mixed) for x in (rows.index, rows.value)] + [moved]
+    return [x for rows in (labels, mixed) for x in rows] + [moved]
 
 
 @case(
     "assignment.cosine_table", "assignment.of_samples", "assignment.rows_of_samples", "assignment.cross_labels",
-    "assignment.mixed_prototypes",
+    "assignment.mixed_prototypes", "assignment.similar_pairs", "prototypes.inner_products", "prototypes.nearest_prototype",
 )  # fmt: skip
 def _(device: torch.device) -> Sequence[Tensor]:
     a, b = people(6, device), people(4, device, 1)
@@ -174,7 +186,10 @@ def _(device: torch.device) -> Sequence[Tensor]:
     own = Pair(Clusters(labels[0], a), Clusters(labels[1], b))
     cross = cross_labels(own, partner).map(lambda found: found.prob)
     table = cosine_table(a, b)
-    return [table, of_samples(labels[0], partner.visible), rows_of_samples(labels[0], table), *cross, *mixed]
+    x = Pair(people(20, device), people(12, device, 1))
+    similar = similar_pairs(x, own, floor=0.1)
+    nearby = [similar, inner_products(x.visible, a), nearest_prototype(x.visible, a)]
+    return [*nearby, table, of_samples(labels[0], partner.visible), rows_of_samples(labels[0], table), *cross, *mixed]
 
 
 @case("banks.update_banks")
@@ -194,7 +209,7 @@ def _(device: torch.device) -> Sequence[Tensor]:
 def _(device: torch.device) -> Sequence[Tensor]:
     labels = soft(40, 6, device)
     loss = prototype_loss(people(40, device), people(6, device, 1), labels, temperature=0.05)
-    return [loss, confidence(loss, labels.opinion, seed=0)]
+    return [loss, confidence(loss, labels.labelled, seed=0)]
 
 
 @case("losses.soft_cross_entropy", "losses.mean_over_opinions", "losses.cross_prediction", "triplet.hardest_triplet",

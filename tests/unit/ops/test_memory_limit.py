@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from support.exact_rows import exact_rows
+from torch import Tensor
 
 import reidassoc as ra
 from reidassoc.cli import cli
@@ -23,7 +24,7 @@ from reidassoc.ops.memory_limit import block_rows, dense_fits, memory_limit
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
 from reidassoc.runs.folder import RunFolder
-from reidassoc.types import Targets, TopLabels
+from reidassoc.types import Targets
 
 
 def test_blocks_shrink_with_the_limit_alone() -> None:
@@ -70,27 +71,27 @@ QUICK = [
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[type]:
-    """The kinds of the labels that runs have trained with."""
-    found: list[type] = []
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Tensor | None]:
+    """The clusters of top rows that runs have trained with; None of dense labels."""
+    found: list[Tensor | None] = []
     write = RunFolder.write_labels
 
     def spy(self: RunFolder, epoch: int, targets: Targets) -> None:
-        found.extend(type(of) for of in targets.table.values())
+        found.extend(of.index for of in targets.table.values())
         write(self, epoch, targets)
 
     monkeypatch.setattr(RunFolder, "write_labels", spy)
     return found
 
 
-def test_a_recipe_says_the_limit(small: Recipe, tmp_path: Path, seen: list[type]) -> None:
-    """Mult's labels are spread over near pairs; the run can be resumed from them, and the limit ends with it."""
-    recipe = override(small, [*QUICK, ("memory_limit", 1e-5)])
+def test_a_recipe_says_the_limit(small: Recipe, tmp_path: Path, seen: list[Tensor | None]) -> None:
+    """A run with top rows can be resumed, and the limit ends with it."""
+    recipe = override(small, [*QUICK, ("memory_limit", 1e-5), ("cross.associator", "mult_near")])
     ra.run(recipe, out=tmp_path / "run", device="cpu")
-    assert seen[-4:] == [TopLabels] * 4
+    assert all(index is not None for index in seen[-4:])
     assert dense_fits(22_258, 11_909)
     last = checkpoint.newest(RunFolder(tmp_path / "run"), torch.device("cpu"))
-    assert all(len(stored) == 4 for stored in last["targets"]["table"].values())
+    assert all(index is not None for _, _, index, _ in last["targets"]["table"].values())
     with pytest.raises(RecipeError, match=r"^--set memory_limit=0: expected more than 0, got 0$"):
         override(small, [("memory_limit", 0)])
 
@@ -99,7 +100,7 @@ def test_associate_takes_a_limit(tmp_path: Path) -> None:
     x = F.normalize(torch.eye(6).repeat_interleave(8, 0) + 0.05 * torch.randn(48, 6), dim=1).numpy()
     np.savez(tmp_path / "features.npz", visible=x, infrared=x)
     asked = [str(tmp_path / "features.npz"), "--clusterer", "dbscan(k1=8)", "--out", str(tmp_path / "labels.npz")]
-    done = CliRunner().invoke(cli, ["associate", *asked, "--memory-limit", "1e-6"])
+    done = CliRunner().invoke(cli, ["associate", *asked, "--associator", "mult_near", "--memory-limit", "1e-6"])
     assert done.exit_code == 0, done.output
     with np.load(tmp_path / "labels.npz") as found:
         assert (found["own_visible"] == np.arange(6).repeat(8)).all()

@@ -9,7 +9,7 @@ from torch import Tensor
 from reidassoc.ops.compiled.dispatch import compiled, over_rows, without_numba
 from reidassoc.ops.prototypes import centroids
 from reidassoc.ops.sparse import product, row_normalised, transposed
-from reidassoc.ops.transition import Averaging
+from reidassoc.ops.transition import TransitionMatrix
 
 
 def matrix(n: int = 37, m: int = 23, density: float = 0.2) -> Tensor:
@@ -47,7 +47,7 @@ def test_rows_sum_to_one_and_empty_ones_stay() -> None:
     want = torch.ones(37)
     want[5] = 0
     torch.testing.assert_close(got.sum(1), want)
-    torch.testing.assert_close(Averaging.of_affinity(matrix().to_sparse_csr()) @ torch.eye(23), got)
+    torch.testing.assert_close(TransitionMatrix.of_affinity(matrix().to_sparse_csr()) @ torch.eye(23), got)
 
 
 def test_transpose() -> None:

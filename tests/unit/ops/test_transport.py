@@ -12,7 +12,7 @@ from torch import Tensor
 from reidassoc.ops import sinkhorn
 from reidassoc.ops import transport as module
 from reidassoc.ops.compiled.dispatch import compiled, without_numba
-from reidassoc.ops.transition import Averaging
+from reidassoc.ops.transition import TransitionMatrix
 from reidassoc.ops.transport import transport
 
 
@@ -132,7 +132,7 @@ def test_dense_plans_are_not_truncated() -> None:
     assert plan.truncated(1e-3, max_density=0.05) is None
     assert plan.truncated(1e-3, max_density=0.9) is None
     assert transport(unit(20), unit(50, seed=1), strength=1e-3).truncated(1e-3, max_density=0.05) is None
-    averaging = Averaging.of_plan(plan, lost=1e-3)
+    averaging = TransitionMatrix.of_plan(plan, lost=1e-3)
     assert averaging.source is plan
 
 
@@ -185,7 +185,7 @@ def test_a_bfloat16_plan_averages_and_truncates_like_its_dense_form(shortcut: st
         rows = dense / dense.sum(1, keepdim=True)
         tolerance = 1e-2 if shortcut == "bfloat16" else 1e-5
         torch.testing.assert_close(side.average(y), rows @ y, rtol=tolerance, atol=0)
-        torch.testing.assert_close(Averaging.of_plan(side) @ y, side.average(y))
+        torch.testing.assert_close(TransitionMatrix.of_plan(side) @ y, side.average(y))
         torch.testing.assert_close(side.average(y).sum(1), torch.ones(len(rows)), rtol=1e-6, atol=0)
         sparse = side.truncated(1e-2)
         assert sparse is not None

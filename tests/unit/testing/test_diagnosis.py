@@ -323,8 +323,6 @@ class Mistaken(Associator):
             transport(own.visible.centroids, own.infrared.centroids)  # type: ignore[operator]
         elif self.wrong == "other's table":
             torch.zeros(count.infrared)[own.visible.labels[own.visible.labels >= 0]]
-        elif self.wrong == "other's columns":
-            SoftLabels.one_hot(own.visible.labels, count.infrared)
         elif self.wrong == "shape":
             scene.features.visible.x @ other
         elif self.wrong == "attribute":
@@ -342,7 +340,7 @@ class Mistaken(Associator):
 @pytest.mark.parametrize(
     ("wrong", "happened", "advice"),
     [
-        ("sum", "reduction operations on CSR", "Averaging.of_affinity(graph) @ x"),
+        ("sum", "reduction operations on CSR", "TransitionMatrix.of_affinity(graph) @ x"),
         ("numpy", "can't convert SparseCsr", "graph.to_dense()"),
         ("array", "has no attribute 'is_floating_point'", "torch.from_numpy(array)"),
         ("clusters", "labels must be (N,) int64, got", "torch.from_numpy(array)"),
@@ -352,7 +350,6 @@ class Mistaken(Associator):
         ("soft table", "partner must be (K,)", "rows_of_samples(labels, table)"),
         ("module", "'module' object is not callable", "from reidassoc.ops.transport import transport"),
         ("other's table", "is out of bounds for dimension 0", "own[m].labels number the clusters of m itself"),
-        ("other's columns", "is out of bounds for dimension 1", "own[m].labels number the clusters of m itself"),
         ("shape", "mat1 and mat2 shapes cannot be multiplied", "raised this error itself"),
         ("return", "must return an Association, got NoneType", "is a return missing?"),
         ("attribute", "has no attribute 'clustring'", "did you mean 'clustering'?"),
@@ -623,7 +620,7 @@ class Spoilt(Objective):
     def __call__(self, batch: Batch, banks: Banks) -> Mapping[str, Tensor]:
         terms = dict(Amirl()(batch, banks))
         if self.wrong == "mean":
-            rows = batch.labels(batch["visible"], "visible").opinion
+            rows = batch.labels(batch["visible"], "visible").labelled
             terms["mean"] = batch["visible"].z[rows].sum(1).mean()
         if self.wrong == "detached":
             terms = {name: term.detach().requires_grad_() for name, term in terms.items()}
@@ -679,7 +676,7 @@ class Loud(Refiner):
         if self.wrong == "role":
             return {"loud": banks.select("thermal")[0].logits(feature).mean()}
         if self.wrong == "nobody":
-            return {"loud": feature[batch.labels(batch["visible"], "visible").opinion].mean()}
+            return {"loud": feature[batch.labels(batch["visible"], "visible").labelled].mean()}
         return {"loud": loss, "silent": torch.zeros(())}
 
 

@@ -14,9 +14,7 @@ from reidassoc.types import (
     Pair,
     SoftLabels,
     Targets,
-    TopLabels,
 )
-from reidassoc.types import labels as module
 
 
 def clusters(labels: list[int], count: int) -> Clusters:
@@ -52,24 +50,15 @@ def test_further_tensors_have_a_row_for_each_image(extra: torch.Tensor) -> None:
         Features(torch.eye(2), extra={"mine": extra})
 
 
-def test_negative_labels_are_no_opinion_in_either_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = torch.tensor([0, -2, 1, -1])
-    assert SoftLabels.one_hot(labels, 2).hard.tolist() == [0, -1, 1, -1]
-    monkeypatch.setattr(module, "DENSE_ENTRIES", 0)
-    assert SoftLabels.one_hot(labels, 2).hard.tolist() == [0, -1, 1, -1]
+def test_negative_labels_are_missing_ones() -> None:
+    assert SoftLabels.one_hot(torch.tensor([0, -2, 1, -1]), 2).hard.tolist() == [0, -1, 1, -1]
 
 
 def test_joined_labels_are_the_rows_of_all() -> None:
     parts = [
         SoftLabels.one_hot(torch.tensor([0, -1]), 3, torch.tensor([0.5, 1.0])),
-        TopLabels(torch.tensor([[2, 0]]), torch.tensor([[0.75, 0.25]]), 3),
+        SoftLabels(torch.tensor([[0.75, 0.25]]), index=torch.tensor([[2, 0]]), count=3),
     ]
     joined = SoftLabels.joined(parts)
     assert joined.prob.tolist() == [[1, 0, 0], [0, 0, 0], [0.25, 0, 0.75]]
     assert joined.weight.tolist() == [0.5, 1, 1]
-
-
-def test_largest_entries_are_of_different_clusters() -> None:
-    TopLabels(torch.tensor([[1, 0, 0]]), torch.tensor([[1.0, 0.0, 0.0]]), 2).validate()  # entries of 0 say nothing
-    with pytest.raises(ValueError, match="index must name different clusters along each row"):
-        TopLabels(torch.tensor([[1, 1]]), torch.tensor([[0.5, 0.5]]), 2).validate()

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from reidassoc.ops.compiled.dispatch import without_numba
 from reidassoc.ops.memory_limit import memory_limit
-from reidassoc.ops.sparse_transport import _near_pairs, destinations, sparse_transport
+from reidassoc.ops.near_pairs import TopRows, _near_pairs, blend, change, destinations, sparse_transport, top_softmax
+from reidassoc.ops.sparse import row_normalised
 from reidassoc.ops.transport import transport
+from reidassoc.types import SoftLabels
 
 
 def people(count: int, number: int, width: int = 32, identities: int = 20) -> Tensor:
@@ -118,3 +120,58 @@ def test_wrong_sets() -> None:
         sparse_transport(people(9, 1), torch.zeros(0, 32), strength=1.0)
     with pytest.raises(ValueError, match="neither empty"):
         sparse_transport(people(9, 1), people(5, 2, width=16), strength=1.0)
+
+
+def top_rows(n: int, count: int, k: int, seed: int = 0) -> TopRows:
+    """Random rows; every fifth one has no label."""
+    logits = 2 * torch.randn(n, count, generator=torch.Generator().manual_seed(seed))
+    value, cluster = torch.softmax(logits, dim=1).topk(k, dim=1)
+    value = value / value.sum(1, keepdim=True)
+    value[::5] = 0
+    return TopRows(cluster, value)
+
+
+def labels_of(rows: TopRows, count: int) -> SoftLabels:
+    labels = SoftLabels(rows.value, index=rows.cluster, count=count)
+    labels.validate()
+    return labels
+
+
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+@pytest.mark.parametrize("keep", [3, 9])
+def test_blend_keeps_the_largest_of_the_dense_answer(engine: str, keep: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    average = torch.rand(30, 40, generator=generator) * (torch.rand(30, 40, generator=generator) < 0.2)
+    average[4] = 0
+    average = row_normalised(average.to_sparse_csr())
+    labels, anchor = top_rows(40, 9, 4, seed=2), top_rows(30, 9, 2, seed=3)
+    with without_numba() if engine == "torch" else nullcontext():
+        blended = blend(average, labels, anchor, hold=0.3, count=9, keep=keep)
+    want = 0.7 * average.to_dense() @ labels_of(labels, 9).prob + 0.3 * labels_of(anchor, 9).prob
+    value, index = want.sort(dim=1, descending=True, stable=True)
+    largest = torch.zeros_like(want).scatter(1, index[:, :keep], value[:, :keep])
+    largest *= want.sum(1, keepdim=True) / largest.sum(1, keepdim=True).clamp(min=1e-30)
+    got = SoftLabels(blended.value, index=blended.cluster, count=9)
+    torch.testing.assert_close(got.prob, largest)
+    torch.testing.assert_close(blended.value.sum(1), want.sum(1))
+    assert torch.equal(got.hard[got.labelled], want.argmax(1)[got.labelled])
+    assert bool((blended.value.diff(dim=1) <= 0).all())
+
+
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+def test_change_is_the_relative_difference(engine: str) -> None:
+    one, two = top_rows(50, 12, 5, seed=1), top_rows(50, 12, 3, seed=2)
+    dense = [labels_of(rows, 12).prob for rows in (one, two)]
+    with without_numba() if engine == "torch" else nullcontext():
+        assert change(one, two) == pytest.approx(float((dense[0] - dense[1]).abs().sum() / dense[1].sum()), rel=1e-5)
+        assert change(one, one) == pytest.approx(0, abs=1e-6)
+
+
+def test_softmax_over_many_clusters() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, centres = (F.normalize(torch.randn(n, 16, generator=generator), dim=1) for n in (50, 20))
+    want = torch.softmax(x @ centres.T / 0.05, dim=1)
+    torch.testing.assert_close(labels_of(top_softmax(x, centres, temperature=0.05, keep=20), 20).prob, want)
+    few = top_softmax(x, centres, temperature=0.05, keep=5)
+    assert torch.equal(labels_of(few, 20).hard, want.argmax(1))
+    torch.testing.assert_close(few.value, (v := want.topk(5).values) / v.sum(1, keepdim=True))

@@ -1,6 +1,6 @@
-"""Entropic transport on the nearest pairs alone, for sets whose whole kernel is too large to hold.
+"""Entropic transport on the nearest pairs alone, and label rows of few entries, where whole matrices don't fit in memory.
 
-A far pair's entry in the kernel, exp(-strength * cost), is next to nothing beside a near pair's. Kept are, for every
+A far pair's entry in the kernel, exp(-strength * cost), is next to nothing compared with a near pair's. Kept are, for every
 point of either set, its nearest of the other one. All other pairs are taken at the cost that their points have on
 average: they add a matrix of rank one, which costs nothing, and without which an island of points with more mass on one
 side than on the other could not be served. The scaling is that of :mod:`reidassoc.ops.transport`.
@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from reidassoc.ops.compiled.dispatch import SMALL, compiled_scaling, over_rows
-from reidassoc.ops.memory_limit import dense_fits
+from reidassoc.ops.compiled.dispatch import SMALL, compiled_labels, compiled_scaling, over_rows
+from reidassoc.ops.memory_limit import block_rows, dense_fits
 from reidassoc.ops.neighbours import nearest
 from reidassoc.ops.precision import check_features, full_float32
 from reidassoc.ops.sinkhorn import Round, in_range, scales
-from reidassoc.ops.sparse import csr, csr_from_counts, row_normalised, rows_of, transposed
+from reidassoc.ops.sparse import csr, csr_from_counts, pointers, ranges, row_normalised, rows_of, sum_equal, transposed
 from reidassoc.ops.transport import transport
 
 NEIGHBOURS = 100  # pairs of a point that a sparse kernel keeps
+ENTRIES = 32  # clusters of a sample that its label may spread over
+BLOCK_ELEMENTS = 1 << 23  # numbers in memory at once in a chunked step, at most
 SAME_LENGTH = 1e-4  # squared lengths that differ by no more are those of unit vectors
 
 
@@ -213,3 +216,121 @@ def _weighted(kernel: Tensor, scale: Tensor, lost: float) -> Tensor:
     heavy = whole.values() * pointer.diff()[row] > lost  # each light entry below its part of what may be lost
     count = torch.bincount(row[heavy], minlength=shape[0])
     return row_normalised(csr_from_counts(count, column[heavy], whole.values()[heavy], shape[1]))
+
+
+class TopRows(NamedTuple):
+    """Rows over K clusters, of which the largest entries are kept: `SoftLabels(value, index=cluster, count=K)`."""
+
+    cluster: Tensor  # (N, k) int64 in [0, K), different ones along a row wherever the value is not 0
+    value: Tensor  # (N, k) float32, descending along a row, of equal ones the smaller cluster first
+
+
+def top_softmax(x: Tensor, prototypes: Tensor, *, temperature: float, keep: int = ENTRIES) -> TopRows:
+    """The `keep` largest entries of softmax(<x, prototype> / temperature), scaled to sum 1 again.
+
+    Args:
+        x: (N, D).
+        prototypes: (K, D), K > 0.
+    """
+    keep = min(keep, len(prototypes))
+    rows = block_rows(BLOCK_ELEMENTS, len(prototypes))
+    index, value = x.new_empty(len(x), keep, dtype=torch.int64), x.new_empty(len(x), keep)
+    with full_float32(x.device):
+        for part, i, v in zip(*(torch.split(t, rows) for t in (x, index, value)), strict=True):
+            logits, which = _largest(part @ prototypes.T, keep)
+            i.copy_(which)
+            v.copy_(torch.softmax(logits / temperature, dim=1))
+    return TopRows(index, value)
+
+
+def blend(
+    average: Tensor, labels: TopRows, anchor: TopRows, *, hold: float, count: int, keep: int = ENTRIES
+) -> TopRows:
+    """(1 - hold) * average @ labels + hold * anchor, of which every row keeps its largest entries.
+
+    What a row leaves out is given to the entries that it keeps, in proportion: the row's sum does not change.
+
+    Args:
+        average: (N, M) sparse CSR, entries >= 0.
+        labels: M rows over K clusters.
+        anchor: N rows over the same.
+        hold: in [0, 1].
+        count: K.
+        keep: entries of a row, at most.
+    """
+    keep, n = min(keep, count), len(anchor.cluster)
+    kernels = compiled_labels(average.device)
+    if kernels is None:
+        return _blend(average, labels, anchor, hold, count, keep)
+    cluster, value = torch.empty(n, keep, dtype=torch.int64), torch.empty(n, keep)
+    matrix = average.crow_indices(), average.col_indices(), average.values()
+    arrays = (
+        *(t.contiguous().numpy() for t in (*matrix, *labels, *anchor)),
+        hold,
+        count,
+        cluster.numpy(),
+        value.numpy(),
+    )
+    over_rows(lambda start, stop: kernels.blend_rows(start, stop, *arrays), n, pieces_per_thread=16)
+    return TopRows(cluster, value)
+
+
+def _blend(average: Tensor, labels: TopRows, anchor: TopRows, hold: float, count: int, keep: int) -> TopRows:
+    """`blend` in torch: expand every product, add up those of the same cluster, sort."""
+    n = len(anchor.cluster)
+    pointer, column, weight = average.crow_indices(), average.col_indices(), average.values()
+    index, value = anchor.cluster.new_zeros(n, keep), anchor.value.new_zeros(n, keep)
+    per_row = (weight.numel() // max(1, n) + 1) * labels.cluster.shape[1] + anchor.cluster.shape[1]
+    for rows in torch.split(torch.arange(n, device=average.device), block_rows(BLOCK_ELEMENTS, per_row)):
+        where, local = ranges(pointer[rows], pointer.diff()[rows])
+        source = column[where]
+        place = torch.cat([labels.cluster[source].flatten(), anchor.cluster[rows].flatten()])
+        part = (1 - hold) * weight[where][:, None] * labels.value[source]
+        part = torch.cat([part.flatten(), hold * anchor.value[rows].flatten()])
+        mine = torch.arange(len(rows), device=average.device)
+        row = torch.cat(
+            [local.repeat_interleave(labels.cluster.shape[1]), mine.repeat_interleave(anchor.cluster.shape[1])]
+        )
+        positive = part > 0
+        sizes, cluster, total = sum_equal(row[positive], place[positive], part[positive], len(rows), count)
+        row = torch.repeat_interleave(mine, sizes)
+        whole = torch.segment_reduce(total, "sum", offsets=pointers(sizes))
+        order = torch.sort(total, descending=True, stable=True).indices
+        order = order[torch.sort(row[order], stable=True).indices]
+        slot = torch.arange(len(row), device=row.device) - pointers(sizes)[row]
+        first = slot < keep
+        at = rows[row[first]], slot[first]
+        index[at], value[at] = cluster[order[first]], total[order[first]]
+        rest = value[rows].sum(dim=1)
+        scale = torch.where(sizes > keep, whole / rest.clamp(min=torch.finfo(rest.dtype).tiny), 1.0)
+        value[rows] *= scale[:, None]
+    return TopRows(index, value)
+
+
+def change(new: TopRows, old: TopRows) -> float:
+    """The sum of |new - old|, as a share of the sum of old."""
+    total = old.value.double().sum().clamp(min=1e-12)
+    kernels = compiled_labels(new.value.device)
+    if kernels is not None:
+        arrays = [t.contiguous().numpy() for t in (*new, *old)]
+        width = 1 + int(max(new.cluster.max(), old.cluster.max()))
+        parts = over_rows(
+            lambda start, stop: kernels.change_rows(start, stop, *arrays, width),
+            len(new.cluster),
+            serial=new.value.numel() < SMALL,
+        )
+        return float(sum(parts) / total)
+    both = new.value.double().sum() + old.value.double().sum()
+    rows = block_rows(BLOCK_ELEMENTS, new.cluster.shape[1] * old.cluster.shape[1])
+    for i, v, j, w in zip(*(torch.split(t, rows) for t in (*new, *old)), strict=True):
+        shared = torch.minimum(v[:, :, None], w[:, None, :]) * (i[:, :, None] == j[:, None, :])
+        both -= 2 * shared.double().sum()
+    return float(both.clamp(min=0) / total)
+
+
+def _largest(scores: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+    """Top `keep` of each row, descending, the smaller column first among equals that are kept."""
+    value, index = torch.topk(scores, keep, dim=1)
+    index, order = torch.sort(index, dim=1)
+    value, again = torch.sort(value.gather(1, order), dim=1, descending=True, stable=True)
+    return value, index.gather(1, again)
