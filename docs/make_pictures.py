@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 import reidassoc as ra
-from reidassoc_plugins.datasets.pedestrians import World, sheet
+from reidassoc_plugins.datasets.pedestrians.world import World, sheet
 
 IMAGES = Path(__file__).parent / "images"
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"

@@ -15,7 +15,7 @@ from pydantic import Field
 from reidassoc.types import Modality, Pair, Trial
 from reidassoc_plugins.datasets.galleries import VISIBLE_CAMERAS, search_trials
 from reidassoc_plugins.datasets.listing import Item, Listed, Part
-from reidassoc_plugins.datasets.pedestrians import FIRST_TEST_IDENTITY, SIZES, Split, World
+from reidassoc_plugins.datasets.pedestrians.world import FIRST_TEST_IDENTITY, SIZES, Split, World
 
 SAMPLED = 8  # pictures that stand for all in a fingerprint: they change when the drawing does
 

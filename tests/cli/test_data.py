@@ -17,7 +17,7 @@ from reidassoc.data.export import export
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc_plugins.datasets.llcm import Llcm
 from reidassoc_plugins.datasets.manifest import Manifest
-from reidassoc_plugins.datasets.pedestrians import SIZES as WORLD_SIZES
+from reidassoc_plugins.datasets.pedestrians.world import SIZES as WORLD_SIZES
 from reidassoc_plugins.datasets.regdb import Regdb
 from reidassoc_plugins.datasets.sysu_mm01 import SysuMm01
 

@@ -12,7 +12,7 @@ from reidassoc import registry
 from reidassoc.data.export import export
 from reidassoc.errors import SpecError
 from reidassoc.types import Modality
-from reidassoc_plugins.datasets.pedestrians import SIZES
+from reidassoc_plugins.datasets.pedestrians.world import SIZES
 from reidassoc_plugins.datasets.synthetic import Drawn, Synthetic
 from reidassoc_plugins.datasets.sysu_mm01 import SysuMm01
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reidassoc_plugins.datasets.bodies import Body
-from reidassoc_plugins.datasets.people import BAG, EYES, HAIR, HAT, SKIN, STRAP, TOP
-from reidassoc_plugins.datasets.raster import ONE, Point, box, capsule, cosine, ellipse, sine
+from reidassoc_plugins.datasets.pedestrians.bodies import Body
+from reidassoc_plugins.datasets.pedestrians.people import BAG, EYES, HAIR, HAT, SKIN, STRAP, TOP
+from reidassoc_plugins.datasets.pedestrians.raster import ONE, Point, box, capsule, cosine, ellipse, sine
 
 
 @dataclass(kw_only=True)

@@ -15,11 +15,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from reidassoc_plugins.datasets.figures import Figure
 from reidassoc_plugins.datasets.galleries import INFRARED_CAMERAS, VISIBLE_CAMERAS
-from reidassoc_plugins.datasets.people import Person, Pose
-from reidassoc_plugins.datasets.raster import Canvas
-from reidassoc_plugins.datasets.scenery import Camera, Picture, ground, occlude
+from reidassoc_plugins.datasets.pedestrians.figures import Figure
+from reidassoc_plugins.datasets.pedestrians.people import Person, Pose
+from reidassoc_plugins.datasets.pedestrians.raster import Canvas
+from reidassoc_plugins.datasets.pedestrians.scenery import Camera, Picture, ground, occlude
 
 Split = Literal["train", "test"]
 Column = npt.NDArray[np.int64]

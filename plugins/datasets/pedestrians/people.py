@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from reidassoc_plugins.datasets.raster import TALL, WIDE, Print
+from reidassoc_plugins.datasets.pedestrians.raster import TALL, WIDE, Print
 
 # Materials: a canvas holds TONES * material + tone. A material that may carry a print is followed by its second colour.
 (WALL, FLOOR, FIXTURE, FIXTURE_2, CAST, OBSTACLE, SKIN, HAIR, HAT, TOP, TOP_2, INNER, LOWER, LOWER_2, HOSE, SHOES, BAG, STRAP,

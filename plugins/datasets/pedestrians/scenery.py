@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reidassoc_plugins.datasets.galleries import INFRARED_CAMERAS
-from reidassoc_plugins.datasets.people import (
+from reidassoc_plugins.datasets.pedestrians.people import (
     CAST,
     EYES,
     FIXTURE,
@@ -28,7 +28,7 @@ from reidassoc_plugins.datasets.people import (
     luma,
     spread,
 )
-from reidassoc_plugins.datasets.raster import TALL, WIDE, Canvas, Index, box, ellipse
+from reidassoc_plugins.datasets.pedestrians.raster import TALL, WIDE, Canvas, Index, box, ellipse
 
 Picture = npt.NDArray[np.uint8]  # (height, width, 3) RGB
 Light = npt.NDArray[np.int64]

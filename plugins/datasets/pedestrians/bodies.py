@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from reidassoc_plugins.datasets.people import BELT, HOSE, INNER, LOWER, LOWER_2, SCARF, SHOES, SKIN, TOP, Person, Pose
-from reidassoc_plugins.datasets.raster import ONE, Canvas, Point, capsule, cosine, ellipse, root, sine
+from reidassoc_plugins.datasets.pedestrians.people import (
+    BELT,
+    HOSE,
+    INNER,
+    LOWER,
+    LOWER_2,
+    SCARF,
+    SHOES,
+    SKIN,
+    TOP,
+    Person,
+    Pose,
+)
+from reidassoc_plugins.datasets.pedestrians.raster import ONE, Canvas, Point, capsule, cosine, ellipse, root, sine
 
 
 @dataclass(kw_only=True)
