@@ -14,18 +14,14 @@ PIPED = 300  # columns where nobody said how many there are: a plug-in is a line
 
 @click.command("list", short_help="List plug-ins and recipes.")
 @click.argument("kind", required=False)
-@click.option("--matrix", is_flag=True, help="Print which plug-ins run with which others, and why some don't.")
 @plugin_option
-def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> None:
+def list_plugins(kind: str | None, plugins: tuple[str, ...]) -> None:
     """List plug-ins: name, claim, paper, origin, licence. One that fails to load is shown with its reason.
-
-    With --matrix, pairs of plug-ins: those of KIND, or all, against clusterers, objectives, refiners and networks.
 
     \b
     Examples:
       reidassoc list
       reidassoc list associators
-      reidassoc list --matrix
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -37,11 +33,6 @@ def list_plugins(kind: str | None, matrix: bool, plugins: tuple[str, ...]) -> No
     from reidassoc.registry.entry import kind_of
 
     load_plugins(plugins)
-    if matrix:
-        from reidassoc.cli.list_matrix import print_matrix
-
-        print_matrix(kind_of(kind) if kind else None)
-        return
     narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
     console = Console(highlight=False, width=None if narrow else PIPED)
     for each in [kind_of(kind)] if kind else KINDS:

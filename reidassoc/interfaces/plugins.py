@@ -29,7 +29,7 @@ class Plugin(Protocol):
     """What all kinds share: they say what they need and give, and where they come from.
 
     ``variants``: options with which a plug-in needs or gives something else, or that it can't do without, as
-    ``"parts=3"``: for ``reidassoc list --matrix`` and for what error messages propose.
+    ``"parts=3"``: for what error messages propose.
     """
 
     kind: ClassVar[str]

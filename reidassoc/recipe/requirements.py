@@ -45,20 +45,17 @@ def gives(part: object) -> frozenset[str]:
     return declared | ({"paired"} if getattr(part, "sampling", "") == "paired" else frozenset())
 
 
-def misfits(
-    parts: Sequence[tuple[str, Any]], *, oracle: bool = False, known: Sequence[tuple[str, Any]] | None = None
-) -> list[str]:
+def misfits(parts: Sequence[tuple[str, Any]], *, oracle: bool = False) -> list[str]:
     """Why the parts of a stage don't fit together, one line each; nothing if they do.
 
     Args:
         parts: (name, plug-in) of the clusterer, the associator if there is one, refiners, objectives and the network.
         oracle: whether true identities may be given to clusterer and associator.
-        known: (spec, plug-in) of those that may be proposed; all registered ones if not given.
     """
     missing = unmet(parts, oracle=oracle)
     if not missing:
         return []
-    known = [pair for kind in GIVERS for pair in candidates(kind)] if known is None else known
+    known = [pair for kind in GIVERS for pair in candidates(kind)]  # those that the reasons may propose
     drawn = ways_to_draw(parts)
     found = [
         f"{name} needs {quoted(need)}, but {hint(need, parts, known)}" for name, need in missing if need != ONE_WAY

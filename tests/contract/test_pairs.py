@@ -1,26 +1,24 @@
-"""The matrix tells the truth: every allowed pair labels a scene and has a finite loss; every refused one is refused."""
+"""Every pair of plug-ins labels a scene and has a finite loss, or is refused with a reason; what parts give is declared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from reidassoc import Features, Modality, Pair, Scene, registry
-from reidassoc.cli.list_matrix import print_matrix
 from reidassoc.data.samplers import Sampler
 from reidassoc.errors import RecipeError
 from reidassoc.interfaces.banks import Banks
 from reidassoc.interfaces.batch import Batch, View
 from reidassoc.pipeline import associate, cluster, refine
-from reidassoc.recipe.compatibility import PAIRS, Cell, Grid, matrix
 from reidassoc.recipe.compose import Method, Weighted, compose
 from reidassoc.recipe.load import parse_recipe
 from reidassoc.recipe.requirements import candidates, gives, misfits, needs
@@ -31,11 +29,22 @@ from reidassoc.types import SHARED, STREAMS, Association, Clustering, Targets
 SMALL = {"k1": 6, "k2": 3, "mixed_k1": 10, "mixed_k2": 3}  # neighbourhoods that fit the toy
 PARTS, WIDTH, ROWS = 3, 32, 8
 PARTS_OF = dict[tuple[str, str], Any]
-
-
-@pytest.fixture(scope="module")
-def grids() -> list[Grid]:
-    return matrix()
+PAIRS = (
+    ("associators", "clusterers"),
+    ("associators", "objectives"),
+    ("associators", "refiners"),
+    ("objectives", "clusterers"),
+    ("objectives", "refiners"),
+    ("objectives", "networks"),
+    ("refiners", "networks"),
+)
+PLAIN = {"clusterers": "dbscan", "associators": "nearest", "objectives": "amirl", "networks": "tiny"}
+RICHER: tuple[dict[str, str], ...] = (
+    {},
+    {"networks": "tiny(parts=3)"},
+    {"clusterers": "mixed", "networks": "tiny(parts=3)"},
+    {"objectives": "dual", "networks": "tiny(parts=3)"},
+)
 
 
 @pytest.fixture(scope="module")
@@ -122,63 +131,51 @@ def views_of(rows: Pair[Any], *, parts: bool) -> dict[str, View]:
     return views
 
 
-@pytest.mark.parametrize("kinds", PAIRS, ids=" x ".join)
-def test_every_allowed_pair_runs(kinds: tuple[str, str], grids: list[Grid], known: PARTS_OF, label_file: Path) -> None:
-    grid = next(grid for grid in grids if grid.kinds == kinds)
-    runner = Runner(known, label_file)
-    ran = 0
-    for pair, cell in grid.cells.items():
-        if cell.fits:
-            loss = runner.loss(cell.stage.parts)
-            assert torch.isfinite(loss), pair
-            ran += 1
-    assert ran >= len(grid.rows)
+def named(specs: Mapping[str, str], known: PARTS_OF) -> list[tuple[str, Any]]:
+    return [(spec.partition("(")[0], known[kind, spec]) for kind, spec in specs.items()]
 
 
-def recipe_of(cell: Cell) -> Any:
-    parts = cell.stage.parts
+def recipe_of(specs: Mapping[str, str]) -> Any:
     stage = {
-        "name": "cross", "epochs": 1, "iterations": 1, "identities": 2, "images": 2, "associator": parts["associators"],
-        "refiners": [parts["refiners"]] if "refiners" in parts else [], "objectives": [parts["objectives"]],
+        "name": "cross", "epochs": 1, "iterations": 1, "identities": 2, "images": 2, "associator": specs["associators"],
+        "refiners": [specs["refiners"]] if "refiners" in specs else [], "objectives": [specs["objectives"]],
     }  # fmt: skip
     return {
-        "name": "pair", "dataset": "synthetic(size='tiny')", "network": parts["networks"], "size": [64, 32],
-        "clusterer": parts["clusterers"], "oracle": cell.stage.oracle, "stages": [stage],
+        "name": "pair", "dataset": "synthetic(size='tiny')", "network": specs["networks"], "size": [64, 32],
+        "clusterer": specs["clusterers"], "oracle": True, "stages": [stage],
     }  # fmt: skip
 
 
-def test_compose_says_what_the_matrix_says(grids: list[Grid]) -> None:
-    refused = {cell.note: cell for grid in grids for cell in grid.cells.values() if not cell.fits}
-    allowed = {cell.note: cell for grid in grids for cell in grid.cells.values() if cell.fits}
-    assert len(refused) >= 4
-    assert len(allowed) >= 4
-    for note, cell in refused.items():
-        with pytest.raises(RecipeError) as error:
-            compose(parse_recipe(recipe_of(cell), "pair"))
-        assert note in str(error.value)
-    for cell in allowed.values():
-        compose(parse_recipe(recipe_of(cell), "pair"))
+@pytest.mark.parametrize("kinds", PAIRS, ids=" x ".join)
+def test_a_pair_runs_or_is_refused_with_a_reason(kinds: tuple[str, str], known: PARTS_OF, label_file: Path) -> None:
+    """In the plain stage, or in one whose network has parts, or whose clusterer finds shared clusters, too."""
+    runner, ran = Runner(known, label_file), 0
+    specs_of = {kind: [spec for of, spec in known if of == kind] for kind in kinds}
+    for pair in product(*specs_of.values()):
+        stages = [{**PLAIN, **more, **dict(zip(kinds, pair, strict=True))} for more in RICHER]
+        fitting = [stage for stage in stages if not misfits(named(stage, known), oracle=True)]
+        if fitting:
+            assert torch.isfinite(runner.loss(fitting[0])), pair
+            ran += 1
+        else:
+            with pytest.raises(RecipeError, match="needs"):
+                compose(parse_recipe(recipe_of(stages[-1]), "pair"))
+    assert ran >= len(specs_of[kinds[0]])
 
 
-def test_what_is_known_of_some_pairs(grids: list[Grid]) -> None:
-    cells = {(*grid.kinds, *pair): cell for grid in grids for pair, cell in grid.cells.items()}
+def test_what_is_known_of_some_pairs(known: PARTS_OF) -> None:
+    def reason(**parts: str) -> str:
+        return "; ".join(misfits(named({**PLAIN, **parts}, known), oracle=True))
+
     for associator in ("mult", "pgm", "salcr"):
-        assert cells["associators", "refiners", associator, "oclr"].note == ""
-        assert "tiny(parts=3)" in cells["associators", "objectives", associator, "fgsal"].note
-        assert "mixed" in cells["associators", "objectives", associator, "joint"].note
-    assert cells["associators", "refiners", "oracle", "mix"].note == "with --oracle"
-    assert not cells["objectives", "refiners", "dual", "oclr"].fits
-    assert "oclr needs 'specific bank' or 'cross bank'" in cells["objectives", "refiners", "dual", "oclr"].note
-    assert (
-        "gpcr needs 'paired', but the objectives draw own batches"
-        in cells["objectives", "refiners", "dcl", "gpcr"].note
-    )
-    assert not cells["objectives", "clusterers", "joint", "dbscan"].fits
-    assert cells["objectives", "clusterers", "joint", "mixed"].fits
-    assert not cells["objectives", "networks", "fgsal", "two_stream"].fits
-    assert cells["objectives", "networks", "fgsal", "two_stream(parts=3)"].fits
-    assert cells["refiners", "networks", "gpcr", "tiny"].fits is False
-    assert cells["refiners", "networks", "gpcr(parts=false)", "tiny"].fits
+        assert reason(associators=associator, refiners="oclr") == ""
+        assert reason(associators=associator, objectives="fgsal", networks="tiny(parts=3)") == ""
+        assert reason(associators=associator, objectives="joint", clusterers="mixed") == ""
+    assert "oclr needs 'specific bank' or 'cross bank'" in reason(objectives="dual", refiners="oclr")
+    assert "gpcr needs 'paired', but the objectives draw own batches" in reason(objectives="dcl", refiners="gpcr")
+    assert "joint needs 'shared'" in reason(objectives="joint")
+    assert "fgsal needs 'parts'" in reason(objectives="fgsal", networks="two_stream")
+    assert reason(objectives="dual", refiners="gpcr(parts=false)") == ""
 
 
 def test_the_pieces_of_a_stage_may_complete_each_other() -> None:
@@ -242,13 +239,3 @@ def test_what_draws_a_batch_is_needed() -> None:
     assert needs(registry.build("objectives", "dcl")) == frozenset()
     assert needs(registry.build("objectives", "joint(draw='paired')")) == {"shared", "cross"}
     assert needs(registry.build("objectives", "joint(draw='shared')")) == {SHARED}
-
-
-@pytest.mark.parametrize("width", [80, 140])
-def test_it_fits_the_terminal(width: int, capsys: pytest.CaptureFixture[str]) -> None:
-    print_matrix("objectives", Console(width=width, highlight=False))
-    printed = capsys.readouterr().out
-    assert max(map(len, printed.splitlines())) <= width
-    assert "…" not in printed
-    for word in ("objectives × clusterers", "objectives × refiners", "gpcr", "✗", "✓", "amirl"):
-        assert word in printed
