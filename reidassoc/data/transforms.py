@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from reidassoc.ops.compiled.dispatch import compiled_images
 from reidassoc.recipe.model import Augmentation
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # ImageNet's
@@ -137,9 +135,6 @@ def augment(images: Tensor, chosen: Draw, pad: int) -> Tensor:
 
     Order: pad and crop, mirror, colours, intensity transform, normalise, erase, exchange of channels.
     """
-    kernels = compiled_images(images.device)
-    if kernels is not None and chosen.colour is None:
-        return augment_compiled(kernels, images.contiguous(), chosen, pad)
     piece = max(1, CACHED // images[:1].numel()) if images.device.type == "cpu" and len(images) else len(images)
     if piece < len(images):
         rows = [slice(start, start + piece) for start in range(0, len(images), piece)]
@@ -151,23 +146,6 @@ def augment(images: Tensor, chosen: Draw, pad: int) -> Tensor:
     x = x.sub_(mean).div_(deviation)
     x = x if chosen.erased is None else torch.where(inside(chosen.erased, x), fill, x)
     return x if chosen.channel is None else exchanged(x, chosen.channel, chosen.grey)
-
-
-def augment_compiled(kernels: ModuleType, images: Tensor, chosen: Draw, pad: int) -> Tensor:
-    """The same in one pass over the images; a byte's normalised value is looked up."""
-    count = len(images)
-    nowhere = torch.zeros(count, 4, dtype=torch.int64)
-    lit, erased = (nowhere if x is None else x for x in (chosen.lit, chosen.erased))
-    channel = torch.full((count,), -1) if chosen.channel is None else chosen.channel
-    grey = torch.zeros(count, dtype=torch.bool) if chosen.grey is None else chosen.grey
-    choices = (chosen.shift, chosen.mirror, lit, chosen.gain, erased, channel, grey)
-    fraction = torch.arange(256).float().div_(255.0)
-    normal = ((fraction - MEAN[:, 0]) / DEVIATION[:, 0]).numpy()
-    constants = tuple(x.flatten().numpy() for x in (MEAN, DEVIATION, ERASED, GREY))
-    out = torch.empty(images.shape)
-    given = (images.numpy(), pad, *(x.numpy() for x in choices), (fraction.numpy(), normal), constants, out.numpy())
-    kernels.augmented(*given)  # by one thread: torch's are awake beside it, and it takes less than starting more
-    return out
 
 
 def cropped(x: Tensor, shift: Tensor, pad: int) -> Tensor:

@@ -46,11 +46,6 @@ def compiled_labels(device: torch.device) -> ModuleType | None:
     return _kernels(device, "labels")
 
 
-def compiled_images(device: torch.device) -> ModuleType | None:
-    """The compiled augmentation, or None for the same reasons."""
-    return _kernels(device, "images")
-
-
 def _kernels(device: torch.device, module: str) -> ModuleType | None:
     if _disabled or device.type != "cpu":
         return None

@@ -26,7 +26,6 @@ from reidassoc.data.transforms import (
 )
 from reidassoc.interfaces.banks import Bank
 from reidassoc.interfaces.plugins import Sampling
-from reidassoc.ops.compiled.dispatch import without_numba
 from reidassoc.recipe.model import Augmentation
 from reidassoc.types import Modality, Pair, SoftLabels, Targets
 
@@ -188,22 +187,6 @@ def test_many_images_are_augmented_piece_by_piece_to_the_same_pictures(monkeypat
     whole = augment(images(64), chosen, 10)
     monkeypatch.setattr(transforms, "CACHED", 7 * 3 * SIZE[0] * SIZE[1])
     assert torch.equal(augment(images(64), chosen, 10), whole)
-
-
-@pytest.mark.parametrize("stream", ["visible", "augmented", "infrared"])
-@pytest.mark.parametrize("size", [SIZE, (33, 17), (96, 48)], ids=str)
-@pytest.mark.parametrize(
-    "settings",
-    [Augmentation(), Augmentation(pad=2, flip=0, intensity=0.9, erase=1), Augmentation(pad=0, flip=1, erase=0)],
-    ids=["usual", "lit and erased", "mirrored"],
-)
-def test_the_compiled_pass_makes_the_same_pictures(settings: Augmentation, size: tuple[int, int], stream: str) -> None:
-    random = torch.Generator().manual_seed(7)
-    pixels = torch.randint(0, 256, (24, 3, *size), dtype=torch.uint8, generator=random)
-    chosen = draw(settings, stream, 24, size, random)
-    compiled = augment(pixels, chosen, settings.pad)
-    with without_numba():
-        assert torch.equal(augment(pixels, chosen, settings.pad), compiled)
 
 
 def test_erasing_fills_one_rectangle_of_a_stated_area() -> None:
