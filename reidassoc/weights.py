@@ -77,7 +77,7 @@ class Layout:
 
 
 class Inert:
-    """Takes the place of a value that is not looked at, so that nothing of a file reaches NumPy's own unpickling."""
+    """Stand-in for a value that is not looked at, so that nothing of a file reaches NumPy's own unpickling."""
 
     def __init__(self, *arguments: object) -> None:
         pass
@@ -87,7 +87,7 @@ class Inert:
 
 
 def plain_dict(*factory: object) -> dict[Any, Any]:
-    """Take the place of ``defaultdict``."""
+    """Return an empty dict, for ``defaultdict``."""
     return {}
 
 
@@ -109,18 +109,18 @@ def read_state(path: str | Path) -> State:
     if reason := bomb(path):
         raise CheckpointError(f"{path} {reason}")
     content = load_checkpoint(path)
-    found = weight_sets(content)
-    if not found:
+    candidates = weight_sets(content)
+    if not candidates:
         raise CheckpointError(f"{path} contains {contents(content)}; {EXPECTED}")
-    most = max(map(len, found.values()))
-    found = {name: state for name, state in found.items() if len(state) >= RIVAL * most}
-    chosen = next((name for name in WRAPPERS if name in found), next(iter(found)))
-    if len(found) > 1 and chosen not in WRAPPERS:
-        named = ", ".join(f"{name} ({len(state)} tensors)" for name, state in found.items())
+    most = max(map(len, candidates.values()))
+    candidates = {name: state for name, state in candidates.items() if len(state) >= RIVAL * most}
+    chosen = next((name for name in WRAPPERS if name in candidates), next(iter(candidates)))
+    if len(candidates) > 1 and chosen not in WRAPPERS:
+        named = ", ".join(f"{name} ({len(state)} tensors)" for name, state in candidates.items())
         raise CheckpointError(
             f"{path} contains several sets of weights: {named}; save the one to use as a file of its own"
         )
-    state = found[chosen]
+    state = candidates[chosen]
     if all(key.startswith(DATA_PARALLEL) for key in state):
         state = {key.removeprefix(DATA_PARALLEL): tensor for key, tensor in state.items()}
     return state
@@ -138,11 +138,11 @@ def load_checkpoint(path: Path) -> Any:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from None
     if kind not in READABLE:
         raise CheckpointError(f"{path} can't be read as weights: it is {kind}; {step or EXPECTED}")
-    known: list[Any] = [(plain_dict, "collections.defaultdict"), *((Inert, name) for name in PASSED_OVER)]
+    allowed: list[Any] = [(plain_dict, "collections.defaultdict"), *((Inert, name) for name in PASSED_OVER)]
     try:
         if kind == SAFETENSORS:
             return load_file(path)
-        with torch.serialization.safe_globals(known):
+        with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a corrupt file
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -164,7 +164,7 @@ def refusal(path: Path, name: str) -> str:
 
 def weight_sets(content: object) -> dict[str, State]:
     """All mappings in a checkpoint whose values are (nearly) all named tensors, by the dotted keys that lead to them."""
-    found: dict[str, State] = {}
+    sets: dict[str, State] = {}
     seen = set()
     waiting = [("", content)]
     for name, value in waiting:  # which grows meanwhile
@@ -174,16 +174,16 @@ def weight_sets(content: object) -> dict[str, State]:
         named = {key: inner for key, inner in value.items() if isinstance(key, str)}
         tensors = {key: inner for key, inner in named.items() if isinstance(inner, Tensor)}
         if tensors and len(tensors) >= NEARLY_ALL * len(value):
-            found[name] = tensors
+            sets[name] = tensors
         else:
             waiting += [(f"{name}.{key}".lstrip("."), inner) for key, inner in named.items()]
-    return found
+    return sets
 
 
 def contents(value: object) -> str:
     if not isinstance(value, Mapping):
         return f"a {type(value).__name__}"
-    return f"a dictionary without named tensors (keys: {shortened([str(key) for key in value]) or 'none'})"
+    return f"a dictionary without named tensors (keys: {shorten([str(key) for key in value]) or 'none'})"
 
 
 def reason(error: Exception) -> str:
@@ -223,11 +223,11 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], layouts: Iterable[
     """
     own = module.state_dict()
     layouts = tuple(layouts)
-    fits = [Fit.of(own, candidate, layouts) for candidate in unprefixed(state)]
+    fits = [Fit.of(own, candidate, layouts) for candidate in strip_prefixes(state)]
     alike = [fit for fit in fits if own.keys() & fit.tensors.keys()]
     best = next((fit for fit in alike if not fit.problems), (alike or fits)[0])
     if best.problems:
-        listed = [f"{len(keys)} {what} ({shortened(keys)})" for what, keys in best.problems.items()]
+        listed = [f"{len(keys)} {what} ({shorten(keys)})" for what, keys in best.problems.items()]
         step = "Build the network with the options it was trained with, or give a complete file"
         if not alike:
             step = f"None of its keys is the network's: they begin with {beginnings(state)}; save the fitting ones without prefix"
@@ -260,7 +260,7 @@ class Fit:
         return Fit(tensors, {what: keys for what, keys in problems.items() if keys})
 
 
-def unprefixed(state: Mapping[str, Tensor]) -> Iterator[State]:
+def strip_prefixes(state: Mapping[str, Tensor]) -> Iterator[State]:
     """Yield the tensors under their keys, then without the prefixes that all keys share, one more each time."""
     state = dict(state)
     yield state
@@ -272,9 +272,9 @@ def unprefixed(state: Mapping[str, Tensor]) -> Iterator[State]:
 def beginnings(state: Iterable[str]) -> str:
     """The first components of keys with how many keys have them, commonest first."""
     counts = Counter(key.partition(".")[0] for key in state)
-    return shortened([f"'{name}.' ({count})" for name, count in counts.most_common()])
+    return shorten([f"'{name}.' ({count})" for name, count in counts.most_common()])
 
 
-def shortened(keys: list[str]) -> str:
+def shorten(keys: list[str]) -> str:
     more = f", … {len(keys) - LISTED} more" if len(keys) > LISTED else ""
     return ", ".join(keys[:LISTED]) + more

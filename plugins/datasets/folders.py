@@ -1,4 +1,4 @@
-"""Finding one's way in a downloaded dataset: folder names differ in case and separators, and a wrong root must say so clearly."""
+"""Entries of a downloaded dataset, found whatever their case and separators; a wrong root ends in a clear error."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ def twice(folder: Path, names: Sequence[str], meaning: str) -> str:
     return f"{folder}: {' and '.join(names)} both name {meaning}; join them, or move one elsewhere"
 
 
-def opened(root: Path, layout: str, needed: Sequence[str], expected: str) -> Path:
-    """Return the root, checked: it must be a folder that holds every entry of ``needed``.
+def check_root(root: Path, layout: str, needed: Sequence[str], expected: str) -> Path:
+    """Return the root if it is a folder with every entry of ``needed``.
 
     Raises:
-        DataError: it does not; the message says what was looked for, what was found, and what the layout holds.
+        DataError: it is not; the message says what was looked for, what was found, and what the layout contains.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DataError(f"{root} {what}; expected the root of {layout}, which holds {', '.join(needed)} ({expected})")
+        raise DataError(f"{root} {what}; expected the root of {layout}, with {', '.join(needed)} ({expected})")
     missing = [name for name in needed if find(root, name) is None]
     if missing:
         inside = [e for e in folders_in(root) if all(spellings(root / e, name) for name in needed)]
         hint = f"; did you mean {root / inside[0]}?" if inside else ""
         raise DataError(
-            f"{root} is no {layout}: no {', '.join(missing)} in it, found {contents(root)}; expected {expected}{hint}"
+            f"{root} is not {layout}: no {', '.join(missing)} in it, found {contents(root)}; expected {expected}{hint}"
         )
     return root
 
@@ -96,22 +96,22 @@ def persons(root: Path, folder: Path) -> dict[int, list[str]]:
     Raises:
         DataError: two folders with images have one identity's number, as ``0001`` and ``1``.
     """
-    found: dict[int, list[str]] = {}
+    images: dict[int, list[str]] = {}
     spelt: dict[int, str] = {}
     for name in folders_in(folder):
         if is_number(name) and (files := images_in(folder / name)):
             number = int(name)
-            if number in found:
+            if number in images:
                 raise DataError(twice(folder, [spelt[number], name], f"identity {number}"))
             spelt[number] = name
-            found[number] = [(folder / name / file).relative_to(root).as_posix() for file in files]
-    return found
+            images[number] = [(folder / name / file).relative_to(root).as_posix() for file in files]
+    return images
 
 
 def cameras(root: Path, folder: Path, numbers: Sequence[int]) -> dict[int, dict[int, list[str]]]:
     """Images by camera and identity in ``folder/cam{n}/{identity}/``; a camera without a folder is absent."""
-    found = {number: find(folder, f"cam{number}") for number in numbers}
-    return {number: persons(root, path) for number, path in found.items() if path is not None and path.is_dir()}
+    folders = {number: find(folder, f"cam{number}") for number in numbers}
+    return {number: persons(root, path) for number, path in folders.items() if path is not None and path.is_dir()}
 
 
 def text_of(path: Path) -> str:
@@ -152,7 +152,7 @@ def identities_of(path: Path) -> list[int]:
     """Sorted identities from a file of comma-separated numbers.
 
     Raises:
-        DataError: an entry is no number, or there is none.
+        DataError: an entry is not a number, or the file has no entries.
     """
     words = re.split(r"[,\s]+", ",".join(lines_of(path)).strip(", \t"))
     wrong = [word for word in words if not is_number(word)]
@@ -167,7 +167,7 @@ def labelled_paths(path: Path, root: Path) -> list[tuple[str, int]]:
     """``(relative path, label)`` from lines ``relative/path label``; the first folder as it is spelt in the root.
 
     Raises:
-        DataError: a line has another form, a path leaves the root or is listed twice, or there is no line.
+        DataError: a line has another form, a path leaves the root or is listed twice, or the file has no lines.
     """
     found: dict[str, int] = {}
     spelt: dict[str, str] = {}

@@ -55,7 +55,7 @@ def search_trials(test: Pair[Part], *, choose: Choose = choose, suffix: str = ""
     """SYSU-MM01's protocols: infrared queries; all-search and indoor-search; single-shot and multi-shot; ten trials each.
 
     Raises:
-        DataError: there is no query, or no gallery image.
+        DataError: queries or gallery images are missing.
     """
     query = torch.arange(len(test.infrared.items))
     folders = folders_of(test.visible.items)

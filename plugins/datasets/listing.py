@@ -118,22 +118,22 @@ class Listed(Dataset):
         Raises:
             DataError: an image is not of this dataset.
         """
-        found: dict[str, int | None] = {}
+        identities: dict[str, int | None] = {}
         for parts in self._readable():
-            found |= {item.name: item.identity for item in parts[records.modality].items}
+            identities |= {item.name: item.identity for item in parts[records.modality].items}
         values = []
         for name in records.names:
-            if name not in found:
+            if name not in identities:
                 raise DataError(
-                    f"{name} is no {records.modality} image of this dataset; give records of its train() or test()"
+                    f"{name} is not a {records.modality} image of this dataset; give records of its train() or test()"
                 )
-            values.append(found[name])
-        known = [value for value in values if value is not None]
-        return torch.tensor(known, dtype=torch.int64) if len(known) == len(values) else None
+            values.append(identities[name])
+        labelled = [value for value in values if value is not None]
+        return torch.tensor(labelled, dtype=torch.int64) if len(labelled) == len(values) else None
 
     def notes(self) -> tuple[str, ...]:
         """What is unusual about the data: counts that differ from the published ones, missing cameras, people in both splits."""
-        found: list[str] = []
+        notes: list[str] = []
         people: list[set[int]] = []
         for split, count, part in (
             ("train", self.train_count, "training"),
@@ -142,17 +142,17 @@ class Listed(Dataset):
             try:
                 parts = getattr(self, part)
             except DataError as error:
-                found.append(f"{split}: {error}")
+                notes.append(f"{split}: {error}")
                 continue
-            found += count.differences(parts, split) if count else []
-            found += self.remarks(split, parts)
+            notes += count.differences(parts, split) if count else []
+            notes += self.remarks(split, parts)
             people.append(self.people(parts))
         both = set.intersection(*people) if len(people) > 1 else ()
         if both:
-            found.append(
+            notes.append(
                 f"{len(both)} identities both train and test, {min(both)} among them: figures will be too good"
             )
-        return tuple(found)
+        return tuple(notes)
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits: names, identities, cameras, tracklets and file sizes. Copies on other machines have the same."""
@@ -172,15 +172,15 @@ class Listed(Dataset):
 
     def _readable(self) -> list[Pair[Part]]:
         """The splits that can be read: a root may hold just one. If none can, the first one's error is raised."""
-        found, problems = [], []
+        splits, problems = [], []
         for part in ("training", "testing"):
             try:
-                found.append(getattr(self, part))
+                splits.append(getattr(self, part))
             except DataError as error:
                 problems.append(error)
-        if not found:
+        if not splits:
             raise problems[0]
-        return found
+        return splits
 
 
 def files(root: Path, items: Sequence[Item]) -> Part:

@@ -33,10 +33,10 @@ class Llcm(Listed):
     ignored.
 
     Raises:
-        DataError: (when read) the root is no LLCM, or a list in it is corrupt.
+        DataError: (when read) the root is not LLCM, or a list in it is corrupt.
     """
 
-    root: Annotated[Path, Field(description="folder that holds idx, test_vis and test_nir")]
+    root: Annotated[Path, Field(description="folder that contains idx, test_vis and test_nir")]
 
     paper: ClassVar[str] = (
         "Zhang and Wang, Diverse Embedding Expansion Network and Low-Light Cross-Modality Benchmark, CVPR 2023"
@@ -91,7 +91,7 @@ class Llcm(Listed):
 
     @cached_property
     def _root(self) -> Path:
-        return folders.opened(self.root, "LLCM", ["idx"], str(self.train_count))
+        return folders.check_root(self.root, "LLCM", ["idx"], str(self.train_count))
 
     def _index(self, name: str) -> Path:
         index = folders.find(self._root, "idx") or self._root / "idx"
@@ -113,7 +113,7 @@ class Llcm(Listed):
         ]
         if not items:
             raise DataError(
-                f"{self._root} holds no {modality} test images: looked for {name}/cam1/0001/, found "
+                f"{self._root} contains no {modality} test images: looked for {name}/cam1/0001/, found "
                 f"{folders.contents(folder or self._root)}; expected {self.test_count}"
             )
         return files(self._root, items)

@@ -50,7 +50,7 @@ class Manifest(Listed):
         DataError: (when read) a line is wrong, with its number; or nothing is listed that was asked for.
     """
 
-    root: Annotated[Path, Field(description=f"the CSV file, or the folder that holds {FILE}")]
+    root: Annotated[Path, Field(description=f"the CSV file, or the folder that contains {FILE}")]
     images: Annotated[
         Path | None, Field(description="folder that paths are relative to, itself relative to the CSV file's")
     ] = None
@@ -65,7 +65,7 @@ class Manifest(Listed):
 
     @classmethod
     def recognises(cls, root: Path) -> bool:
-        """Whether this is a manifest, or a folder that holds one."""
+        """Whether this is a manifest, or a folder that contains one."""
         return (root / FILE).is_file() or (root.is_file() and root.suffix.lower() == ".csv")
 
     def read_train(self) -> Pair[Part]:
@@ -113,10 +113,10 @@ class Manifest(Listed):
         if root.is_file():
             return root
         if not root.is_dir():
-            raise DataError(f"{root} does not exist; expected a CSV file, or a folder that holds {FILE}")
+            raise DataError(f"{root} does not exist; expected a CSV file, or a folder that contains {FILE}")
         if not (root / FILE).is_file():
             raise DataError(
-                f"{root} holds no {FILE}, found {folders.contents(root)}; expected columns {','.join(COLUMNS)}"
+                f"{root} contains no {FILE}, found {folders.contents(root)}; expected columns {','.join(COLUMNS)}"
             )
         return root / FILE
 
@@ -192,7 +192,7 @@ class Manifest(Listed):
             seen.setdefault(row.item.name, []).append(row)
 
     def _check_tracklets(self, rows: Sequence[Row]) -> None:
-        """A tracklet is of one camera: numbers that start anew at each camera would join strangers."""
+        """A tracklet is of one camera: numbers that restart at each camera would join different people."""
         cameras: dict[tuple[Modality, int], int] = {}
         for row in rows:
             item = row.item

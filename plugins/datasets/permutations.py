@@ -23,7 +23,7 @@ class Permutations:
 
     Args:
         path: of the file, for messages.
-        cells: ``cells[camera − 1][identity − 1]`` is (trials, images) and holds numbers from 1.
+        cells: ``cells[camera − 1][identity − 1]`` is (trials, images) and contains numbers from 1.
     """
 
     path: Path

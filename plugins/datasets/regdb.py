@@ -31,10 +31,10 @@ class Regdb(Listed):
     runs.
 
     Raises:
-        DataError: (when read) the root is no RegDB, a list is corrupt, or an image both trains and tests.
+        DataError: (when read) the root is not RegDB, a list is corrupt, or an image both trains and tests.
     """
 
-    root: Annotated[Path, Field(description="folder that holds Visible, Thermal and idx")]
+    root: Annotated[Path, Field(description="folder that contains Visible, Thermal and idx")]
     split: Annotated[int, Field(ge=1, le=SPLITS, description="which of the ten official divisions of the people")] = 1
 
     paper: ClassVar[str] = (
@@ -83,7 +83,7 @@ class Regdb(Listed):
 
     @cached_property
     def _root(self) -> Path:
-        return folders.opened(self.root, "RegDB", ["idx", *FOLDERS], str(self.train_count))
+        return folders.check_root(self.root, "RegDB", ["idx", *FOLDERS], str(self.train_count))
 
     @cached_property
     def _lists(self) -> dict[str, Pair[Part]]:

@@ -95,14 +95,14 @@ class Synthetic(Listed):
         named = {"train_identities": self.identities}
         same = ("test_identities", "images", "height", "width", "visible_cameras", "infrared_cameras")
         dials = ("jitter", "gap", "unpaired", "imbalance", "noise")
-        given: dict[str, Any] = named | {name: getattr(self, name) for name in (*same, *dials)}
-        given = {name: value for name, value in given.items() if value is not None}
+        options: dict[str, Any] = named | {name: getattr(self, name) for name in (*same, *dials)}
+        options = {name: value for name, value in options.items() if value is not None}
         base = SIZES[self.size]
-        if "images" in given:  # so many for each person, not so many in all
+        if "images" in options:  # so many for each person, not so many in all
             base = replace(base, train_total=None, test_total=None)
         elif base.train_total is not None:
-            given |= totals(base, self.identities, self.test_identities)
-        return replace(base, seed=self.seed, **given)
+            options |= totals(base, self.identities, self.test_identities)
+        return replace(base, seed=self.seed, **options)
 
     def read_train(self) -> Pair[Part]:
         return Pair.build(lambda m: self._part("train", m))
@@ -125,12 +125,12 @@ class Synthetic(Listed):
 
 def totals(base: World, train: int | None, test: int | None) -> dict[str, tuple[int, int]]:
     """The numbers of images in proportion, where another number of people is asked for."""
-    found = {}
+    counts = {}
     for name, people, wanted in (
         ("train_total", base.train_identities, train),
         ("test_total", base.test_identities, test),
     ):
         total = getattr(base, name)
         if wanted is not None and total is not None:
-            found[name] = (max(wanted, total[0] * wanted // people), max(wanted, total[1] * wanted // people))
-    return found
+            counts[name] = (max(wanted, total[0] * wanted // people), max(wanted, total[1] * wanted // people))
+    return counts

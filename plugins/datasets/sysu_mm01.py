@@ -35,10 +35,10 @@ class SysuMm01(Listed):
     numbers, so the official protocols have names of their own.
 
     Raises:
-        DataError: (when read) the root is no SYSU-MM01, or a list or array in it is corrupt.
+        DataError: (when read) the root is not SYSU-MM01, or a list or array in it is corrupt.
     """
 
-    root: Annotated[Path, Field(description="folder that holds cam1 … cam6 and exp")]
+    root: Annotated[Path, Field(description="folder that contains cam1 … cam6 and exp")]
     galleries: Annotated[
         Literal["community", "official"], Field(description="who chose the gallery images of each trial")
     ] = "community"
@@ -83,7 +83,7 @@ class SysuMm01(Listed):
 
     @cached_property
     def _root(self) -> Path:
-        return folders.opened(self.root, "SYSU-MM01", ["exp"], str(self.train_count))
+        return folders.check_root(self.root, "SYSU-MM01", ["exp"], str(self.train_count))
 
     @property
     def _experiment(self) -> Path:
@@ -118,7 +118,7 @@ class SysuMm01(Listed):
         if image_path is None or label_path is None:
             places = ", ".join(f"cam{camera}" for camera in CAMERAS[modality])
             raise DataError(
-                f"{self._root} holds no {modality} training images: looked for {places} and {stem}_img.npy with "
+                f"{self._root} contains no {modality} training images: looked for {places} and {stem}_img.npy with "
                 f"{stem}_label.npy, found {folders.contents(self._root)}; expected {self.train_count}"
             )
         images = open_array(image_path)

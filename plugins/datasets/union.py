@@ -70,10 +70,10 @@ class Union(Dataset):
             raise ValueError(
                 f"datasets kept on disk need a folder each, here {wanted}; got {len(roots)}: '{self.root}'"
             )
-        given = iter(roots)
+        unused = iter(roots)
         for number, inner in enumerate(lacking):
             if inner:
-                specs[number] = specs[number].with_options(root=os.pathsep.join(islice(given, len(inner))))
+                specs[number] = specs[number].with_options(root=os.pathsep.join(islice(unused, len(inner))))
         one, other = (registry.build("datasets", spec) for spec in specs)
         return one, other
 
@@ -103,7 +103,7 @@ class Union(Dataset):
         for name in records.names:
             if name not in known:
                 raise DataError(
-                    f"{name} is no {records.modality} image of this union; give records of its train() or test()"
+                    f"{name} is not a {records.modality} image of this union; give records of its train() or test()"
                 )
         values = [known[name] for name in records.names]
         there = [value for value in values if value is not None]

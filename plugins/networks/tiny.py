@@ -1,4 +1,4 @@
-"""A network small enough for CPUs, with fixed oriented edges in the place of pretrained weights."""
+"""A network small enough for CPUs, with fixed oriented edges instead of pretrained weights."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from reidassoc.errors import DataError, RecipeError, SpecError, nearest_name
 from reidassoc.interfaces import Network, NetworkOutput
 from reidassoc.ops.precision import at_least_single
 from reidassoc.registry.extras import needed
-from reidassoc.weights import load_into, read_state, reason, unprefixed
+from reidassoc.weights import load_into, read_state, reason, strip_prefixes
 from reidassoc_plugins.networks.necks import neck
 from reidassoc_plugins.networks.parts import PartHeads, of_streams
 from reidassoc_plugins.networks.pooling import generalised_mean
@@ -81,7 +81,7 @@ class Vit(Network):
         if self.weights == "imagenet":
             body = self.pretrained(make)
         state = None if self.weights in ("imagenet", "none") else read_state(self.weights)
-        plain = next((each for each in unprefixed(state or {}) if STEM_KEY in each), None)
+        plain = next((each for each in strip_prefixes(state or {}) if STEM_KEY in each), None)
         if plain is not None:  # a transformer of one stem, at any size of image
             load_into(body, fitted(plain, body), [], source=self.weights)
             state = None

@@ -1,4 +1,4 @@
-"""Look a downloaded dataset over: which layout it is, how many images each camera has, and which of them can't be read."""
+"""Check a downloaded dataset: its layout, the images of each camera, and those that can't be read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CameraCount:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found.
+    """The report on a dataset.
 
     Args:
         layout: name of the dataset plug-in.
@@ -63,18 +63,18 @@ class CheckReport:
 
     def lines(self) -> list[str]:
         """The report as text."""
-        found = [f"layout: {self.layout}", f"fingerprint: {self.fingerprint}", f"images: {self.images}"]
-        found += [f"  {count}" for count in self.cameras]
-        found += [
+        lines = [f"layout: {self.layout}", f"fingerprint: {self.fingerprint}", f"images: {self.images}"]
+        lines += [f"  {count}" for count in self.cameras]
+        lines += [
             f"protocol: {name}: {trials} trial{'s' * (trials > 1)}, {queries} queries, gallery {gallery}"
             for name, trials, queries, gallery in self.protocols
         ]
-        found += [f"note: {note}" for note in self.notes]
-        found += [f"bad: {message}" for message in self.bad]
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"bad: {message}" for message in self.bad]
         if self.bad:
-            return found
+            return lines
         but = f", but not the lists for {' and '.join(self.unusable)}: see the notes" if self.unusable else ""
-        return [*found, f"every image can be read{but}"]
+        return [*lines, f"every image can be read{but}"]
 
 
 def layout_of(root: Path, candidates: Mapping[str, type]) -> str:

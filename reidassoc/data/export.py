@@ -43,7 +43,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Tree:
-    """Where pictures go, and the lists that the layout needs beside them: text, or a MATLAB table."""
+    """Where pictures go, and the lists that the layout needs with them: text, or a MATLAB table."""
 
     pictures: Mapping[str, Picture]
     lists: Mapping[str, str]
@@ -53,7 +53,7 @@ class Tree:
 def export(dataset: Dataset, out: Path, *, layout: str, jpeg: bool = False) -> int:
     """Write all images of a dataset below ``out`` and return how many there are.
 
-    The tree is made beside ``out`` and moved into place when it is complete. PNG keeps every pixel; ``jpeg`` is
+    The tree is made next to ``out`` and moved into place when it is complete. PNG keeps every pixel; ``jpeg`` is
     lossy. Cameras keep their numbers where the layout has them, else they are renumbered in order.
 
     Args:

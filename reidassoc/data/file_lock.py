@@ -1,4 +1,4 @@
-"""Locks on files. The operating system lets go of one when the process that holds it ends, however it ends."""
+"""Locks on files. The operating system lets go of one when its process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def locked(path: Path, *, wait: bool = False, without: bool | None = None) -> It
     """Lock a file for this process as long as the block runs; yield whether it is.
 
     Args:
-        path: the file, made if it is not there; its content stays as it is.
-        wait: for another process that holds the lock, instead of yielding False.
+        path: the file, made if it is not there; its content is not changed.
+        wait: for another process that has the lock, instead of yielding False.
         without: what to yield on a file system that has no locks; an OSError if not given.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -35,7 +35,7 @@ def locked(path: Path, *, wait: bool = False, without: bool | None = None) -> It
 
 
 def held(path: Path) -> bool:
-    """Whether a process holds the lock of a file."""
+    """Whether a process has the lock of a file."""
     if not path.exists():
         return False
     handle = os.open(path, os.O_RDWR)

@@ -170,7 +170,7 @@ def open_array(path: Path) -> ArrayFile:
     """Open an ``.npy`` file of images (N, H, W, 3) uint8 without reading them.
 
     Raises:
-        DataError: the file is no such array.
+        DataError: the file is not such an array.
     """
     try:
         array = ArrayFile(path)

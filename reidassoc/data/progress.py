@@ -17,7 +17,7 @@ def silent(text: str) -> None:
 
 @dataclass
 class Progress:
-    """Says how far some work has come, at most once a minute; nothing of work that is done sooner.
+    """Report how far some work has come, at most once a minute; work that is done sooner is not reported.
 
     Args:
         what: the work, as in ``reading visible images``.
@@ -32,7 +32,7 @@ class Progress:
         self.last = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        """Take note of ``done`` items of ``total``."""
+        """Report ``done`` items of ``total`` if a minute has passed."""
         now = time.monotonic()
         if now - self.last >= EVERY_S and done < total:
             self.last = now

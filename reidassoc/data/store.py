@@ -101,12 +101,12 @@ class ImageStore:
             pixels = np.empty((len(records), 3, *self.size), np.uint8)
             problems = {}
             start = 0
-            for block in self._decoded(problems):
+            for block in self._decode(problems):
                 pixels[start : start + len(block)] = block
                 start += len(block)
             self._pixels = pixels
         else:
-            self._pixels, problems = self._cached(cache or cache_folder())
+            self._pixels, problems = self._open_cache(cache or cache_folder())
         self.bad = tuple(sorted(problems))
         self.problems = tuple(problems[row] for row in self.bad)
         self._refuse(strict)
@@ -120,7 +120,7 @@ class ImageStore:
 
     @property
     def on_disk(self) -> bool:
-        """Whether the pixels lie in the cache rather than in memory."""
+        """Whether the pixels are in the cache rather than in memory."""
         return isinstance(self._pixels, ArrayFile)
 
     @property
@@ -134,7 +134,7 @@ class ImageStore:
         """Return the images of ``rows`` as (B, 3, H, W) uint8, a copy.
 
         Raises:
-            IndexError: there is no such row.
+            IndexError: a row is out of range.
             DataError: a row is one of the bad ones, or the cache was cut off since it was opened.
         """
         wanted = rows.cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
@@ -159,7 +159,7 @@ class ImageStore:
             "Replace them; `reidassoc data check ROOT` lists all"
         )
 
-    def _decoded(self, problems: dict[int, str]) -> Iterator[Pixels]:
+    def _decode(self, problems: dict[int, str]) -> Iterator[Pixels]:
         """Yield blocks of decoded images in order; a bad one is black, and its message goes into ``problems``."""
 
         def decode(row: int) -> Pixels:
@@ -175,29 +175,29 @@ class ImageStore:
                 yield np.stack(list(pool.map(decode, range(start, end))))
                 self._progress(end, len(self))
 
-    def _cached(self, cache: Path) -> tuple[ArrayFile, dict[int, str]]:
+    def _open_cache(self, cache: Path) -> tuple[ArrayFile, dict[int, str]]:
         """Open the cached pixels, decoding them first if no run has done so."""
         content = f"{CACHE_FORMAT} {self.size} {len(self)} {self.records.source.fingerprint()}"
         folder = cache / hashlib.sha256(content.encode()).hexdigest()[:32]
         try:
             cache.mkdir(parents=True, exist_ok=True)
             with locked(cache / f"{folder.name}.lock", wait=True, without=False) as alone:
-                found = self._opened(folder)
-                if found is None:
+                entry = self._open_entry(folder)
+                if entry is None:
                     for left in cache.glob(f"{folder.name}.*.part") if alone else ():  # of a run that was killed
                         shutil.rmtree(left, ignore_errors=True)
                     self._fill(folder)
-                    found = self._opened(folder)
+                    entry = self._open_entry(folder)
         except OSError as error:
             raise DataError(no_room(error, cache, self.nbytes)) from error
-        if found is None:
+        if entry is None:
             raise DataError(
                 f"{folder}: the cache of decoded images was damaged while it was made; delete it and try again"
             )
-        return found
+        return entry
 
-    def _opened(self, folder: Path) -> tuple[ArrayFile, dict[int, str]] | None:
-        """Open a finished cache entry; None where there is none, or where it is damaged or holds problems since mended."""
+    def _open_entry(self, folder: Path) -> tuple[ArrayFile, dict[int, str]] | None:
+        """Open a finished cache entry; None where there is none, or where it is damaged or lists problems since fixed."""
         try:
             pixels = ArrayFile(folder / "images.npy")
             listed = json.loads((folder / "problems.json").read_text(encoding="utf-8"))
@@ -206,9 +206,11 @@ class ImageStore:
             return None
         if pixels.shape != (len(self), 3, *self.size) or pixels.dtype != np.uint8:
             return None
-        return None if any(not 0 <= row < len(self) or self._loads(row) for row in problems) else (pixels, problems)
+        return (
+            None if any(not 0 <= row < len(self) or self._is_readable(row) for row in problems) else (pixels, problems)
+        )
 
-    def _loads(self, row: int) -> bool:
+    def _is_readable(self, row: int) -> bool:
         try:
             self.records.source.load(row)
         except DataError:
@@ -223,7 +225,7 @@ class ImageStore:
             problems: dict[int, str] = {}
             with (making / "images.npy").open("wb") as file:
                 write_header(file, (len(self), 3, *self.size))
-                for block in self._decoded(problems):
+                for block in self._decode(problems):
                     file.write(block.tobytes())
             (making / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
             if folder.exists():  # damaged: else it would have been used

@@ -23,7 +23,7 @@ FROM_YIQ = torch.linalg.inv(TO_YIQ)
 ERASE_AREA = (0.02, 0.4)
 ERASE_ASPECT = (0.3, 1 / 0.3)
 ERASE_TRIES = 20
-CACHED = 1 << 19  # values that a processor's cache holds: more are worked on piece by piece
+CACHED = 1 << 19  # values that fit a processor's cache: more are worked on piece by piece
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def beta_half(uniform: Tensor) -> Tensor:
 
 
 def rectangles(count: int, size: tuple[int, int], chance: float, generator: torch.Generator) -> Tensor:
-    """Draw (count, 4) random rectangles (top, left, height, width); height 0 where none is wanted or none fitted."""
+    """Draw (count, 4) random rectangles (top, left, height, width); height 0 where no rectangle is due or fits."""
     height, width = size
     area = (
         height
@@ -185,7 +185,7 @@ def jittered(x: Tensor, colour: Tensor) -> Tensor:
 
 
 def hue_rotated(x: Tensor, turns: Tensor) -> Tensor:
-    """Rotate the colours about the grey axis in YIQ space by a fraction of a turn; the luminance stays."""
+    """Rotate the colours about the grey axis in YIQ space by a fraction of a turn; the luminance is unchanged."""
     to_yiq, from_yiq = on(x, TO_YIQ), on(x, FROM_YIQ)
     cosine, sine = torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)
     turn = torch.zeros(len(x), 3, 3, device=x.device)

@@ -16,7 +16,7 @@ from reidassoc.errors import CheckpointError, nearest_name
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.model import Recipe
 from reidassoc.runs.folder import IMPORTED, RunFolder
-from reidassoc.weights import Layout, load_checkpoint, load_into, read_state, unprefixed
+from reidassoc.weights import Layout, load_checkpoint, load_into, read_state, strip_prefixes
 
 # What the published networks are, as options of two_stream. agw is ADCA's, PGM's and that of MMM's first stage.
 FORMATS: Mapping[str, Mapping[str, Any]] = {"mult": {}, "salcr": {"parts": 3}, "agw": {"non_local": True}}
@@ -49,7 +49,7 @@ def import_checkpoint(
     recipe = imported_recipe(form, dataset, root)
     state = read_state(file)
     layouts: Mapping[str, Layout] = registry.get("networks", "two_stream").layouts  # type: ignore[attr-defined]
-    if not any(layouts[form].fits(candidate) for candidate in unprefixed(state)):
+    if not any(layouts[form].fits(candidate) for candidate in strip_prefixes(state)):
         found = next((name for name, layout in layouts.items() if layout.fits(state)), None)
         hint = f"it looks like {found}" if found else f"its keys begin with {', '.join(list(state)[:3])}"
         raise CheckpointError(f"{file} is no checkpoint of the format {form}: {hint}")

@@ -23,7 +23,7 @@ def read_arrays(path: Path, names: Container[str], expected: str) -> tuple[Array
     """Return those arrays of a file that are in ``names``, its notes (an .npz file has none), and the names of its other arrays.
 
     Args:
-        expected: what the file ought to hold; ends every complaint.
+        expected: what the file ought to contain; ends every complaint.
 
     Raises:
         DataError: the file is missing, or none of either kind.

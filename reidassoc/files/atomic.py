@@ -12,7 +12,7 @@ from reidassoc.errors import DataError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that takes the place of ``path`` if the block ends without an error.
+    """Yield a temporary path that replaces ``path`` if the block ends without an error.
 
     Of a link, what it points to is replaced. What is no ordinary file, such as ``/dev/stdout``, is not replaced: the path
     itself is yielded.

@@ -145,7 +145,7 @@ def unit_features(
             given = torch.from_numpy(np.require(given, dtype, ["C", "W"]))
     x = unit_rows(given)
     check_finite(x, name, where)
-    return Features(x, camera=camera)  # type: ignore[arg-type]  # no camera: none is known
+    return Features(x, camera=camera)  # type: ignore[arg-type]  # unknown without a camera
 
 
 def array_of(values: ArrayLike, name: str, where: str) -> npt.NDArray[np.generic]:

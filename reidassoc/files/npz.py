@@ -1,4 +1,4 @@
-"""Files of arrays that others wrote: nothing in them is executed, and none may unpack to what no memory holds."""
+"""Read untrusted .npz files: no pickles, no decompression bombs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reidassoc.files.kinds import NPZ, kind_of
 from reidassoc.files.paths import refuse_no_file
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
-SUSPECT_BYTES = 2**28  # what unpacks to less does no harm
+SUSPECT_BYTES = 2**28  # smaller archives fit any memory
 RATIO = 100  # features and labels shrink by a few times, zeros without end by a thousand
 
 
@@ -23,7 +23,7 @@ def read_npz(path: Path, what: str, expected: str, names: Container[str] | None 
 
     Args:
         what: what the file is called where it is missing.
-        expected: what it ought to hold; ends every complaint.
+        expected: what it ought to contain; ends every complaint.
         names: of the arrays to read; all if not given.
 
     Raises:
@@ -41,7 +41,7 @@ def read_npz(path: Path, what: str, expected: str, names: Container[str] | None 
     except DataError:
         raise
     except MemoryError:
-        raise DataError(f"{path} holds an array that is too large for this machine's memory; {expected}") from None
+        raise DataError(f"{path} contains an array that is too large for this machine's memory; {expected}") from None
     except Exception as error:  # a damaged archive fails in many ways
         found = (str(error) or "damaged").splitlines()[0]
         if "allow_pickle" in found:
@@ -50,7 +50,7 @@ def read_npz(path: Path, what: str, expected: str, names: Container[str] | None 
 
 
 def bomb(path: Path) -> str:
-    """Why a ZIP archive should not be unpacked; "" if there is no reason, or it is no such archive."""
+    """Why a ZIP archive should not be unpacked; "" if it may be, or is not an archive."""
     try:
         with zipfile.ZipFile(path) as file:
             size = sum(entry.file_size for entry in file.infolist())
@@ -58,5 +58,5 @@ def bomb(path: Path) -> str:
         return ""
     packed = path.stat().st_size
     if size > SUSPECT_BYTES and size > RATIO * packed:
-        return f"unpacks from {packed / 2**20:.1f} to {size / 2**20:.0f} MiB: such a file is no honest one"
+        return f"unpacks from {packed / 2**20:.1f} to {size / 2**20:.0f} MiB, as a decompression bomb does"
     return ""

@@ -1,4 +1,4 @@
-"""Paths that commands are given, refused before anything heavy is imported where they don't lead to what is expected."""
+"""Refuse paths that don't lead to what a command expects, before anything heavy is imported."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def arrays(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def spoilt(whole: dict[str, Any]) -> st.SearchStrategy[Any]:
+def corrupt(whole: dict[str, Any]) -> st.SearchStrategy[Any]:
     """An archive with its bytes damaged, or some of its arrays replaced."""
     return damaged(npz(**whole)) | arrays(tuple(whole)).map(lambda found: {**whole, **found})
 
@@ -435,9 +435,9 @@ TARGETS: dict[str, Target] = {
     "run folders": Target(
         st.tuples(st.just("metrics.jsonl"), changed(ROW).map(as_json))
         | st.tuples(st.just("result.json"), changed(RESULT).map(as_json))
-        | st.tuples(st.just("exhibits.npz"), spoilt(EXHIBITS))
-        | st.tuples(st.just("labels/epoch_000.npz"), spoilt(EPOCH))
-        | st.tuples(st.just("queries.npz"), spoilt(SCORES)),
+        | st.tuples(st.just("exhibits.npz"), corrupt(EXHIBITS))
+        | st.tuples(st.just("labels/epoch_000.npz"), corrupt(EPOCH))
+        | st.tuples(st.just("queries.npz"), corrupt(SCORES)),
         run_folder,
     ),
 }  # fmt: skip

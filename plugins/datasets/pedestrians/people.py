@@ -1,4 +1,4 @@
-"""Who somebody is and how they stand: the parameters of a pedestrian and of a pose.
+"""The parameters of a pedestrian and of a pose.
 
 Shape (proportions, hair, sleeves, hems, bags, prints, gait) shows in both modalities. Colour shows in visible light only; in
 infrared each garment has an albedo of its own that has nothing to do with its colour.
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from reidassoc_plugins.datasets.pedestrians.raster import TALL, WIDE, Print
 
-# Materials: a canvas holds TONES * material + tone. A material that may carry a print is followed by its second colour.
+# Materials: a canvas contains TONES * material + tone. A material that may carry a print is followed by its second colour.
 (WALL, FLOOR, FIXTURE, FIXTURE_2, CAST, OBSTACLE, SKIN, HAIR, HAT, TOP, TOP_2, INNER, LOWER, LOWER_2, HOSE, SHOES, BAG, STRAP,
  SCARF, BELT, EYES) = range(21)  # fmt: skip
 MATERIALS = 21
@@ -138,7 +138,7 @@ class Person:
         albedos = [0] * MATERIALS
 
         def dye(material: int, other: int | None, least: int) -> None:
-            """Dye a cloth; at least `least` grey levels away from the cloth beside it, in either modality."""
+            """Dye a cloth; at least `least` grey levels away from the cloth next to it, in either modality."""
             for _ in range(40):
                 red, green, blue = pick(random, CLOTHS)
                 colours[material] = (red + spread(random, 16), green + spread(random, 16), blue + spread(random, 16))

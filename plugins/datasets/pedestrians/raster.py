@@ -1,7 +1,7 @@
 """Integer drawing: convex polygons on a canvas of material numbers, the same on every machine.
 
 A picture is 16384 ticks tall and 8192 ticks wide whatever its size in pixels, so a figure is described once and drawn at any
-resolution. A canvas holds one small number per sample: three times a material plus a tone (shade, plain, light). Which colour
+resolution. A canvas contains one small number per sample: three times a material plus a tone (shade, plain, light). Which colour
 that is, the camera decides later. No floating-point number takes part.
 """
 
@@ -78,7 +78,7 @@ def box(left: int, top: int, right: int, bottom: int) -> list[Point]:
 
 @dataclass(frozen=True, kw_only=True)
 class Print:
-    """A pattern on cloth: where it holds, the next material number is painted instead.
+    """A pattern on cloth: where it is, the next material number is painted instead.
 
     It lives in the coordinates of the cloth: `origin` is the middle of the neck line, `squeeze` (times 1024) how much the turn
     of the body narrows it. Lengths are in ticks.
@@ -90,11 +90,11 @@ class Print:
     origin: Point = (0, 0)
     squeeze: int = ONE
 
-    def holds(self, columns: Ticks, rows: Ticks) -> npt.NDArray[np.bool_]:
+    def covers(self, columns: Ticks, rows: Ticks) -> npt.NDArray[np.bool_]:
         """Where the print is: (rows, columns) bool."""
-        return np.broadcast_to(self._holds(columns, rows), (len(rows), len(columns)))
+        return np.broadcast_to(self._covers(columns, rows), (len(rows), len(columns)))
 
-    def _holds(self, columns: Ticks, rows: Ticks) -> Any:  # numpy types its operators so
+    def _covers(self, columns: Ticks, rows: Ticks) -> Any:  # numpy types its operators so
         """The same, of any shape that broadcasts to it: bars depend on the row alone."""
         across = ((columns - self.origin[0]) * ONE // max(self.squeeze, 256))[None, :]
         down = (rows - self.origin[1])[:, None]
@@ -161,7 +161,7 @@ class Canvas:
                 dim = here < start + breadth // 3 if self.light > 0 else here >= stop - breadth // 3
                 value = np.uint8(TONES * material + 1) + lit.view(np.uint8) - dim.view(np.uint8)
             if cloth is not None:
-                value = value + TONES * cloth.holds(here, row[top:bottom]).astype(np.uint8)
+                value = value + TONES * cloth.covers(here, row[top:bottom]).astype(np.uint8)
             np.copyto(drawn[top:bottom, first:last], value, where=inside, casting="unsafe")
         return drawn
 

@@ -105,7 +105,7 @@ class Camera:
     def palette(self, person: Person, *, gap: int) -> Light:
         """What each number on a canvas looks like: (TONES * MATERIALS, channels) light; grey level 255 is 65 535.
 
-        A bright cloth's light tone may lie above: the exposure cuts it off. `gap` in thousandths.
+        A bright cloth's light tone may be above: the exposure cuts it off. `gap` in thousandths.
         """
         wall, floor, dark, bright = self.scene
         greys = {
@@ -168,7 +168,7 @@ class Camera:
 
 
 def occlude(canvas: Canvas, random: Random, *, chance: int) -> None:
-    """Something low in contrast stands before the person, in `chance` thousandths of all pictures."""
+    """Paint something low in contrast in front of the person, in `chance` thousandths of all pictures."""
     hidden = random.randrange(1000) < chance
     side, reach, low = random.randrange(3), random.randint(500, 1700), random.randint(11500, 14000)
     if not hidden:
@@ -181,7 +181,7 @@ def occlude(canvas: Canvas, random: Random, *, chance: int) -> None:
 
 
 def ground(canvas: Canvas, *, middle: int, foot: int) -> None:
-    """The soft patch of shade on the floor under somebody's feet."""
+    """Paint the soft patch of shade on the floor under a person's feet."""
     canvas.paint(ellipse((middle, foot), 1900, 330), CAST, flat=True)
 
 

@@ -24,7 +24,7 @@ from reidassoc_plugins.datasets.pedestrians.scenery import Camera, Picture, grou
 Split = Literal["train", "test"]
 Column = npt.NDArray[np.int64]
 
-FIRST_TEST_IDENTITY = 5001  # far above any training identity, so the test set stays when the training set grows
+FIRST_TEST_IDENTITY = 5001  # far above any training identity, so a larger training set leaves the test set as it is
 SAMPLES = 2  # per pixel and direction
 
 

@@ -226,9 +226,7 @@ def test_sysu_training_arrays_stand_in_for_absent_folders(copy) -> None:  # type
 
 
 def test_sysu_wrong_roots_say_what_was_looked_for_and_found(tmp_path: Path, trees: dict[str, Path]) -> None:
-    with pytest.raises(
-        DataError, match=r"nowhere does not exist; expected the root of SYSU-MM01, which holds exp \(395"
-    ):
+    with pytest.raises(DataError, match=r"nowhere does not exist; expected the root of SYSU-MM01, with exp \(395"):
         SysuMm01(root=tmp_path / "nowhere").train()
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="is a file, not a folder"):
@@ -295,9 +293,9 @@ def test_counts_that_differ_are_notes(trees: dict[str, Path]) -> None:
 
 def test_identity_and_fingerprint(trees: dict[str, Path], copy) -> None:  # type: ignore[no-untyped-def]
     dataset = SysuMm01(root=trees["sysu_mm01"])
-    stranger = Regdb(root=trees["regdb"]).train().visible
-    with pytest.raises(DataError, match=r"Visible/1/v_00001\.png is no visible image of this dataset"):
-        dataset.identity(stranger)
+    others = Regdb(root=trees["regdb"]).train().visible
+    with pytest.raises(DataError, match=r"Visible/1/v_00001\.png is not a visible image of this dataset"):
+        dataset.identity(others)
     root = copy("sysu_mm01")
     assert SysuMm01(root=root).fingerprint() == dataset.fingerprint()  # a copy elsewhere is the same data
     assert len(dataset.fingerprint()) == 16
@@ -386,7 +384,7 @@ def test_regdb_corrupt_lists(copy, line: str, message: str) -> None:  # type: ig
 
 def test_regdb_wrong_root(trees: dict[str, Path]) -> None:
     with pytest.raises(
-        DataError, match=r"is no RegDB: no idx, Visible, Thermal in it, found cam1/.*206 identities, 2060"
+        DataError, match=r"is not RegDB: no idx, Visible, Thermal in it, found cam1/.*206 identities, 2060"
     ):
         Regdb(root=trees["sysu_mm01"]).test()
 
@@ -440,7 +438,7 @@ def test_llcm_missing_parts(copy, tmp_path: Path) -> None:  # type: ignore[no-un
     (root / "idx/train_nir.txt").unlink()
     with pytest.raises(DataError, match=r"train_nir\.txt: no such file"):
         Llcm(root=root).train()
-    with pytest.raises(DataError, match="is no LLCM: no idx in it"):
+    with pytest.raises(DataError, match="is not LLCM: no idx in it"):
         Llcm(root=root / "vis").test()
 
 
@@ -553,11 +551,11 @@ def test_manifest_wrong_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 2: field larger than field limit"):
         write_manifest(tmp_path, HEADER + "x" * 200_000).train()
     with pytest.raises(
-        DataError, match=r"none does not exist; expected a CSV file, or a folder that holds manifest\.csv"
+        DataError, match=r"none does not exist; expected a CSV file, or a folder that contains manifest\.csv"
     ):
         Manifest(root=tmp_path / "none").train()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"holds no manifest\.csv, found an empty folder"):
+    with pytest.raises(DataError, match=r"contains no manifest\.csv, found an empty folder"):
         Manifest(root=tmp_path / "empty").train()
 
 

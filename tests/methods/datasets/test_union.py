@@ -99,7 +99,7 @@ def test_what_is_unknown_stays_unknown() -> None:
     some = union(second="odd(person_unknown=true)")  # not one of the first dataset's twelve people
     own = some.identity(some.train().visible)[-len(Odd().train().visible) :]
     assert own.unique().tolist() == [-1, 14, 15]
-    with pytest.raises(DataError, match="is no visible image of this union"):
+    with pytest.raises(DataError, match="is not a visible image of this union"):
         joined.identity(Toy().train().visible)
 
 

@@ -135,7 +135,7 @@ def test_another_networks_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_imagenet_weights_are_what_timm_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """timm's own loading, from a file in the place of its hub."""
+    """timm's own loading, from a file instead of its hub."""
     model = plain((160, 160))
     torch.save(model.state_dict(), tmp_path / "cached.pth")
     here = partial(timm.create_model, pretrained_cfg_overlay={"file": str(tmp_path / "cached.pth")})

@@ -92,7 +92,7 @@ def test_memory_and_disk_agree_and_the_cache_is_filled_once(tmp_path: Path, monk
         ImageStore(records, size=SIZE, cache=tmp_path / "cache", memory_limit=0)
 
 
-def test_a_changed_file_is_decoded_anew_and_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
+def test_changed_files_and_damaged_caches_are_decoded_again(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     records = of_files(tmp_path / "data")
     cache = tmp_path / "cache"
@@ -164,9 +164,7 @@ def test_the_size_must_be_positive() -> None:
         ImageStore(of_arrays(pictures()), size=(0, 6))
 
 
-def test_a_full_disk_says_how_much_is_needed_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_an_error_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -182,8 +180,8 @@ def test_a_cache_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         ImageStore(of_arrays(pictures()), size=SIZE, cache=tmp_path / "file", memory_limit=0)
 
 
-def test_a_cache_that_is_damaged_at_once_ends_in_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ImageStore, "_opened", lambda self, folder: None)
+def test_a_cache_damaged_at_once_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageStore, "_open_entry", lambda self, folder: None)
     with pytest.raises(DataError, match="damaged while it was made"):
         ImageStore(of_arrays(pictures()), size=SIZE, cache=tmp_path, memory_limit=0)
 

@@ -1,4 +1,4 @@
-"""What others wrote is data: nothing in it is executed, leads out of its folder, or unpacks to what no memory holds."""
+"""Untrusted files are data: nothing in them is executed, leaves their folder, or unpacks without end."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_archives_that_unpack_without_end_are_refused(tmp_path: Path) -> None:
     assert len(packed) < 2**21
     for name in ("bomb.npz", "bomb.pt"):
         (tmp_path / name).write_bytes(packed)
-    said = r"unpacks from 1\.\d to 300 MiB: such a file is no honest one"
+    said = r"unpacks from 1\.\d to 300 MiB, as a decompression bomb does"
     with pytest.raises(DataError, match=said):
         read_features(tmp_path / "bomb.npz")
     with pytest.raises(DataError, match=said):
@@ -111,7 +111,7 @@ def test_an_array_that_claims_more_than_any_memory_is_refused(tmp_path: Path) ->
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (2**30, 2**20)})
     (tmp_path / "huge.npz").write_bytes(zeros("visible.npy", header.getvalue(), 0))
-    with pytest.raises(DataError, match=r"huge\.npz (holds an array that is too large|can't be read as \.npz)"):
+    with pytest.raises(DataError, match=r"huge\.npz (contains an array that is too large|can't be read as \.npz)"):
         read_features(tmp_path / "huge.npz")
 
 

@@ -102,7 +102,7 @@ def test_wrapping_is_taken_off(tmp_path: Path, wrapper: str | None, prefix: str)
     assert all(torch.equal(found[key], state[key]) for key in state)
 
 
-def test_a_prefix_that_not_every_key_has_is_part_of_the_key(tmp_path: Path) -> None:
+def test_a_prefix_of_some_keys_is_part_of_the_key(tmp_path: Path) -> None:
     torch.save({"module.weight": torch.zeros(1), "bias": torch.zeros(1)}, tmp_path / "mixed.pt")
     assert read_state(tmp_path / "mixed.pt").keys() == {"module.weight", "bias"}
 
@@ -115,7 +115,7 @@ def test_a_checkpoint_of_a_run_gives_weights(finished: Path) -> None:
     assert all(torch.equal(found[key], network[key]) for key in network)
 
 
-def test_what_is_missing_left_over_or_of_another_shape_is_listed(tmp_path: Path) -> None:
+def test_missing_surplus_and_misshapen_tensors_are_listed(tmp_path: Path) -> None:
     network = trained()
     state = published(network, "mult")
     del state["base_resnet.base.layer1.0.conv1.weight"]
@@ -266,7 +266,7 @@ def test_the_only_set_of_weights_is_found(tmp_path: Path, path: str) -> None:
     assert read_state(tmp_path / "x.pth").keys() == {"conv1.weight", "bn.bias", "bn.weight"}
 
 
-def test_of_several_sets_the_usual_name_is_taken_or_all_are_named(tmp_path: Path) -> None:
+def test_the_usual_name_is_taken_among_several_sets(tmp_path: Path) -> None:
     other = {key: tensor + 1 for key, tensor in NAMED.items()}
     torch.save({"ema": other, "state_dict": NAMED}, tmp_path / "x.pth")
     assert torch.equal(read_state(tmp_path / "x.pth")["conv1.weight"], torch.ones(2, 2))
@@ -313,7 +313,7 @@ def test_a_leftover_classifier_is_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["backbone.", "model.backbone.", "module.encoder_q."])
-def test_a_prefix_of_all_keys_is_taken_off_if_the_rest_fits(tmp_path: Path, prefix: str) -> None:
+def test_a_prefix_of_all_keys_is_removed(tmp_path: Path, prefix: str) -> None:
     state = resnet_state()
     network = start_from({prefix + key: tensor for key, tensor in state.items()}, tmp_path / "x.pth")
     assert torch.equal(network.shared["layer1"][0].conv1.weight, state["layer1.0.conv1.weight"])
@@ -391,7 +391,7 @@ class BrokenDownload(io.BytesIO):
 
 
 @pytest.mark.parametrize("error", [None, ConnectionResetError("connection reset")])
-def test_a_broken_download_is_one_clear_line_and_leaves_nothing_behind(
+def test_a_broken_download_is_an_error_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))

@@ -32,7 +32,7 @@ ANSWERS = {
     "run --associator mult(alfa=1)": "mult: no option 'alfa'; did you mean 'alpha'?",
     "run --associator mult(alpha=7)": "mult: alpha must be float ≥ 0 and ≤ 1, got 7",
     "run --dataset sysu_mm01": "sysu_mm01: option 'root' is required",
-    "run --dataset sysu_mm01 --data nowhere": "nowhere does not exist; expected for sysu_mm01(root=…): folder that holds cam1",
+    "run --dataset sysu_mm01 --data nowhere": "nowhere does not exist; expected for sysu_mm01(root=…): folder that contains cam1",
     "run --associator from_file(path='nowhere.npz')": "nowhere.npz does not exist; expected for from_file(path=…)",
     "run --recipe mlut/synthetic": "no recipe 'mlut/synthetic'; did you mean 'mult/synthetic'?",
     "run --resume nowhere": "nowhere is no run folder",
