@@ -103,7 +103,7 @@ def evaluate(
     folder = RunFolder.open(Path(run))
     recipe = folder.recipe
     spec = asked_for(folder.dataset, dataset, root)
-    if dataset is None and root is None:
+    if root is None and spec.options.get("root") == folder.dataset.options.get("root"):
         folder.refuse_missing(spec)
     tested, trained = registry.build("datasets", spec), registry.build("datasets", folder.dataset)
     refuse_leak(tested, trained)

@@ -102,7 +102,7 @@ def run(
 
 
 def begin(
-    folder: RunFolder, out: str | Path | None, recipe: Recipe, held: ExitStack, *, there: bool, pictures: bool
+    folder: RunFolder, out: str | Path | None, recipe: Recipe, held: ExitStack, *, there: bool, pictures: bool = True
 ) -> RunFolder:
     """Make the folder of a new run and hold it; without a name given, one that no other run took meanwhile."""
     while not there:
