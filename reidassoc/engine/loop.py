@@ -27,7 +27,7 @@ from reidassoc.engine.label_stage import FALLBACKS, SKIPPED, Given, Labelled, la
 from reidassoc.engine.loss_meter import Reading, Tally
 from reidassoc.engine.optim import build_optimiser, learning_rate, set_learning_rate
 from reidassoc.engine.out_of_memory import ran_out, too_large
-from reidassoc.engine.report_data import EXHIBITS, Exhibits, exhibits
+from reidassoc.engine.report_data import exhibits
 from reidassoc.engine.sample_losses import sample_losses, wanted
 from reidassoc.engine.shared_labelling import label_together
 from reidassoc.engine.step import Step
@@ -40,6 +40,7 @@ from reidassoc.recipe.compose import Composed, Method
 from reidassoc.recipe.model import Optimiser, Recipe, Stage
 from reidassoc.runs.folder import KEPT, RunFolder
 from reidassoc.runs.observer import Observer
+from reidassoc.runs.report_data import EXHIBITS, Exhibits
 from reidassoc.types import Modality, Pair
 
 LOG_EVERY = 10  # steps between two readings of the losses, the only ones that wait for the device

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reidassoc.engine.report_data import Images
 from reidassoc.report.chapters import Method, Shown
+from reidassoc.runs.report_data import Images
 from reidassoc.types import OUTLIER, UNKNOWN_IDENTITY, Modality, Pair
 
 EPOCHS = 20  # shown at most, evenly from the first association to the last

@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reidassoc.engine.report_data import Exhibits, exhibits_of
+from reidassoc.engine.report_data import exhibits_of
 from reidassoc.errors import DataError, ReidassocError
 from reidassoc.evaluation.queries import QueryScores, load_scores
 from reidassoc.files.npz import read_npz
 from reidassoc.report.epochs import read_epochs
 from reidassoc.runs.folder import SCORES, RunFolder, labels_name
+from reidassoc.runs.report_data import Exhibits
 from reidassoc.tables.read import Outcome, Results, read_results, shown_name
 from reidassoc.tables.table import Table, compare_results
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from reidassoc.data.tiles import COLUMNS, pack, resized, unpack
-from reidassoc.engine.report_data import Images
 from reidassoc.report.chapters import Chapter
+from reidassoc.runs.report_data import Images
 from reidassoc.types import Modality
 
 QUALITY = 75  # of the sheets on the page

@@ -22,7 +22,6 @@ from click.testing import CliRunner
 import reidassoc as ra
 from reidassoc.cli import cli
 from reidassoc.data.tiles import COLUMNS, pack
-from reidassoc.engine.report_data import Images
 from reidassoc.errors import DataError
 from reidassoc.evaluation.queries import load_scores, save_scores
 from reidassoc.report import run_page as own_module
@@ -40,6 +39,7 @@ from reidassoc.report.svg import DASHES
 from reidassoc.report.svg import curves as svg_of
 from reidassoc.report.thumbnails import joined, sheets_of
 from reidassoc.runs.folder import SCORES
+from reidassoc.runs.report_data import Images
 from reidassoc.runs.result import Result
 from reidassoc.tables.read import export, read_results
 from reidassoc.types import Modality, Pair

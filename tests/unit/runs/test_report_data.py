@@ -15,13 +15,14 @@ from support.small import SMALL
 import reidassoc as ra
 from reidassoc.cli import cli
 from reidassoc.data.tiles import pack, tile_size, unpack
-from reidassoc.engine.report_data import EXHIBITS, Exhibits, exhibits_of, of_each_person
+from reidassoc.engine.report_data import exhibits_of, of_each_person
 from reidassoc.errors import DataError
 from reidassoc.evaluation.nearest_images import NEAREST, QUERIES, leaders
 from reidassoc.evaluation.queries import load_scores
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.override import override
 from reidassoc.runs.folder import RunFolder
+from reidassoc.runs.report_data import EXHIBITS, Exhibits
 from reidassoc.types import Modality, Pair, Rule, Trial
 
 PROTOCOL = "all-search single-shot"
