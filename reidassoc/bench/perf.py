@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import reidassoc
 from reidassoc.errors import ReidassocError
 
+PACKAGE = Path(__file__).resolve().parents[1]
 SUITES = {"stages": "run.py", "label_stage": "label_stage.py", "scale": "scale.py"}
 
 
@@ -19,7 +19,7 @@ def suite_folder() -> Path:
     Raises:
         ReidassocError: the package was installed without the repository.
     """
-    folder = Path(reidassoc.__file__).resolve().parents[1] / "benchmarks" / "perf"
+    folder = PACKAGE.parent / "benchmarks" / "perf"
     if not (folder / SUITES["stages"]).is_file():
         raise ReidassocError(
             "bench perf runs benchmarks/perf of the repository, which an installed reidassoc does not have; "

@@ -12,7 +12,7 @@ import warnings
 
 import click
 
-from reidassoc import __version__
+from reidassoc._version import __version__
 from reidassoc.cli.associate import associate
 from reidassoc.cli.author import check, new
 from reidassoc.cli.bench import bench

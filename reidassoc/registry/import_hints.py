@@ -7,13 +7,12 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-import reidassoc
 from reidassoc.errors import nearest_name
 
 FURTHER = ("types", "interfaces", "errors", "registry.spec", "registry.extras", "files.npz", "weights")  # public ones
 NO_NAME = re.compile(r"cannot import name '(\w+)' from '(reidassoc[\w.]*)'")
 NO_MODULE = re.compile(r"No module named '(reidassoc\.[\w.]+)'")
-HERE = Path(reidassoc.__file__).parent
+HERE = Path(__file__).resolve().parents[1]
 
 
 def import_hint(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from reidassoc import __version__
+from reidassoc._version import __version__
 from reidassoc.data.tiles import COLUMNS
 from reidassoc.files.atomic import write_text
 from reidassoc.registry.spec import several

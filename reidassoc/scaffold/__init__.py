@@ -16,7 +16,8 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from reidassoc import __version__, registry
+import reidassoc.registry as registry
+from reidassoc._version import __version__
 from reidassoc.errors import PluginError
 from reidassoc.registry.entry import kind_of
 from reidassoc.registry.plugin_file import read_file

@@ -13,7 +13,7 @@ import reidassoc_plugins
 LAYERS = [  # each may import itself and what stands before it
     line.split()
     for line in """
-        errors
+        _version errors
         types
         ops
         interfaces files weights
@@ -61,6 +61,23 @@ def test_imports_go_one_way(path: Path) -> None:
         layer = module.split(".")[0]
         assert layer in RANK, f"{module} is in no layer; add it to LAYERS"
         assert RANK[layer] <= RANK[own], f"{path.relative_to(CORE)} ({own}) imports {module}, which stands above it"
+
+
+def test_no_room_imports_the_package_root() -> None:
+    """What ``reidassoc`` names comes from the rooms; the scaffolds are plug-ins, which import it as users do."""
+    for path in CORE.rglob("*.py"):
+        if path.parent.name == "scaffold" and path.name != "__init__.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names if not alias.asname] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert "reidassoc" not in names, path
+
+
+def test_tables_and_runs_import_no_engine() -> None:
+    for room in ("tables", "runs"):
+        for path in (CORE / room).glob("*.py"):
+            assert not any(module.startswith("engine") for module in imported(path)), path
 
 
 @pytest.mark.parametrize("path", sorted(PLUGINS.rglob("*.py")), ids=lambda path: str(path.relative_to(PLUGINS)))

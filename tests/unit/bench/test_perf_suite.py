@@ -133,7 +133,7 @@ def test_bench_perf_starts_the_suite(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bench_perf_needs_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(perf.reidassoc, "__file__", str(tmp_path / "site-packages" / "reidassoc" / "__init__.py"))
+    monkeypatch.setattr(perf, "PACKAGE", tmp_path / "site-packages" / "reidassoc")
     with pytest.raises(ReidassocError, match="clone the repository"):
         perf.run_suite(["--size", "tiny"])
 
