@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def names_of(module: str) -> set[str]:
     if spec is None or spec.origin is None:
         return set()
     if module == "reidassoc":
-        return {name for name in dir(reidassoc) if not name.startswith("_")}
+        return {name for name in dir(sys.modules[module]) if not name.startswith("_")}
     found: set[str] = set()
     for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
