@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from reidassoc import interfaces
+import reidassoc.interfaces as interfaces
 
 OURS = "reidassoc_plugins."
 INTERFACES = (interfaces.Plugin, *interfaces.Plugin.__subclasses__())
