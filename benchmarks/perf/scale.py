@@ -27,11 +27,11 @@ from crowd import agreement, crowd
 from machine import RESULTS, device_name, slug
 from watch import Meter, resident_bytes
 
+from reidassoc import registry
 from reidassoc.interfaces.scene import Scene
 from reidassoc.ops.dbscan import dbscan
 from reidassoc.ops.jaccard import jaccard_similarity
 from reidassoc.ops.memory_limit import DEFAULT_GIB, dense_fits, memory_limit
-from reidassoc.ops.near_pairs import NEIGHBOURS
 from reidassoc.ops.neighbours import nearest
 from reidassoc.pipeline import associate, cluster
 from reidassoc.types import Association, Features, Pair
@@ -73,7 +73,7 @@ def main() -> None:
         "device": device_name(torch.device("cpu")),
         "torch": torch.__version__,
         "load_average": [load, os.getloadavg()[0]],
-        "neighbours_kept": NEIGHBOURS,
+        "neighbours_kept": registry.build("associators", "mult_near").neighbours,
         "memory_limit_gib": DEFAULT_GIB,
         "rows": rows,
         "agreement": compare(options.agreement) if options.agreement else None,

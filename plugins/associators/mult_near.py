@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reidassoc import Association, Modality, Pair, Scene, SoftLabels
-from reidassoc.ops.near_pairs import NEIGHBOURS, TopRows, blend, change, destinations, sparse_transport, top_softmax
+from reidassoc.ops.near_pairs import TopRows, blend, change, destinations, sparse_transport, top_softmax
 from reidassoc.ops.sparse import row_normalised
 from reidassoc_plugins.associators.mult import Mult
 
@@ -29,7 +29,7 @@ class MultNear(Mult):
 
     recipe: ClassVar[str] = "mult"
 
-    neighbours: Annotated[int, Field(ge=1, description="pairs of a sample in the cross kernel")] = NEIGHBOURS
+    neighbours: Annotated[int, Field(ge=1, description="pairs of a sample in the cross kernel")] = 100
 
     def __call__(self, scene: Scene) -> Association:
         own = scene.clustering.own

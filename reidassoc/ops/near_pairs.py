@@ -23,7 +23,6 @@ from reidassoc.ops.sinkhorn import Round, in_range, scales
 from reidassoc.ops.sparse import csr, csr_from_counts, pointers, ranges, row_normalised, rows_of, sum_equal, transposed
 from reidassoc.ops.transport import transport
 
-NEIGHBOURS = 100  # pairs of a point that a sparse kernel keeps
 ENTRIES = 32  # clusters of a sample that its label may spread over
 BLOCK_ELEMENTS = 1 << 23  # numbers in memory at once in a chunked step, at most
 SAME_LENGTH = 1e-4  # squared lengths that differ by no more are those of unit vectors
@@ -70,7 +69,7 @@ def sparse_transport(
     y: Tensor,
     *,
     strength: float,
-    neighbours: int = NEIGHBOURS,
+    neighbours: int = 100,
     tolerance: float = 0.1,
     max_rounds: int = 500,
 ) -> SparsePlan:

@@ -177,7 +177,7 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     )
     lab = (tmp_path / "lab" / "index.html").read_text(encoding="utf-8")
     assert "12 visible and 12 infrared clusters" in lab
-    assert "15 combinations in" in lab
+    assert "16 combinations in" in lab
     text = (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
     shown = {found.rpartition(".")[2] for found in re.findall(r'id="(reidassoc\.[\w.]+)"', text)}
     assert shown >= set(reidassoc.__all__) - {"SHARED", "OUTLIER", "__version__"}

@@ -17,6 +17,7 @@ from reidassoc.bench import plan, runner
 from reidassoc.bench.worker import work
 from reidassoc.cli import cli
 from reidassoc.data.export import export
+from reidassoc.engine import run as from_python
 from reidassoc.engine import train
 from reidassoc.recipe.choose import choose
 from reidassoc.recipe.load import parse_recipe
@@ -101,7 +102,7 @@ def small_runs(monkeypatch: pytest.MonkeyPatch, *, first: int = 1) -> None:
         return real(shrunk(recipe, first=first), **{**rest, "device": "cpu"})
 
     monkeypatch.setattr(train, "run", run)
-    monkeypatch.setattr(run, "train", run)
+    monkeypatch.setattr(from_python, "train", run)
     monkeypatch.setattr(plan, "choose", lambda **words: shrunk(choose(**words), first=first))
     monkeypatch.setattr(runner.Runner, "run", first_cells)
 
