@@ -8,6 +8,7 @@ import re
 import runpy
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,7 @@ def test_the_benchmark_page_s_commands_run(tmp_path: Path, data: Path, monkeypat
     """On the runs that the page speaks of, and on a checkpoint with the keys of a released one."""
     monkeypatch.chdir(tmp_path)
     small_runs(monkeypatch)
+    import_module("reidassoc.engine.import_checkpoint")  # keeps the real one, whichever test ran before
     real = choose.choose
     monkeypatch.setattr(choose, "choose", lambda **words: shrunk(real(**words)))  # what `reproduce` runs
     shown = Shown(tmp_path, data)
