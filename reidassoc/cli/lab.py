@@ -80,13 +80,19 @@ def lab(
 
     import reidassoc.registry as registry
     from reidassoc.files.paths import refuse_no_features
-    from reidassoc.labs.combinations import NONE, split
+    from reidassoc.labs.combinations import NONE, Sweep, split
     from reidassoc.registry.spec import Spec
 
     load_plugins(plugins)
-    for kind, texts in (("clusterers", clusterers), ("associators", associators)):
-        for spec in (spec for text in texts for spec in split(text)):
-            registry.find(kind, Spec.parse(spec).name, outlined=True)
+    spread = [Sweep.parse(text) for text in sweeps]
+    chains = [spec for text in refiners for chain in split(text) for spec in split(chain, "+") if spec != NONE]
+    for kind, texts in (("clusterers", clusterers), ("associators", associators), ("refiners", chains)):
+        for spec in (Spec.parse(spec) for text in texts for spec in split(text)):
+            registry.check(
+                kind, spec, whole=False
+            )  # what is missing may come from a sweep, or from the file's clusterer
+            for swept in (swept for sweep in spread if sweep.kind == kind for swept in sweep.spread(spec)):
+                registry.check(kind, swept, whole=False)
     refuse_no_features(Path(features))
 
     from reidassoc.cli.output import lab_table

@@ -81,7 +81,7 @@ def split(text: str, at: str = ",") -> list[str]:
 
 
 def option_names(kind: str, name: str) -> list[str]:
-    return [option.name for option in options_of(registry.get(kind, name))]
+    return [option.name for option in options_of(registry.get(kind, name, outlined=True))]
 
 
 def every_associator(*, oracle: bool, given: frozenset[str] = frozenset()) -> list[str]:

@@ -18,7 +18,7 @@ from reidassoc.errors import PluginError, SpecError, nearest_name
 from reidassoc.interfaces.plugins import KINDS
 from reidassoc.registry.entry import Entry, kind_of, name_of, refuse_name
 from reidassoc.registry.entry_points import bearers, holds, installed_names, load, out_of_step, owner_of
-from reidassoc.registry.options import construct, refuse_missing_files
+from reidassoc.registry.options import checked_options, construct, refuse_missing_files
 from reidassoc.registry.plugin_file import read_file
 from reidassoc.registry.spec import Spec
 
@@ -160,15 +160,21 @@ def build(kind: str, spec: Spec | str) -> Any:
     return construct(get(kind, spec.name), spec.options, spec.name)
 
 
-def check(kind: str, spec: Spec | str) -> None:
+def check(kind: str, spec: Spec | str, *, whole: bool = True) -> None:
     """Check name, options and ranges of a spec, and that its files are there; torch is not imported for plug-ins of ours.
+
+    Args:
+        whole: whether the spec must have every option that is required; what it has is checked all the same.
 
     Raises:
         ReidassocError: something is wrong with it.
     """
     spec = Spec.parse(spec) if isinstance(spec, str) else spec
     cls = get(kind, spec.name, outlined=True)
-    refuse_missing_files(construct(cls, spec.options, spec.name), spec.name)
+    if whole:
+        refuse_missing_files(construct(cls, spec.options, spec.name), spec.name)
+    else:
+        checked_options(cls, spec.options, spec.name)
 
 
 def spec_of(plugin: object) -> Spec:

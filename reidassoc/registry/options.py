@@ -46,12 +46,12 @@ def defaults_of(cls: type) -> dict[str, Any]:
     return {f.name: default_of(f) for f in fields(cls) if f.init}
 
 
-def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
-    """Make an instance after checking every option against its field's type and range.
+def checked_options(cls: type, options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Check options against their fields' types and ranges; return the values as the fields have them.
 
     Raises:
         SpecError: an option is unknown (the nearest name is suggested), of a wrong type or out of range.
-        PluginError: the class is no dataclass, or lacks a method of its kind.
+        PluginError: the class is not a dataclass.
     """
     hints = hints_of(cls)
     known = [f.name for f in fields(cls) if f.init]
@@ -61,6 +61,17 @@ def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
             listed = f"options: {', '.join(known)}" if known else "it has no options"
             raise SpecError(f"{name}: no option '{key}'{nearest_name(key, known)}; {listed}")
         values[key] = checked(value, hints[key], f"{name}: {key}")
+    return values
+
+
+def construct(cls: type, options: Mapping[str, Any], name: str) -> Any:
+    """Make an instance after checking every option against its field's type and range.
+
+    Raises:
+        SpecError: an option is unknown (the nearest name is suggested), of a wrong type, out of range or missing.
+        PluginError: the class is not a dataclass, or lacks a method of its kind.
+    """
+    values = checked_options(cls, options, name)
     if lacking := sorted(getattr(cls, "__abstractmethods__", ())):
         raise PluginError(
             f"{name}: class {cls.__name__} has no method {' and no '.join(lacking)}, which its kind needs"
