@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -16,7 +16,7 @@ import reidassoc.registry as registry
 from reidassoc.errors import RecipeError, ReidassocError, nearest_name
 from reidassoc.files.paths import refuse_no_grid
 from reidassoc.recipe.choose import choose
-from reidassoc.recipe.code_version import code, sources, start_name
+from reidassoc.recipe.code_version import check_parts, code, sources, start_name
 from reidassoc.recipe.compose import compose
 from reidassoc.recipe.model import Recipe
 from reidassoc.recipe.validation_messages import first_fault, in_words, unknown_key
@@ -184,13 +184,16 @@ def read_grid(path: Path) -> Grid:
         raise RecipeError(f"{path}: {in_words(fault, place)}") from None
 
 
-def read_plan(path: str | Path, *, roots: Mapping[str, str] | None = None, seeds: Sequence[int] = ()) -> Plan:
+def read_plan(
+    path: str | Path, *, roots: Mapping[str, str] | None = None, seeds: Sequence[int] = (), composed: bool = True
+) -> Plan:
     """Read a spec, make every recipe of it, and compose each: whatever is wrong shows here.
 
     Args:
         path: the YAML file.
         roots: folder of each dataset that is kept on disk, by the dataset's name; "" stands for any of them.
         seeds: in place of the spec's.
+        composed: False checks names, options, ranges and files alone, without importing torch for plug-ins of ours.
 
     Raises:
         ReidassocError: the spec, a plug-in, an option or a change is wrong; the message names the cell.
@@ -204,7 +207,7 @@ def read_plan(path: str | Path, *, roots: Mapping[str, str] | None = None, seeds
     for name in filter(None, roots or {}):
         registry.find("datasets", name, outlined=True)
     first = [
-        one_cell(path, grid, method, dataset, change, roots or {})
+        one_cell(path, grid, method, dataset, change, roots or {}, compose if composed else check_parts)
         for dataset in dict.fromkeys(grid.datasets or (None,))
         for method in grid.methods
         for change in grid.overrides or {"": None}
@@ -243,8 +246,16 @@ def read_same_plan(path: str | Path, digest: str, *, roots: Mapping[str, str], s
     return plan
 
 
-def one_cell(path: Path, grid: Grid, method: str, dataset: str | None, change: str, roots: Mapping[str, str]) -> Cell:
-    """The cell of the recipe's own seed, composed, which checks it."""
+def one_cell(
+    path: Path,
+    grid: Grid,
+    method: str,
+    dataset: str | None,
+    change: str,
+    roots: Mapping[str, str],
+    check: Callable[[Recipe], object],
+) -> Cell:
+    """The cell of the recipe's own seed, checked."""
     variant = grid.methods[method] or Variant()
     name = f"{method}, {change}" if change else method
     changes = {**grid.set, **variant.set, **((grid.overrides.get(change) or {}) if change else {})}
@@ -255,7 +266,7 @@ def one_cell(path: Path, grid: Grid, method: str, dataset: str | None, change: s
             network=variant.network, weights=variant.weights, oracle=variant.oracle, changes=list(changes.items()),
         )  # fmt: skip
         recipe = rooted(recipe, roots)
-        compose(recipe)
+        check(recipe)
     except ReidassocError as error:
         raise type(error)(f"{path}: method '{name}': {error}") from None
     return Cell(name, str(recipe.dataset.without_roots()), recipe)
@@ -277,7 +288,7 @@ def named_roots(texts: Iterable[str]) -> dict[str, str]:
 def rooted(recipe: Recipe, roots: Mapping[str, str]) -> Recipe:
     """The recipe with the folder of its dataset filled in, where it needs one and one is given."""
     root = roots.get(recipe.dataset.name, roots.get(""))
-    known = {option.name: option for option in options_of(registry.get("datasets", recipe.dataset.name))}
+    known = {option.name: option for option in options_of(registry.get("datasets", recipe.dataset.name, outlined=True))}
     if "root" not in known or "root" in recipe.dataset.options:
         return recipe
     if root is None and known["root"].default != REQUIRED:

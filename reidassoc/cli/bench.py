@@ -122,11 +122,12 @@ def bench(
     """
     from rich.console import Console
 
+    from reidassoc.bench.plan import named_roots, read_plan
     from reidassoc.files.paths import refuse_no_grid
 
     refuse_no_grid(spec)
+    read_plan(spec, roots=named_roots(roots), seeds=seeds, composed=False)
 
-    from reidassoc.bench.plan import named_roots
     from reidassoc.bench.runner import open_benchmark
     from reidassoc.bench.slurm import on_slurm
     from reidassoc.errors import ReidassocError

@@ -115,3 +115,11 @@ def test_a_console_that_is_not_utf_8_is_spelled_for(encoding: str) -> None:
     done = subprocess.run(show, capture_output=True, encoding=encoding, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert ">= 0 and <= 1" in done.stdout
+
+
+def test_a_wrong_word_in_a_spec_is_answered_without_torch(tmp_path: Path) -> None:
+    spec = "name: mine\nmethods: {mine: {associator: mult(alfa=1)}}\ndatasets: [synthetic]\nseeds: [0]\n"
+    (tmp_path / "mine.yaml").write_text(spec, encoding="utf-8")
+    done = without_torch("bench mine.yaml", tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "method 'mine': mult: no option 'alfa'; did you mean 'alpha'?" in done.stderr
