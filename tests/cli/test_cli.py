@@ -172,7 +172,6 @@ BAD = {
         ["evaluate", "nowhere", "--transductive", "cmpf"],
         "no transductive step 'cmpf'; did you mean 'cmfp'",
     ),
-    "no such matrix": ("no matrix of datasets: expected associators, objectives, refiners",),
     "unknown kind": (["list", "associaters"], "no kind of plug-in 'associaters'; did you mean 'associators'"),
     "unknown name": (["show", "malt"], "no plug-in 'malt'; did you mean 'mult'"),
     "no features": (["associate", "none.npz", "--out", "o.npz"], "no feature file none.npz"),
